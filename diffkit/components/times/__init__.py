@@ -1,0 +1,1 @@
+"""Bundled laws of training times."""

@@ -1,0 +1,1 @@
+"""The interfaces and the records that pass between them."""

@@ -1,0 +1,67 @@
+"""What every component is: a class whose keyword-only `__init__` is its configuration."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABCMeta
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol, cast
+
+_ARGUMENTS = "_diffkit_arguments"
+
+
+class Config(Protocol):
+    """A component's validated configuration, read by attribute: `config.steps`."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+Facts = Mapping[str, Any]
+"""What is known of a pipeline before anything is allocated, as `"kind.fact"` -> value."""
+
+
+class ComponentMeta(ABCMeta):
+    """Records the bound arguments of every creation, so that an instance saves like a spec."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        component = super().__call__(*args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(component, *args, **kwargs)
+        bound.apply_defaults()
+        _, *names = bound.arguments
+        recorded = {name: _own(bound.arguments[name]) for name in names}
+        object.__setattr__(component, _ARGUMENTS, recorded)
+        return component
+
+
+class Component(metaclass=ComponentMeta):
+    """The base of all kinds. A class is one component: one kind, one id, one `__init__`.
+
+    `__init__` takes annotated keyword-only arguments; they are the configuration, and nothing
+    else changes after creation except parameters and declared state.
+    """
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """What a component so configured offers to the others, without being created."""
+        return {}
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """The problems of a component so configured in a pipeline with these facts.
+
+        Each problem is a sentence that says what cannot work, why, and what to change.
+        """
+        return ()
+
+
+def arguments_of(component: Component) -> dict[str, Any]:
+    """The arguments that `component` was created with, defaults included."""
+    return dict(cast(Mapping[str, Any], getattr(component, _ARGUMENTS)))
+
+
+def _own(value: Any) -> Any:
+    """A copy of plain containers, so that later changes to them do not rewrite the record."""
+    return copy.copy(value) if isinstance(value, list | dict | set) else value

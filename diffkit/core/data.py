@@ -1,0 +1,19 @@
+"""What the pipeline knows and supplies to the components that ask for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt, MinLen
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """Marks an `__init__` argument that the pipeline fills in where the user gives none."""
+
+    by: str
+
+
+DataShape = Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1), Supplied("data.shape")]
+"""The shape of one sample. A component with such an argument is given the pipeline's."""

@@ -1,0 +1,34 @@
+"""EpsilonModel: who predicts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from diffkit.core.component import Component
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Condition = Mapping[str, Tensor]
+"""What a sample is conditioned on: named tensors, batch first."""
+
+
+class EpsilonModel(nn.Module, Component):
+    """A network that looks at a noisy sample and its noise level.
+
+    What its output means (epsilon, x_0, velocity ...) is the parameterization's to say. Facts:
+    `conditions`, the names of the conditions it takes (none unless declared); `steps`, where it
+    can be asked at `k / steps` only.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b *data"]:
+        """The output for `x`, scaled by the parameterization, at noise level `c_noise`."""

@@ -1,0 +1,123 @@
+"""Where randomness comes from: never the global generator."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def mix(*parts: int | str) -> int:
+    """A 63-bit seed from a seed and what it is for: unrelated for any two different inputs."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+class Noise(ABC):
+    """The randomness of one batch: each call draws the next numbers of every sample.
+
+    Shapes are those of the whole batch, `[b, *data]`; results are on the device and of the dtype
+    that the noise was made for.
+    """
+
+    @abstractmethod
+    def normal(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        """Independent standard normal numbers."""
+
+    @abstractmethod
+    def uniform(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        """Independent numbers, uniform on [0, 1)."""
+
+
+class SampleNoise(Noise):
+    """Noise that depends on the seed and on each sample's own index alone.
+
+    So sample 17 is the same in a batch of one, in a batch of a hundred, on another process and
+    on another device. Each sample draws from a counter-based Philox generator of its own, keyed
+    by (seed, index): no two samples can share a stream.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        indices: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.seed = seed
+        self.indices = tuple(indices)
+        self._device = torch.device(device)
+        self._dtype = dtype
+        key = mix(seed, "samples")
+        self._generators = [
+            np.random.Generator(np.random.Philox(key=np.array([key, index], dtype=np.uint64)))
+            for index in self.indices
+        ]
+
+    def normal(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        numbers = self._buffer(shape)
+        for row, generator in zip(numbers, self._generators, strict=True):
+            generator.standard_normal(out=row, dtype=row.dtype.type)
+        return self._deliver(numbers)
+
+    def uniform(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        numbers = self._buffer(shape)
+        for row, generator in zip(numbers, self._generators, strict=True):
+            generator.random(out=row, dtype=row.dtype.type)
+        return self._deliver(numbers)
+
+    def _buffer(self, shape: Sequence[int]) -> np.ndarray:
+        if len(shape) < 2 or shape[0] != len(self.indices):
+            raise ValueError(
+                f"noise for {len(self.indices)} samples cannot have the shape {tuple(shape)}"
+            )
+        return np.empty(shape, dtype=np.float64 if self._dtype == torch.float64 else np.float32)
+
+    def _deliver(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self._device, self._dtype, non_blocking=True)
+
+
+class BatchNoise(Noise):
+    """Noise for one training batch: a function of the seed, the step and the row, no state kept.
+
+    Every process draws the whole global batch from one generator and takes its own `rows`, so
+    that the noise of a step does not depend on how many processes share it.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        step: int,
+        rows: range,
+        total: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._rows = slice(rows.start, rows.stop, rows.step)
+        self._total = total
+        self._device = torch.device(device)
+        self._dtype = dtype
+        self._generator = torch.Generator(self._device)
+        self._generator.manual_seed(mix(seed, "batch", step))
+
+    def normal(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        whole = (self._total, *shape[1:])
+        return torch.randn(
+            whole, generator=self._generator, device=self._device, dtype=self._dtype
+        )[self._rows]
+
+    def uniform(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
+        whole = (self._total, *shape[1:])
+        return torch.rand(
+            whole, generator=self._generator, device=self._device, dtype=self._dtype
+        )[self._rows]

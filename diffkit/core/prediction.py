@@ -1,0 +1,103 @@
+"""What a denoiser says about a noisy sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffkit.functional.gaussian import Scales
+from diffkit.functional.scalars import combine, expand
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+
+
+class Target(NamedTuple):
+    """What an output stands for: `output = on_x_0 x_0 + on_epsilon epsilon`."""
+
+    on_x_0: Float64[Tensor, "..."]
+    on_epsilon: Float64[Tensor, "..."]
+
+
+class Prediction(ABC):
+    """The base of all predictions. `x_0` may be any record of the data: logits too."""
+
+    @property
+    @abstractmethod
+    def x_0(self) -> Tensor:
+        """The predicted data, batch first."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPrediction(Prediction):
+    """A network's output and where it was asked; every other form of it follows.
+
+    With `output = A x_0 + B epsilon` and `x_t = alpha x_0 + sigma epsilon`:
+
+        x_0     = (B x_t - sigma output) / (alpha B - sigma A)
+        epsilon = (alpha output - A x_t) / (alpha B - sigma A)
+
+    Coefficients are computed in float64; only what is asked for is computed.
+    """
+
+    output: Float[Tensor, "b *data"]
+    x_t: Float[Tensor, "b *data"]
+    target: Target
+    scales: Scales
+    variance_fraction: Float[Tensor, "b *data"] | float | None = None
+    """Where the reverse variance lies, in log space: 0 the posterior's, 1 the largest."""
+
+    @cached_property
+    def x_0(self) -> Float[Tensor, "b *data"]:
+        """The predicted data."""
+        return combine(
+            self.target.on_epsilon / self._determinant,
+            self.x_t,
+            -self.scales.sigma / self._determinant,
+            self.output,
+        )
+
+    @cached_property
+    def epsilon(self) -> Float[Tensor, "b *data"]:
+        """The predicted noise."""
+        return combine(
+            -self.target.on_x_0 / self._determinant,
+            self.x_t,
+            self.scales.alpha / self._determinant,
+            self.output,
+        )
+
+    @property
+    def velocity(self) -> Float[Tensor, "b *data"]:
+        """`alpha epsilon - sigma x_0`. Salimans & Ho (2022), section 4 and appendix D."""
+        return combine(self.scales.alpha, self.epsilon, -self.scales.sigma, self.x_0)
+
+    @property
+    def score(self) -> Float[Tensor, "b *data"]:
+        """The gradient of log q(x_t): `-epsilon / sigma`. Song et al. (2021), SDE, eq. 9."""
+        return -self.epsilon / expand(self.scales.sigma, self.x_t)
+
+    def clipped(self, low: float, high: float) -> GaussianPrediction:
+        """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from the clipped `x_0`."""
+        one = torch.ones_like(self.scales.alpha)
+        return GaussianPrediction(
+            self.x_0.clamp(low, high),
+            self.x_t,
+            Target(one, torch.zeros_like(one)),
+            self.scales,
+            self.variance_fraction,
+        )
+
+    def with_variance_fraction(self, fraction: float) -> GaussianPrediction:
+        """The same with the reverse variance placed at `fraction`."""
+        return GaussianPrediction(self.output, self.x_t, self.target, self.scales, fraction)
+
+    @cached_property
+    def _determinant(self) -> Float64[Tensor, "..."]:
+        on_x_0, on_epsilon = self.target
+        return self.scales.alpha * on_epsilon - self.scales.sigma * on_x_0

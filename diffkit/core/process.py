@@ -1,0 +1,159 @@
+"""ForwardProcess: what noise does to data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffkit.core.component import Component
+from diffkit.core.noise import Noise
+from diffkit.core.prediction import GaussianPrediction, Prediction, Target
+from diffkit.core.schedule import NoiseSchedule, Time
+from diffkit.functional import gaussian
+from diffkit.functional.gaussian import Affine, Scales
+from diffkit.functional.scalars import combine, expand
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+
+
+class ForwardProcess(Component):
+    """A Markov process from data at t = 0 to a known prior at t = 1.
+
+    Nothing here is Gaussian: a masking process over tokens fits as well. What is Gaussian is in
+    `GaussianProcess`.
+    """
+
+    kind: ClassVar[str] = "process"
+
+    @property
+    @abstractmethod
+    def schedule(self) -> NoiseSchedule:
+        """How much noise there is at each time."""
+
+    def draw(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        """The random numbers that `diffuse` turns into a draw from `q(x_t | x_0)`."""
+        return noise.normal(shape)
+
+    @abstractmethod
+    def diffuse(self, x_0: Tensor, t: Time, epsilon: Tensor) -> Tensor:
+        """A draw from `q(x_t | x_0)`, made from `epsilon`, which `draw` gave."""
+
+    @abstractmethod
+    def prior(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        """A draw from the distribution of `x_1`."""
+
+    @abstractmethod
+    def interpret(self, output: Tensor, x_t: Tensor, t: Time) -> Prediction:
+        """What a network's output at `x_t` and `t` says about the data."""
+
+    @abstractmethod
+    def reverse(
+        self, prediction: Prediction, x_t: Tensor, t: float, s: float, noise: Noise
+    ) -> Tensor:
+        """A draw from the model's `p(x_s | x_t)`, `s < t`. At `s = 0` no noise is added."""
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian with independent coordinates; the variance broadcasts against the mean."""
+
+    mean: Float[Tensor, "b *data"]
+    variance: Float[Tensor, "..."]
+
+
+class GaussianProcess(ForwardProcess):
+    """`x_t = alpha_t x_0 + sigma_t epsilon`, with the log-SNR that the schedule gives.
+
+    A subclass says which curve `(alpha, sigma)` has a given log-SNR, and what the prior is.
+    Everything else follows from two log-SNRs; see `diffkit.functional.gaussian`.
+    """
+
+    @abstractmethod
+    def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
+        """`alpha` and `sigma` with `log(alpha^2 / sigma^2) = log_snr`."""
+
+    def log_snr(self, t: Time) -> Float64[Tensor, "..."]:
+        """The log-SNR at `t`. It may broadcast over coordinates."""
+        return self.schedule.log_snr(t)
+
+    def diffuse(
+        self, x_0: Float[Tensor, "b *data"], t: Time, epsilon: Float[Tensor, "b *data"]
+    ) -> Float[Tensor, "b *data"]:
+        """`x_t = alpha_t x_0 + sigma_t epsilon`. Ho et al. (2020), eq. 4."""
+        alpha, sigma = self.scales(self.log_snr(t))
+        return combine(alpha, x_0, sigma, epsilon)
+
+    def transition(self, x_s: Float[Tensor, "b *data"], s: Time, t: Time) -> Gaussian:
+        """`q(x_t | x_s)` for `s < t`. Ho et al. (2020), eq. 2, where s and t are neighbours."""
+        step = gaussian.transition(*self._ends(t, s))
+        return Gaussian(expand(step.on_x_t, x_s) * x_s, expand(step.variance, x_s))
+
+    def posterior(
+        self, x_0: Float[Tensor, "b *data"], x_t: Float[Tensor, "b *data"], t: Time, s: Time
+    ) -> Gaussian:
+        """`q(x_s | x_t, x_0)` for `s < t`. Ho et al. (2020), eq. 6-7. `s = 0` gives `x_0`."""
+        step = gaussian.posterior(*self._ends(t, s))
+        return self._mean_and_variance(step, x_0, x_t)
+
+    def log_variance(
+        self, prediction: GaussianPrediction, t: Time, s: Time
+    ) -> Float[Tensor, "..."]:
+        """The log-variance of `p(x_s | x_t)`, `s > 0`.
+
+        Interpolated in log space by the prediction's `variance_fraction` v (None counts as 0):
+        `v log(largest) + (1 - v) log(posterior's)`. Nichol & Dhariwal (2021), eq. 15.
+        """
+        ends = self._ends(t, s)
+        smallest = gaussian.posterior(*ends).variance.log()
+        fraction = prediction.variance_fraction
+        if fraction is None or (not isinstance(fraction, Tensor) and fraction == 0.0):
+            return smallest
+        largest = gaussian.largest_variance(*ends).log()
+        if not isinstance(fraction, Tensor):
+            return torch.lerp(smallest, largest, fraction)
+        like = prediction.x_t
+        return expand(smallest, like) + fraction * expand(largest - smallest, like)
+
+    def interpret(
+        self,
+        output: Float[Tensor, "b *data"],
+        x_t: Float[Tensor, "b *data"],
+        t: Time,
+        target: Target | None = None,
+    ) -> GaussianPrediction:
+        """The output as a prediction; without a `target` it is a prediction of epsilon."""
+        scales = self.scales(self.log_snr(t))
+        if target is None:
+            target = Target(torch.zeros_like(scales.alpha), torch.ones_like(scales.alpha))
+        return GaussianPrediction(output, x_t, target, scales)
+
+    def reverse(
+        self,
+        prediction: Prediction,
+        x_t: Float[Tensor, "b *data"],
+        t: float,
+        s: float,
+        noise: Noise,
+    ) -> Float[Tensor, "b *data"]:
+        """A draw from `q(x_s | x_t, x_0 = prediction.x_0)` with the prediction's variance.
+
+        Ho et al. (2020), Algorithm 2, line 4, for any `s < t`.
+        """
+        mean = self.posterior(prediction.x_0, x_t, t, s).mean
+        if s == 0.0:
+            return mean
+        assert isinstance(prediction, GaussianPrediction)
+        deviation = torch.exp(0.5 * self.log_variance(prediction, t, s))
+        return mean + expand(deviation, x_t) * noise.normal(x_t.shape)
+
+    def _ends(self, t: Time, s: Time) -> tuple[Tensor, Tensor, Scales, Scales]:
+        log_snr_t, log_snr_s = self.log_snr(t), self.log_snr(s)
+        return log_snr_t, log_snr_s, self.scales(log_snr_t), self.scales(log_snr_s)
+
+    @staticmethod
+    def _mean_and_variance(step: Affine, x_0: Tensor, x_t: Tensor) -> Gaussian:
+        return Gaussian(combine(step.on_x_0, x_0, step.on_x_t, x_t), expand(step.variance, x_t))

@@ -1,0 +1,77 @@
+"""Sampler: how one walks back from noise to data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor
+
+from diffkit.core.component import Component
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.prediction import Prediction
+from diffkit.core.process import ForwardProcess
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a walk stands: `x` at time `t`, and the prediction that led here, if any.
+
+    A state is never written again after it is yielded.
+    """
+
+    x: Tensor
+    t: float
+    prediction: Prediction | None = None
+
+
+class Sampler(Component):
+    """A walk as a generator function. It owns the loop: adaptive steps, history kept in local
+    variables, correctors and walks that climb back up in time all fit.
+
+    The consumer wraps each `next()` in `no_grad`; a sampler that needs gradients through the
+    denoiser enables them itself, never around a `yield`.
+    """
+
+    kind: ClassVar[str] = "sampler"
+    process_class: ClassVar[type[ForwardProcess]] = ForwardProcess
+    """The class of process that it can walk."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """The names of the tensors it needs beside the noise: an image, a mask."""
+
+    @abstractmethod
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """Yield each state from `times[1]` to `times[-1]`, starting from `x` at `times[0]`."""
+
+
+class StepSampler(Sampler):
+    """A sampler whose step from `t` to `s` needs nothing but the state at `t`."""
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """Take `step` between each pair of neighbouring times."""
+        for t, s in pairwise(times):
+            state = self.step(denoiser, x, t, s, noise)
+            yield state
+            x = state.x
+
+    @abstractmethod
+    def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
+        """The state at `s < t`, reached from `x_t`, which must not be written to."""

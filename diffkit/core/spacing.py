@@ -1,0 +1,19 @@
+"""Spacing: at which times a walk stops."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from diffkit.core.component import Component
+from diffkit.core.schedule import NoiseSchedule
+
+
+class Spacing(Component):
+    """Chooses the times of a walk: host numbers, strictly decreasing, ending at 0."""
+
+    kind: ClassVar[str] = "spacing"
+
+    @abstractmethod
+    def times(self, steps: int, schedule: NoiseSchedule) -> tuple[float, ...]:
+        """`steps + 1` times, the last one 0. Raises ComponentError for impossible `steps`."""

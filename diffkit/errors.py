@@ -1,0 +1,39 @@
+"""What can go wrong by a user's hand. Everything diffkit raises on purpose is a DiffkitError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class DiffkitError(Exception):
+    """A mistake that the message explains: what, where, what is allowed, what to do."""
+
+
+class ComponentError(DiffkitError):
+    """A component cannot be found, imported, used as declared, or given these arguments."""
+
+
+class SpecError(DiffkitError):
+    """A spec cannot become a pipeline; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(_listed("the spec cannot be built", self.problems))
+
+
+class DataError(DiffkitError):
+    """Data that cannot be read, or that does not fit the pipeline."""
+
+
+class CheckpointError(DiffkitError):
+    """A run directory or one of its files cannot be read or written."""
+
+
+class TrainingError(DiffkitError):
+    """Training cannot go on."""
+
+
+def _listed(headline: str, problems: tuple[str, ...]) -> str:
+    if len(problems) == 1:
+        return f"{headline}: {problems[0]}"
+    return "\n".join([f"{headline}, {len(problems)} problems:", *(f"  - {p}" for p in problems)])

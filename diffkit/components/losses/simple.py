@@ -1,0 +1,45 @@
+"""The simplified ELBO."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.weighting import Unweighted, Weighting
+from diffkit.functional.scalars import expand
+from diffkit.errors import ComponentError
+
+
+class Simple(Loss):
+    """The squared error of the network's output against its target, at random times.
+
+    For a network that predicts epsilon, `L_simple = E_{t, x_0, epsilon} |epsilon -
+    epsilon_theta(x_t, t)|^2`, Ho et al. (2020), eq. 14; for another parameterization the target
+    is `A x_0 + B epsilon`. The square is averaged over a sample's coordinates, so that values
+    compare between shapes: zero for a perfect network, about 1 for one that outputs zeros.
+
+    Args:
+        weighting: the weight of each noise level.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
+
+    def __init__(self, *, weighting: Weighting = Unweighted()) -> None:
+        self._weighting = weighting
+
+    def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
+        """`values`, `[b]`: the weighted mean squared error of each sample."""
+        process = context.process
+        assert isinstance(process, GaussianProcess)
+        t, importance = context.draw_times(len(batch))
+        epsilon = process.draw(batch.x_0.shape, context.noise)
+        prediction = context.denoiser(process.diffuse(batch.x_0, t, epsilon), t)
+        if not isinstance(prediction, GaussianPrediction):
+            raise ComponentError("simple: the denoiser gives no Gaussian prediction")
+        on_x_0, on_epsilon = (expand(c, epsilon) for c in prediction.target)
+        target = on_x_0 * batch.x_0 + on_epsilon * epsilon
+        errors = (prediction.output - target).square().flatten(1).mean(1)
+        weight = importance * self._weighting.weight(process.log_snr(t))
+        return LossRecord(values=expand(weight, errors) * errors, t=t)

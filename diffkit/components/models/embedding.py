@@ -1,0 +1,39 @@
+"""How networks are told the noise level."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def sinusoidal(c_noise: Float[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
+    """Sines, then cosines, at `width / 2` frequencies from 1 to 1/10000, evenly in the log.
+
+    Vaswani et al. (2017), section 3.5, in the form of Ho et al. (2020)'s code.
+    """
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=c_noise.device) / max(half - 1, 1)
+    angles = c_noise[:, None].float() * torch.exp(-math.log(10_000.0) * exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class NoiseEmbedding(nn.Module):
+    """Sinusoids of the noise level through two linear layers, `[b]` to `[b, 4 width]`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+        )
+
+    def forward(self, c_noise: Float[Tensor, " b"]) -> Float[Tensor, "b embedding"]:
+        """The embedding."""
+        embedded: Tensor = self.layers(sinusoidal(c_noise, self.width))
+        return embedded

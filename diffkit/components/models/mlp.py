@@ -1,0 +1,70 @@
+"""A residual network for data that is not images."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt, MultipleOf
+from torch import Tensor, nn
+
+from diffkit.components.models.embedding import NoiseEmbedding
+from diffkit.core.data import DataShape
+from diffkit.core.model import Condition, EpsilonModel
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class MLP(EpsilonModel):
+    """Residual layers over the flattened sample, each told the noise level.
+
+    `h <- h + W_2 silu(W_1 norm(h) + W_e embedding)`; the output starts at zero.
+
+    Args:
+        shape: of one sample; the pipeline supplies its data's.
+        width: of the hidden state, even.
+        depth: how many residual layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: DataShape,
+        width: Annotated[int, Gt(0), MultipleOf(2)] = 256,
+        depth: Annotated[int, Ge(1)] = 4,
+    ) -> None:
+        super().__init__()
+        size = math.prod(shape)
+        self.embed = NoiseEmbedding(width)
+        self.first = nn.Linear(size, width)
+        self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
+        self.last_norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, size)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(
+        self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b *data"]:
+        """The output at noise level `c_noise`; it takes no conditions."""
+        embedding = self.embed(c_noise)
+        hidden = self.first(x.flatten(1))
+        for layer in self.layers:
+            hidden = layer(hidden, embedding)
+        output: Tensor = self.last(self.last_norm(hidden))
+        return output.reshape(x.shape)
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inward = nn.Linear(width, width)
+        self.embed = nn.Linear(4 * width, width)
+        self.outward = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        inner = nn.functional.silu(self.inward(self.norm(hidden)) + self.embed(embedding))
+        out: Tensor = hidden + self.outward(inner)
+        return out

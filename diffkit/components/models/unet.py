@@ -1,0 +1,214 @@
+"""The U-Net of DDPM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, MinLen
+from torch import Tensor, nn
+
+from diffkit.components.models.embedding import NoiseEmbedding
+from diffkit.components.models.unet_blocks import (
+    AttentionBlock,
+    Downsample,
+    ResidualBlock,
+    Upsample,
+    norm,
+)
+from diffkit.core.component import Config, Facts
+from diffkit.core.data import DataShape
+from diffkit.core.model import Condition, EpsilonModel
+from diffkit.errors import ComponentError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Positive = Annotated[int, Gt(0)]
+_ATTENTION_AT_MOST = 16
+
+
+class UNet(EpsilonModel):
+    """The U-Net of Ho et al. (2020), appendix B, after Ronneberger et al. (2015).
+
+    Residual blocks with group normalisation, SiLU and the noise embedding; self-attention at
+    chosen resolutions and in the middle; strided convolutions down, nearest-neighbour up;
+    outputs start at zero. The defaults on 3x32x32 are the paper's CIFAR-10 model, 35.7 M
+    parameters. It runs channels-last. Any image size works that the levels can halve.
+
+    Args:
+        shape: channels, height, width; the pipeline supplies its data's.
+        width: channels at full resolution.
+        multipliers: the channels of each level as multiples of `width`; each level but the
+            first has half the height and width of the one before.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention: the heights with self-attention. None: the largest level height up to 16.
+        heads: attention heads.
+        dropout: in the residual blocks, in [0, 1].
+        groups: groups of each normalisation; divides the channels of every level.
+
+    Raises:
+        ComponentError: the sizes do not fit together; the message says which.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: DataShape,
+        width: Positive = 128,
+        multipliers: Annotated[tuple[Positive, ...], MinLen(1)] = (1, 2, 2, 2),
+        blocks: Positive = 2,
+        attention: tuple[Positive, ...] | None = None,
+        heads: Positive = 1,
+        dropout: Annotated[float, Ge(0), Le(1)] = 0.1,
+        groups: Positive = 32,
+    ) -> None:
+        super().__init__()
+        problems = list(_misfits(shape, width, multipliers, attention, heads, groups))
+        if problems:
+            raise ComponentError("unet: " + "; ".join(problems))
+        heights = _level_heights(shape[1], len(multipliers))
+        attended = _attended(heights, attention)
+        channels = [width * m for m in multipliers]
+        embedding = 4 * width
+
+        def residual(inside: int, outside: int) -> ResidualBlock:
+            return ResidualBlock(inside, outside, embedding, dropout, groups)
+
+        def attend(level: int) -> nn.Module:
+            if heights[level] not in attended:
+                return nn.Identity()
+            return AttentionBlock(channels[level], heads, groups)
+
+        self.embed = NoiseEmbedding(width)
+        self.first = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        here, skips = width, [width]
+        for level, out in enumerate(channels):
+            if level:
+                self.down.append(Downsample(here))
+                skips.append(here)
+            for _ in range(blocks):
+                self.down.append(nn.ModuleList([residual(here, out), attend(level)]))
+                here = out
+                skips.append(here)
+        self.middle = nn.ModuleList(
+            [residual(here, here), AttentionBlock(here, heads, groups), residual(here, here)]
+        )
+        for level, out in reversed(list(enumerate(channels))):
+            for _ in range(blocks + 1):
+                self.up.append(nn.ModuleList([residual(here + skips.pop(), out), attend(level)]))
+                here = out
+            if level:
+                self.up.append(Upsample(here))
+        self.last_norm = norm(here, groups)
+        self.last = nn.Conv2d(here, shape[0], 3, padding=1)
+        _initialise(self)
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """Sizes that fit together."""
+        if config.shape is not None:
+            yield from _misfits(
+                config.shape,
+                config.width,
+                config.multipliers,
+                config.attention,
+                config.heads,
+                config.groups,
+            )
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], c_noise: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        """The output at noise level `c_noise`; it takes no conditions."""
+        embedding = self.embed(c_noise)
+        hidden = self.first(x.contiguous(memory_format=torch.channels_last))
+        skips = [hidden]
+        for stage in self.down:
+            if isinstance(stage, Downsample):
+                hidden = stage(hidden)
+            else:
+                block, attend = _pair(stage)
+                hidden = attend(block(hidden, embedding))
+            skips.append(hidden)
+        enter, attend, leave = _parts(self.middle)
+        hidden = leave(attend(enter(hidden, embedding)), embedding)
+        for stage in self.up:
+            if isinstance(stage, Upsample):
+                hidden = stage(hidden, skips[-1].shape[2:])
+            else:
+                block, attend = _pair(stage)
+                hidden = attend(block(torch.cat([hidden, skips.pop()], dim=1), embedding))
+        output: Tensor = self.last(F.silu(self.last_norm(hidden)))
+        return output
+
+
+def _parts(stage: nn.Module) -> list[nn.Module]:
+    assert isinstance(stage, nn.ModuleList)
+    return list(stage)
+
+
+def _pair(stage: nn.Module) -> tuple[nn.Module, nn.Module]:
+    block, attend = _parts(stage)
+    return block, attend
+
+
+def _level_heights(height: int, levels: int) -> list[int]:
+    return [height // 2**level for level in range(levels)]
+
+
+def _attended(heights: list[int], attention: tuple[int, ...] | None) -> tuple[int, ...]:
+    if attention is not None:
+        return attention
+    return tuple(h for h in heights if h <= _ATTENTION_AT_MOST)[:1]
+
+
+def _misfits(
+    shape: tuple[int, ...],
+    width: int,
+    multipliers: tuple[int, ...],
+    attention: tuple[int, ...] | None,
+    heads: int,
+    groups: int,
+) -> Iterable[str]:
+    if len(shape) != 3:
+        yield f"it takes images, channels x height x width, and the data's shape is {tuple(shape)}"
+        return
+    levels = len(multipliers)
+    if min(shape[1:]) < 2 ** (levels - 1):
+        fitting = min(shape[1:]).bit_length()
+        yield (
+            f"{levels} levels need images of at least {2 ** (levels - 1)} pixels a side, not "
+            f"{shape[1]}x{shape[2]}; give at most {fitting} multipliers"
+        )
+        return
+    heights = _level_heights(shape[1], levels)
+    for height in attention or ():
+        if height not in heights:
+            yield f"attention at {height}: the levels have the heights {heights}; choose from them"
+    if width % 2:
+        yield f"width must be even, not {width}"
+    for channels in sorted({width * m for m in multipliers}):
+        if channels % groups:
+            yield f"groups = {groups} does not divide {channels} channels; change width or groups"
+        if channels % heads:
+            yield f"heads = {heads} does not divide {channels} channels; change width or heads"
+
+
+def _initialise(network: UNet) -> None:
+    """Fan-average uniform weights, zero biases; zero for what ends a residual branch."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.zeros_(module.conv_2.weight)
+        elif isinstance(module, AttentionBlock):
+            nn.init.zeros_(module.out.weight)
+    nn.init.zeros_(network.last.weight)

@@ -1,0 +1,97 @@
+"""The blocks of the U-Net."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Group normalisation with the epsilon of Ho et al. (2020)'s code."""
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """Two norm-SiLU-convolution stages, the noise embedding added between, and a skip."""
+
+    def __init__(
+        self, channels: int, out_channels: int, embedding: int, dropout: float, groups: int
+    ) -> None:
+        super().__init__()
+        self.norm_1 = norm(channels, groups)
+        self.conv_1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.embed = nn.Linear(embedding, out_channels)
+        self.norm_2 = norm(out_channels, groups)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip: nn.Module = nn.Identity()
+        if channels != out_channels:
+            self.skip = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b c_out h w"]:
+        """The block's output."""
+        hidden = self.conv_1(F.silu(self.norm_1(x)))
+        hidden = hidden + self.embed(F.silu(embedding))[:, :, None, None]
+        hidden = self.conv_2(self.dropout(F.silu(self.norm_2(hidden))))
+        out: Tensor = self.skip(x) + hidden
+        return out
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels, with a skip."""
+
+    def __init__(self, channels: int, heads: int, groups: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = norm(channels, groups)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The block's output."""
+        pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+        query, key, value = rearrange(
+            self.query_key_value(pixels), "b n (three k d) -> three b k n d", three=3, k=self.heads
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        mixed = self.out(rearrange(attended, "b k n d -> b n (k d)"))
+        return x + rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[2])
+
+
+class Downsample(nn.Module):
+    """Half the height and width, by a strided convolution.
+
+    Padded on the right and below only, as in Ho et al. (2020)'s code.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """The smaller image."""
+        smaller: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return smaller
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to the size of the skip that waits there, and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], size: tuple[int, int]
+    ) -> Float[Tensor, "b c h2 w2"]:
+        """The larger image."""
+        larger: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return larger

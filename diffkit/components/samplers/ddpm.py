@@ -1,0 +1,68 @@
+"""Ancestral sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import State, StepSampler
+from diffkit.errors import ComponentError
+
+_FRACTIONS = {"fixed_small": 0.0, "fixed_large": 1.0}
+
+
+class DDPM(StepSampler):
+    """Draws `x_s` from `p(x_s | x_t) = N(posterior mean at the predicted x_0, variance)`.
+
+    Ho et al. (2020), Algorithm 2, between any two times `s < t`: on a sub-grid the variances are
+    those of the respaced chain (Nichol & Dhariwal, 2021, section 4).
+
+    Args:
+        variance: `fixed_small`, the posterior's own `sigma_s^2 r`, right for data that is one
+            point; or `fixed_large`, the step's beta, right for data of unit variance (Ho et al.,
+            2020, section 3.2). They differ most at few steps, where `fixed_small` is the better.
+        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
+            where a range is declared.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
+
+    def __init__(
+        self,
+        *,
+        variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
+        clip: bool | None = None,
+    ) -> None:
+        self._fraction = _FRACTIONS[variance]
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        if config.clip and facts.get("data.range") is None:
+            yield (
+                "clip is true, but the data declare no range to clip to; "
+                "set data.range, or clip to false"
+            )
+
+    def step(
+        self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise
+    ) -> State:
+        """One ancestral step; the last, to `s = 0`, adds no noise."""
+        prediction = denoiser(x_t, t)
+        if not isinstance(prediction, GaussianPrediction):
+            raise ComponentError("ddpm: the denoiser gives no Gaussian prediction")
+        data_range = denoiser.data_range
+        if self._clip and data_range is None:
+            raise ComponentError("ddpm: clip is true, but the data declare no range to clip to")
+        if data_range is not None and self._clip is not False:
+            prediction = prediction.clipped(*data_range)
+        prediction = prediction.with_variance_fraction(self._fraction)
+        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)

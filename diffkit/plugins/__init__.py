@@ -1,0 +1,1 @@
+"""Finding components: from package metadata alone, importing only what is used."""

@@ -1,0 +1,144 @@
+"""Reading what installed distributions declare. Nothing is imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions
+
+from diffkit.plugins.entries import (
+    ComponentEntry,
+    HooksEntry,
+    Origin,
+    Problem,
+    namespace_of,
+    normalized,
+)
+from diffkit.plugins.kinds import HOOKS_GROUP, KINDS, LOCAL
+
+CORE = "diffkit"
+_GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>\d+)")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MODULE = re.compile(r"[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one distribution declares."""
+
+    origin: Origin
+    components: tuple[ComponentEntry, ...]
+    hooks: tuple[HooksEntry, ...]
+    problems: tuple[Problem, ...]
+
+
+def discover(path: Sequence[str] | None = None) -> Iterator[Declared]:
+    """What each distribution on `path` (default: `sys.path`) declares; the first of a name wins."""
+    found = distributions() if path is None else distributions(path=list(path))
+    seen: set[str] = set()
+    for distribution in found:
+        declared = _declared(distribution)
+        if declared is None or normalized(declared.origin.distribution) in seen:
+            continue
+        seen.add(normalized(declared.origin.distribution))
+        yield declared
+
+
+def _declared(distribution: Distribution) -> Declared | None:
+    try:
+        text = distribution.read_text("entry_points.txt")
+    except (OSError, UnicodeDecodeError) as error:
+        return _broken(distribution, f"entry_points.txt cannot be read: {error}")
+    if text is None or "diffkit." not in text:
+        return None
+    try:
+        entry_points = list(distribution.entry_points)
+    except (ValueError, AttributeError, KeyError) as error:
+        return _broken(distribution, f"entry_points.txt cannot be parsed: {error}")
+    ours = [e for e in entry_points if e.group.startswith("diffkit.")]
+    if not ours:
+        return None
+    origin, problem = _origin(distribution)
+    if problem is not None:
+        return Declared(origin, (), (), (problem,))
+    return _sorted_out(origin, ours)
+
+
+def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
+    """The origin, and a problem where the metadata do not say what is needed."""
+    try:
+        metadata = distribution.metadata
+        name, version = metadata.get("Name"), metadata.get("Version")
+    except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        return _unnamed(distribution), Problem(_unnamed(distribution), f"METADATA: {error}")
+    if not name or not version:
+        missing = "name" if not name else "version"
+        origin = Origin(name or _folder(distribution), version or "?", namespace_of(name or "?"))
+        return origin, Problem(origin, f"its METADATA is broken: it has no {missing}; reinstall it")
+    origin = Origin(name, version, namespace_of(name))
+    if origin.namespace == LOCAL or (origin.namespace == CORE and normalized(name) != CORE):
+        reserved = f"the namespace '{origin.namespace}' is reserved; rename the distribution"
+        return origin, Problem(origin, reserved)
+    return origin, None
+
+
+def _broken(distribution: Distribution, message: str) -> Declared:
+    origin, _ = _origin(distribution)
+    return Declared(origin, (), (), (Problem(origin, message),))
+
+
+def _unnamed(distribution: Distribution) -> Origin:
+    return Origin(_folder(distribution), "?", "?")
+
+
+def _folder(distribution: Distribution) -> str:
+    """The name of the metadata folder, which is all that a nameless distribution shows."""
+    parts = str(distribution.locate_file("")).rstrip("/").split("/")
+    folder = getattr(distribution, "_path", None)
+    return folder.name if folder is not None else parts[-1]
+
+
+def _sorted_out(origin: Origin, entry_points: list[EntryPoint]) -> Declared:
+    components: list[ComponentEntry] = []
+    hooks: list[HooksEntry] = []
+    problems: list[Problem] = []
+    for entry in entry_points:
+        sorted_out = _component(origin, entry)
+        if isinstance(sorted_out, ComponentEntry):
+            components.append(sorted_out)
+        elif isinstance(sorted_out, HooksEntry):
+            hooks.append(sorted_out)
+        else:
+            problems.append(sorted_out)
+    return Declared(origin, tuple(components), tuple(hooks), tuple(problems))
+
+
+def _component(origin: Origin, entry: EntryPoint) -> ComponentEntry | HooksEntry | Problem:
+    where = f"{entry.name} = {entry.value} in the group {entry.group}"
+    if entry.group == HOOKS_GROUP:
+        if _MODULE.fullmatch(entry.value):
+            return HooksEntry(entry.name, entry.value, origin)
+        return Problem(origin, f"{where}: the target must be a module")
+    match = _GROUP.fullmatch(entry.group)
+    if match is None or match["kind"] not in KINDS:
+        known = ", ".join(kind.group for kind in KINDS.values())
+        return Problem(origin, f"{where}: no such kind; the groups are {known}, {HOOKS_GROUP}")
+    kind, version = KINDS[match["kind"]], int(match["version"])
+    full_id = f"{origin.namespace}.{entry.name}"
+    if version != kind.version:
+        message = (
+            f"{where}: interface version {version} of {kind.name} is not known here; this diffkit "
+            f"has version {kind.version}: install a release of {origin.distribution} made for it, "
+            "or another diffkit"
+        )
+        return Problem(origin, message, full_id, kind.name)
+    if not _NAME.fullmatch(entry.name):
+        message = f"{where}: a name is made of a-z, 0-9, '-' and '_', and holds no dot"
+        return Problem(origin, message, full_id, kind.name)
+    if not _TARGET.fullmatch(entry.value):
+        return Problem(
+            origin, f"{where}: the target must be 'module:class'", full_id, kind.name
+        )
+    return ComponentEntry(kind.name, entry.name, entry.value, origin)

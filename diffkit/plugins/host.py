@@ -1,0 +1,244 @@
+"""The plugin host: every component that is installed, found by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from diffkit.errors import ComponentError
+from diffkit.plugins.discovery import Declared, discover
+from diffkit.plugins.entries import (
+    ComponentEntry,
+    HooksEntry,
+    Origin,
+    Problem,
+    namespace_of,
+    normalized,
+)
+from diffkit.plugins.hookspecs import Register, hookimpl
+from diffkit.plugins.isolation import call_each, new_manager, register
+from diffkit.plugins.kinds import KINDS
+from diffkit.plugins.loading import load_component, load_file, load_hooks
+
+DISABLE_VARIABLE = "DIFFKIT_DISABLE"
+"""Names of distributions, or their namespaces, separated by commas."""
+
+
+class DistributionPlugin:
+    """One distribution as one pluggy plugin: it announces what the metadata declare."""
+
+    def __init__(self, declared: Declared) -> None:
+        self.declared = declared
+
+    @hookimpl
+    def diffkit_register(self, register: Register) -> None:
+        """Announce every declared component."""
+        for entry in self.declared.components:
+            register(entry.kind, entry.name, entry.target)
+
+
+class Host:
+    """Finds components by name. Making one reads metadata and imports no plugin.
+
+    Args:
+        path: where to look for distributions; default `sys.path`.
+        disabled: distributions (or their namespaces) to leave out, beside those that the
+            environment variable DIFFKIT_DISABLE names.
+        plugin_files: Python files whose components are to be had as `local.*`. These are run.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Sequence[str] | None = None,
+        disabled: Iterable[str] = (),
+        plugin_files: Iterable[str | Path] = (),
+    ) -> None:
+        self._manager = new_manager()
+        self._problems: list[Problem] = []
+        self._entries: dict[tuple[str, str], list[ComponentEntry]] = defaultdict(list)
+        self._blocked: dict[tuple[str, str], ComponentEntry] = {}
+        self._classes: dict[ComponentEntry, type] = {}
+        self._origins: dict[str, Origin] = {}
+        self._hooks: list[HooksEntry] = []
+        self._hooks_loaded = False
+        wanted = [*disabled, *os.environ.get(DISABLE_VARIABLE, "").split(",")]
+        off = {normalized(name.strip()) for name in wanted if name.strip()}
+        for declared in sorted(discover(path), key=lambda d: normalized(d.origin.distribution)):
+            self._admit(declared, off)
+        self._announce(self._manager.list_name_plugin())
+        for name in sorted(off):
+            self._problems.append(
+                Problem(Origin(name, "?", name), "it is to be disabled, but it is not installed")
+            )
+        for file in plugin_files:
+            origin, entries = load_file(Path(file))
+            for entry in entries:
+                self._entries[entry.kind, entry.id].append(entry)
+        self._find_clashes()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything found wrong so far; none of it keeps the rest from working."""
+        return tuple(self._problems)
+
+    @property
+    def hooks(self) -> tuple[HooksEntry, ...]:
+        """The modules with hook implementations that are installed and not disabled."""
+        return tuple(self._hooks)
+
+    def components(self, kind: str | None = None) -> tuple[ComponentEntry, ...]:
+        """Every component that can be resolved, by kind and id. Imports nothing."""
+        if kind is not None:
+            _check_kind(kind)
+        order = {name: position for position, name in enumerate(KINDS)}
+        single = (found[0] for found in self._entries.values() if len(found) == 1)
+        chosen = (entry for entry in single if kind in (None, entry.kind))
+        return tuple(sorted(chosen, key=lambda e: (order[e.kind], e.id)))
+
+    def find(self, kind: str, name: str) -> ComponentEntry:
+        """The entry for a full id, or for a short name that only one component of the kind has.
+
+        Raises:
+            ComponentError: the name is unknown, ambiguous, clashing, disabled or broken.
+        """
+        _check_kind(kind)
+        exact = self._entries.get((kind, name), [])
+        candidates = exact or [e for e in self.components(kind) if e.name == name]
+        if len(candidates) == 1:
+            return candidates[0]
+        if exact:
+            owners = " and ".join(str(entry.origin) for entry in exact)
+            raise ComponentError(f"{kind} '{name}' is declared by {owners}; uninstall all but one")
+        if candidates:
+            ids = ", ".join(entry.id for entry in candidates)
+            raise ComponentError(f"{kind} '{name}' is ambiguous; write one of {ids}")
+        raise ComponentError(self._why_unknown(kind, name))
+
+    def resolve(self, kind: str, name: str) -> type:
+        """The component class, imported now if it has not been. Raises ComponentError."""
+        return self.load(self.find(kind, name))
+
+    def load(self, entry: ComponentEntry) -> type:
+        """The class behind an entry. Raises ComponentError."""
+        if entry not in self._classes:
+            self._classes[entry] = load_component(entry)
+        return self._classes[entry]
+
+    def entry_of(self, component_class: type) -> ComponentEntry | None:
+        """The entry under which a class is registered, if it is."""
+        package = component_class.__module__.partition(".")[0]
+        for entry in self.components(getattr(component_class, "kind", None)):
+            target = entry.target
+            if isinstance(target, type):
+                if target is component_class:
+                    return entry
+            elif target.partition(":")[0].partition(".")[0] == package:
+                attribute = target.rpartition(":")[2].rpartition(".")[2]
+                # Only an entry of this name can be it; do not import the rest to find out.
+                if attribute == component_class.__name__ and self.load(entry) is component_class:
+                    return entry
+        return None
+
+    def load_hooks(self) -> tuple[tuple[str, object], ...]:
+        """Import the hook modules (once) and let them announce components made at run time.
+
+        Returns the modules with their names. A module that fails is among the problems.
+        """
+        if not self._hooks_loaded:
+            self._hooks_loaded = True
+            names = [self._load_hooks_module(entry) for entry in self._hooks]
+            made = [(name, self._manager.get_plugin(name)) for name in names if name is not None]
+            self._announce(made)
+            self._find_clashes()
+            self._modules = tuple((n, p) for n, p in made if self._manager.has_plugin(n))
+        return self._modules
+
+    def _load_hooks_module(self, entry: HooksEntry) -> str | None:
+        name = f"{entry.origin.namespace}:{entry.name}"
+        try:
+            module = load_hooks(entry)
+        except ComponentError as error:
+            self._problems.append(Problem(entry.origin, str(error)))
+            return None
+        problem = register(self._manager, module, name)
+        if problem is not None:
+            self._problems.append(Problem(entry.origin, f"hooks '{entry.name}': {problem}"))
+            return None
+        self._origins[name] = entry.origin
+        return name
+
+    def _admit(self, declared: Declared, off: set[str]) -> None:
+        origin = declared.origin
+        name = normalized(origin.distribution)
+        if off & {name, origin.namespace}:
+            off -= {name, origin.namespace}
+            self._manager.set_blocked(name)
+            self._blocked.update({(e.kind, e.id): e for e in declared.components})
+            return
+        self._problems.extend(declared.problems)
+        self._hooks.extend(declared.hooks)
+        self._origins[name] = origin
+        self._manager.register(DistributionPlugin(declared), name=name)
+
+    def _announce(self, plugins: Iterable[tuple[str, object]]) -> None:
+        """Let these plugins announce their components."""
+        wanted = {name for name, plugin in plugins if plugin is not None}
+
+        def arguments(plugin: str) -> dict[str, Register]:
+            def announce(kind: str, name: str, target: str | type) -> None:
+                _check_kind(kind)
+                entry = ComponentEntry(kind, name, target, self._origins[plugin])
+                if plugin in wanted:
+                    self._entries[kind, entry.id].append(entry)
+
+            return {"register": announce}
+
+        def report(plugin: str, error: BaseException) -> None:
+            message = f"diffkit_register raised {type(error).__name__}: {error}"
+            self._problems.append(Problem(self._origins[plugin], message))
+
+        call_each(self._manager, "diffkit_register", arguments, report)
+
+    def _find_clashes(self) -> None:
+        for (kind, full_id), found in self._entries.items():
+            if len(found) > 1:
+                owners = " and ".join(str(entry.origin) for entry in found)
+                message = f"{kind} '{full_id}' is declared by {owners}; uninstall all but one"
+                problem = Problem(found[0].origin, message, full_id, kind)
+                if problem not in self._problems:
+                    self._problems.append(problem)
+
+    def _why_unknown(self, kind: str, name: str) -> str:
+        for (blocked_kind, full_id), entry in self._blocked.items():
+            if blocked_kind == kind and name in (full_id, entry.name):
+                return (
+                    f"{entry} is disabled; take '{entry.origin.namespace}' out of the disabled "
+                    f"plugins ({DISABLE_VARIABLE}, --disable)"
+                )
+        for problem in self._problems:
+            if problem.kind == kind and problem.id in (name, f"{problem.origin.namespace}.{name}"):
+                return f"{kind} '{name}' cannot be used: {problem}"
+        known = [entry.id for entry in self.components(kind)]
+        names = sorted({*known, *(entry.name for entry in self.components(kind))})
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        installed = ", ".join(known) or "none"
+        return f"no {kind} is called '{name}'; {hint}installed: {installed}"
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ComponentError(f"there is no kind '{kind}'; {hint}the kinds are {', '.join(KINDS)}")
+
+
+@cache
+def default_host() -> Host:
+    """The host of this process: what is installed, less what DIFFKIT_DISABLE names."""
+    return Host()

@@ -1,0 +1,46 @@
+"""The kinds of component: their interface versions, and where the interfaces are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component. Its entry-point group is `diffkit.<name>.v<version>`."""
+
+    name: str
+    version: int
+    interface: str
+    """Where its base class is: `module:class`."""
+
+    @property
+    def group(self) -> str:
+        """The entry-point group of this version of the interface."""
+        return f"diffkit.{self.name}.v{self.version}"
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("schedule", 1, "diffkit.core.schedule:NoiseSchedule"),
+        Kind("process", 1, "diffkit.core.process:ForwardProcess"),
+        Kind("model", 1, "diffkit.core.model:EpsilonModel"),
+        Kind("loss", 1, "diffkit.core.loss:Loss"),
+        Kind("sampler", 1, "diffkit.core.sampler:Sampler"),
+        Kind("parameterization", 1, "diffkit.core.parameterization:Parameterization"),
+        Kind("times", 1, "diffkit.core.times:TrainingTimes"),
+        Kind("weighting", 1, "diffkit.core.weighting:Weighting"),
+        Kind("spacing", 1, "diffkit.core.spacing:Spacing"),
+        Kind("dataset", 1, "diffkit.core.dataset:Dataset"),
+        Kind("features", 1, "diffkit.core.metric:FeatureExtractor"),
+        Kind("metric", 1, "diffkit.core.metric:Metric"),
+    )
+}
+"""Every kind, in the order in which people meet them."""
+
+HOOKS_GROUP = "diffkit.hooks.v1"
+"""The entry-point group of modules with hook implementations."""
+
+LOCAL = "local"
+"""The namespace of components from files that the user names."""

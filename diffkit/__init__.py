@@ -1,0 +1,72 @@
+"""Diffusion models from swappable parts.
+
+Importing this package costs nothing: every name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffkit.errors import (
+        CheckpointError,
+        ComponentError,
+        DataError,
+        DiffkitError,
+        SpecError,
+        TrainingError,
+    )
+    from diffkit.pipeline import Pipeline, build, load
+    from diffkit.plugins.default import components, resolve
+    from diffkit.plugins.hookspecs import hookimpl
+    from diffkit.plugins.host import Host
+    from diffkit.spec.pipeline import PipelineSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointError": "diffkit.errors",
+    "ComponentError": "diffkit.errors",
+    "DataError": "diffkit.errors",
+    "DiffkitError": "diffkit.errors",
+    "Host": "diffkit.plugins.host",
+    "Pipeline": "diffkit.pipeline",
+    "PipelineSpec": "diffkit.spec.pipeline",
+    "SpecError": "diffkit.errors",
+    "TrainingError": "diffkit.errors",
+    "build": "diffkit.pipeline",
+    "components": "diffkit.plugins.default",
+    "hookimpl": "diffkit.plugins.hookspecs",
+    "load": "diffkit.pipeline",
+    "resolve": "diffkit.plugins.default",
+}
+
+__all__ = [
+    "CheckpointError",
+    "ComponentError",
+    "DataError",
+    "DiffkitError",
+    "Host",
+    "Pipeline",
+    "PipelineSpec",
+    "SpecError",
+    "TrainingError",
+    "build",
+    "components",
+    "hookimpl",
+    "load",
+    "resolve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diffkit' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,10 +26,14 @@ class ComponentMeta(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         component = super().__call__(*args, **kwargs)
-        bound = inspect.signature(cls.__init__).bind(component, *args, **kwargs)
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        bound = signature.bind(component, *args, **kwargs)
         bound.apply_defaults()
-        _, *names = bound.arguments
-        recorded = {name: _own(bound.arguments[name]) for name in names}
+        recorded = {
+            name: _own(bound.arguments[name])
+            for name, parameter in signature.parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
         object.__setattr__(component, _ARGUMENTS, recorded)
         return component
 

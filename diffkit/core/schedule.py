@@ -128,7 +128,8 @@ class DiscreteSchedule(NoiseSchedule):
         return (below + part) / self.steps
 
     def snap(self, t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        return (t * self.steps).ceil().clamp(1, self.steps) / self.steps
+        # A grid time must stay where it is, though k / T * T may round to just above k.
+        return (t * self.steps - 1e-9).ceil().clamp(1, self.steps) / self.steps
 
 
 class _Table(NamedTuple):

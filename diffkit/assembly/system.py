@@ -1,0 +1,102 @@
+"""The assembled components, and the one module that trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser
+from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
+from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.noise import Noise
+from diffkit.core.parameterization import Parameterization
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler
+from diffkit.core.schedule import NoiseSchedule
+from diffkit.core.spacing import Spacing
+from diffkit.core.times import DrawnTimes, TrainingTimes
+from diffkit.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One component of each kind, and what is known of the data."""
+
+    schedule: NoiseSchedule
+    process: ForwardProcess
+    model: EpsilonModel
+    loss: Loss
+    sampler: Sampler
+    parameterization: Parameterization
+    times: TrainingTimes
+    spacing: Spacing
+    shape: tuple[int, ...]
+    data_range: tuple[float, float] | None
+    conditions: tuple[str, ...] = ()
+    """The names of the conditions that the model takes."""
+
+
+class System(nn.Module):
+    """The root module: it holds every component that has parameters, and its forward is the loss.
+
+    So one wrapper, one optimiser and one state dict serve them all.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.parts = parts
+        self.model = parts.model
+        for name in ("schedule", "process", "loss", "parameterization", "times"):
+            component = getattr(parts, name)
+            if isinstance(component, nn.Module):
+                self.add_module(name, component)
+
+    def forward(
+        self,
+        batch: Batch,
+        uniform: torch.Tensor,
+        noise: Noise,
+        step: int,
+        average: Denoiser | None = None,
+    ) -> LossRecord:
+        """The loss of each sample; `uniform` `[b]`, on the host, becomes the times."""
+
+        def draw_times(count: int) -> DrawnTimes:
+            return self.parts.times.draw(uniform[:count], self.parts.schedule)
+
+        context = LossContext(
+            denoiser=self.denoiser(condition=batch.condition),
+            process=self.parts.process,
+            noise=noise,
+            draw_times=draw_times,
+            step=step,
+            average=average,
+        )
+        return self.parts.loss(batch, context)
+
+    def denoiser(
+        self, walked: ForwardProcess | None = None, condition: Condition | None = None
+    ) -> Denoiser:
+        """The model as a denoiser of its own process, or of another Gaussian one.
+
+        Raises:
+            SpecError: the processes differ and are not both Gaussian.
+        """
+        parts = self.parts
+        taken = {name: (condition or {})[name] for name in parts.conditions}
+        trained = parts.process
+        walked = trained if walked is None else walked
+        if isinstance(trained, GaussianProcess) and isinstance(walked, GaussianProcess):
+            return GaussianDenoiser(
+                parts.model,
+                parts.parameterization,
+                trained,
+                walked,
+                condition=taken,
+                data_range=parts.data_range,
+            )
+        if walked is not trained:
+            raise SpecError(["another process can be walked only where both are Gaussian"])
+        return ModelDenoiser(parts.model, trained, condition=taken, data_range=parts.data_range)

@@ -1,0 +1,366 @@
+"""The pipeline: what a user builds, trains, samples, saves and loads."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+from torch import Tensor
+
+from diffkit.assembly.build import Assembler
+from diffkit.assembly.swap import swapped
+from diffkit.assembly.system import Parts, System
+from diffkit.core.component import Component
+from diffkit.core.dataset import Dataset
+from diffkit.core.metric import Metric
+from diffkit.core.model import Condition
+from diffkit.core.process import ForwardProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit.core.spacing import Spacing
+from diffkit.errors import CheckpointError, SpecError
+from diffkit.plugins.events import Events
+from diffkit.plugins.host import Host, default_host
+from diffkit.run import artifacts
+from diffkit.run.progress import bar
+from diffkit.run.sampling import Walk
+from diffkit.run.sinks import tensorboard_sink
+from diffkit.run.training import Trainer, restore
+from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
+from diffkit.spec.signature import explained
+
+Choice = str | Mapping[str, Any] | Component
+"""A component to use instead: its name, its `{id, config}`, or an instance."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What observers are told."""
+
+    directory: Path | None
+    spec: Mapping[str, Any]
+
+
+class Pipeline:
+    """A diffusion model: checked components, their weights, and what one does with them.
+
+    Made by `diffkit.build` or `diffkit.load`.
+    """
+
+    def __init__(self, assembler: Assembler, parts: Parts) -> None:
+        self._assembler = assembler
+        self._spec = assembler.full_spec()
+        self._system = System(parts).eval()
+        self._average: System | None = None
+        self._trained_steps = 0
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """The spec, with every default written out."""
+        return self._spec
+
+    @property
+    def parts(self) -> Parts:
+        """The components."""
+        return self._system.parts
+
+    @property
+    def system(self) -> System:
+        """The module that holds every component with parameters; its weights are the latest."""
+        return self._system
+
+    @property
+    def average(self) -> System | None:
+        """The moving average of the weights, which samples are drawn with, where there is one."""
+        return self._average
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._system.parameters()).device
+
+    def to(self, device: str | torch.device) -> Pipeline:
+        """Move the weights; returns the pipeline."""
+        self._system.to(device)
+        if self._average is not None:
+            self._average.to(device)
+        return self
+
+    def dataset(self) -> Dataset:
+        """The dataset that the spec names. Raises SpecError where it names none."""
+        if self._spec.dataset is None and "dataset" not in self._assembler.instances:
+            raise SpecError(["the spec names no dataset; give one to train or eval, or set dataset"])
+        dataset = self._assembler.create("dataset")
+        assert isinstance(dataset, Dataset)
+        return dataset
+
+    def train(
+        self,
+        dataset: Dataset | None = None,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        observers: Iterable[object] = (),
+        progress: bool | None = None,
+        **training: Any,
+    ) -> Pipeline:
+        """Train, and return the pipeline.
+
+        Args:
+            dataset: the data; default the spec's.
+            out: the run directory, for checkpoints, metrics and the spec. None keeps nothing.
+            resume: go on from the latest checkpoint in `out`.
+            observers: objects with `@diffkit.hookimpl` methods.
+            progress: show a bar; None shows it on a terminal only.
+            training: fields of the spec's `training` to change: `steps=2000`, `batch_size=64`.
+
+        Raises:
+            SpecError: a training field is unknown or out of range.
+            DataError: the data are empty or of another shape.
+            TrainingError: the loss is no longer finite.
+            CheckpointError: `out` holds another run, or cannot be written.
+        """
+        spec = _training_spec(self._spec.training, training)
+        self._spec = self._spec.model_copy(update={"training": spec})
+        dataset = self.dataset() if dataset is None else dataset
+        directory = None if out is None else Path(out)
+        if self._average is None and spec.ema_decay is not None:
+            self._average = copy.deepcopy(self._system).requires_grad_(False)
+        run = Run(directory, self._spec.model_dump(mode="json"))
+        events = Events(self._assembler.host.load_hooks(), observers)
+        sinks = () if directory is None else tensorboard_sink(directory)
+        trainer = Trainer(
+            system=self._system,
+            average=self._average,
+            dataset=dataset,
+            spec=spec,
+            seed=self._spec.seed,
+            run=run,
+            events=events,
+            sinks=sinks,
+        )
+        if directory is not None:
+            self._prepare(directory, trainer, resume)
+        trainer.train(show=progress)
+        self._trained_steps = trainer.progressed.step
+        return self
+
+    def sample(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        sampler: Choice | None = None,
+        steps: int | None = None,
+        spacing: Choice | None = None,
+        schedule: Choice | None = None,
+        process: Choice | None = None,
+        condition: Condition | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        batch_size: int = 64,
+        observers: Iterable[object] = (),
+        progress: bool | None = None,
+    ) -> Tensor:
+        """Draw `num` samples, `[num, *shape]`, on the host.
+
+        Sample i depends on the seed and on i alone, not on `batch_size`. Another sampler,
+        spacing, schedule or process can be walked without training again.
+
+        Args:
+            num: how many, at least 1.
+            seed: of the noise.
+            sampler: instead of the spec's.
+            steps: of the walk; default the spec's, else as many as the schedule has.
+            spacing: instead of the spec's.
+            schedule: to walk instead of the one trained with; equal log-SNR is what counts.
+            process: to walk instead of the one trained with.
+            condition: what the model is conditioned on, batch first.
+            inputs: what the sampler asks for beside noise.
+            batch_size: how many at a time.
+            observers: objects with `@diffkit.hookimpl` methods.
+            progress: show a bar; None shows it on a terminal only.
+
+        Raises:
+            SpecError: a choice is wrong, or does not go with the rest.
+            ComponentError: the walk needs a noise level that the network never saw.
+        """
+        if num < 1 or batch_size < 1:
+            raise SpecError([f"num and batch_size are at least 1, not {num} and {batch_size}"])
+        walk = self._walk(sampler, steps, spacing, schedule, process, condition, inputs)
+        events = Events(self._assembler.host.load_hooks(), observers)
+        run = Run(None, self._spec.model_dump(mode="json"))
+        batches = []
+        with bar("sampling", num * (len(walk.times) - 1), progress) as shown:
+            for start in range(0, num, batch_size):
+                indices = range(start, min(start + batch_size, num))
+                state = None
+                for done, state in enumerate(walk.states(seed, indices)):
+                    shown.update((len(walk.times) - 1) * start + done * len(indices), "")
+                assert state is not None
+                batches.append(state.x.cpu())
+                events.sample(run, batches[-1])
+        return torch.cat(batches)
+
+    def walk(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        sampler: Choice | None = None,
+        steps: int | None = None,
+        spacing: Choice | None = None,
+        schedule: Choice | None = None,
+        process: Choice | None = None,
+        condition: Condition | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+    ) -> Iterator[State]:
+        """The states on the way from noise to `num` samples; the arguments are `sample`'s."""
+        walk = self._walk(sampler, steps, spacing, schedule, process, condition, inputs)
+        return walk.states(seed, range(num))
+
+    def evaluate(self, samples: Tensor | None = None, *, seed: int = 0) -> dict[str, float]:
+        """The spec's metric, for these samples or for new ones. Raises DataError, SpecError."""
+        dataset = self.dataset()
+        metric = self._assembler.create("metric")
+        assert isinstance(metric, Metric)
+        if samples is None:
+            samples = self.sample(metric.samples_needed(dataset), seed=seed, batch_size=256)
+        return dict(metric.measure(samples, dataset, seed))
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the spec and the weights to a directory, which `diffkit.load` reads.
+
+        Raises:
+            SpecError: a component cannot be named in a file.
+            CheckpointError: the directory cannot be written; what was there is untouched.
+        """
+        directory = Path(directory)
+        self._write_spec(directory)
+        tensors = {"model": dict(self._system.state_dict())}
+        if self._average is not None:
+            tensors["ema"] = dict(self._average.state_dict())
+        progress = {"step": self._trained_steps, "seconds": 0.0}
+        keep = max(self._spec.training.keep, 1)
+        artifacts.write_checkpoint(directory, self._trained_steps, tensors, progress, keep)
+        return directory
+
+    def restore(self, checkpoint: str | Path) -> Pipeline:
+        """Take the weights of a checkpoint folder. Raises CheckpointError where they do not fit."""
+        checkpoint = Path(checkpoint)
+        restore(self._system, checkpoint / "model.safetensors")
+        if (checkpoint / "ema.safetensors").exists():
+            self._average = copy.deepcopy(self._system).requires_grad_(False)
+            restore(self._average, checkpoint / "ema.safetensors")
+        self._trained_steps = int(artifacts.read_json(checkpoint / "trainer.json")["step"])
+        return self
+
+    def _prepare(self, directory: Path, trainer: Trainer, resume: bool) -> None:
+        existing = artifacts.checkpoints(directory)
+        if resume:
+            latest = artifacts.latest_checkpoint(directory)
+            self.restore(latest)
+            trainer.resume(latest)
+        elif existing or (directory / artifacts.METRICS).exists():
+            raise CheckpointError(
+                f"{directory} holds a run already; resume it (resume=True, --resume), or choose "
+                "another directory"
+            )
+        self._write_spec(directory)
+
+    def _write_spec(self, directory: Path) -> None:
+        if self._assembler.unsaveable:
+            raise SpecError(self._assembler.unsaveable)
+        artifacts.write_json(directory / artifacts.SPEC, self._spec.model_dump(mode="json"))
+
+    def _walk(
+        self,
+        sampler: Choice | None,
+        steps: int | None,
+        spacing: Choice | None,
+        schedule: Choice | None,
+        process: Choice | None,
+        condition: Condition | None,
+        inputs: Mapping[str, Tensor] | None,
+    ) -> Walk:
+        choices = {
+            "sampler": sampler,
+            "spacing": spacing,
+            "schedule": schedule,
+            "process": process,
+        }
+        chosen = swapped(self._assembler, {k: v for k, v in choices.items() if v is not None})
+        system = self._average if self._average is not None else self._system
+        walked = chosen["process"]
+        assert isinstance(walked, ForwardProcess)
+        if schedule is None and process is None:
+            walked = system.parts.process
+        denoiser = system.denoiser(walked, condition)
+        made_sampler, made_spacing = chosen["sampler"], chosen["spacing"]
+        assert isinstance(made_sampler, Sampler)
+        assert isinstance(made_spacing, Spacing)
+        count = steps or self._spec.steps or walked.schedule.steps or 1000
+        if steps is not None and steps < 1:
+            raise SpecError([f"steps is at least 1, not {steps}"])
+        times = made_spacing.times(count, walked.schedule)
+        return Walk(denoiser, made_sampler, times, self.parts.shape, self.device, inputs or {})
+
+
+def build(
+    spec: PipelineSpec | Mapping[str, Any] | str | Path,
+    *,
+    host: Host | None = None,
+    device: str | torch.device | None = None,
+) -> Pipeline:
+    """A pipeline from a spec: a mapping, a `PipelineSpec`, or the path of a YAML, TOML or JSON file.
+
+    In a mapping, a component instance can stand in place of its spec. Everything is checked
+    before the model is created.
+
+    Args:
+        spec: what the pipeline is made of; five names are enough.
+        host: where components are found; default what is installed.
+        device: where the weights go; default the first CUDA device, else the CPU.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    assembler = Assembler(spec, default_host() if host is None else host)
+    pipeline = Pipeline(assembler, assembler.assemble())
+    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def load(
+    directory: str | Path,
+    *,
+    host: Host | None = None,
+    device: str | torch.device | None = None,
+) -> Pipeline:
+    """A pipeline from a directory that training or `Pipeline.save` wrote, at its last checkpoint.
+
+    Only registered components are created and only safetensors are read: nothing in a file can
+    make code run.
+
+    Raises:
+        SpecError: a component is missing (names its distribution and version) or misconfigured.
+        CheckpointError: a file is missing, truncated, or does not fit.
+    """
+    directory = Path(directory)
+    latest = artifacts.latest_checkpoint(directory)
+    spec = artifacts.read_json(directory / artifacts.SPEC)
+    return build(spec, host=host, device=device).restore(latest)
+
+
+def _training_spec(spec: TrainingSpec, changes: Mapping[str, Any]) -> TrainingSpec:
+    if not changes:
+        return spec
+    merged = {**spec.model_dump(mode="json"), **changes}
+    try:
+        return TrainingSpec.model_validate_json(json.dumps(to_jsonable_python(merged)))
+    except ValidationError as error:
+        raise SpecError(explained(error, "training", TrainingSpec.model_fields)) from error

@@ -1,0 +1,210 @@
+"""Run directories: written so that a crash at any moment leaves only whole files.
+
+    RUN/spec.json                      every default written out, with provenance
+    RUN/metrics.jsonl                  one line each time metrics were taken
+    RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
+                                       trainer.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from diffkit.errors import CheckpointError
+
+SPEC = "spec.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+_STEP = re.compile(r"step-(\d{8})")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file or none: to a temporary name, synced, then renamed.
+
+    Raises:
+        CheckpointError: the disk is full, the folder is read-only ...; an earlier file stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise _cannot_write(path, error) from error
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, as `write_file` does."""
+    write_file(path, (json.dumps(data, indent=2) + "\n").encode())
+
+
+def write_checkpoint(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    progress: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint folder whole or not at all, then delete all but the last `keep`.
+
+    `tensors` maps file names (without ending) to named tensors. Raises CheckpointError; earlier
+    checkpoints stay.
+    """
+    folder = run / CHECKPOINTS
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    try:
+        _remove(temporary)
+        temporary.mkdir(parents=True)
+        for name, named in tensors.items():
+            whole = {key: value.detach().cpu().contiguous() for key, value in named.items()}
+            write_file(temporary / f"{name}.safetensors", save_safetensors(whole))
+        write_json(temporary / "trainer.json", progress)
+        if final.exists():
+            _remove(final)
+        temporary.replace(final)
+        _sync_folder(folder)
+    except OSError as error:
+        _remove(temporary)
+        raise _cannot_write(final, error) from error
+    except CheckpointError:
+        _remove(temporary)
+        raise
+    for old in checkpoints(run)[:-keep]:
+        _remove(old)
+    return final
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first. Half-written ones never bear such a name."""
+    folder = run / CHECKPOINTS
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _STEP.fullmatch(path.name))
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint. Raises CheckpointError where there is none."""
+    if not run.is_dir():
+        raise CheckpointError(f"{run}: there is no such run directory")
+    found = checkpoints(run)
+    if not found:
+        raise CheckpointError(f"{run}: it holds no checkpoint; train it first, or save a pipeline")
+    return found[-1]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; no other format is ever read.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or of another format.
+    """
+    try:
+        return load_safetensors(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); nothing of it was used. "
+            "Restore it, or take an earlier checkpoint"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises CheckpointError."""
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: it should hold a mapping")
+    return data
+
+
+def fit_tensors(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """`found`, where names and shapes are those of `wanted`. Raises CheckpointError otherwise."""
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    other = [k for k in wanted if k in found and found[k].shape != wanted[k].shape]
+    if missing or extra or other:
+        parts = [
+            f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+            for what, names in (("lacks", missing), ("has besides", extra), ("differs in", other))
+            if names
+        ]
+        raise CheckpointError(f"{path} does not fit the spec: it {'; it '.join(parts)}")
+    return {name: found[name].to(wanted[name].dtype) for name in wanted}
+
+
+def append_metrics(run: Path, metrics: Mapping[str, float]) -> None:
+    """Add one line to the metrics. Raises CheckpointError."""
+    path = run / METRICS
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The metrics of a run, oldest first; a last line cut short by a crash is left out."""
+    path = run / METRICS
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def drop_metrics_after(run: Path, step: int) -> None:
+    """Forget the metrics of updates that a resumed run will make again."""
+    kept = [line for line in read_metrics(run) if line.get("step", 0) <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    if (run / METRICS).exists():
+        write_file(run / METRICS, text.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be written: {error.strerror}; what was there before is untouched"
+    )

@@ -1,0 +1,109 @@
+"""Pictures of samples: grids, strips and animations, with Pillow; curves, with matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from diffkit.errors import DataError
+from diffkit.run.artifacts import write_file
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_GAP = 2
+_PAPER = 255
+
+
+def to_bytes(images: Tensor, data_range: tuple[float, float] | None) -> np.ndarray:
+    """Images `[n, c, h, w]` as 8-bit `[n, h, w, 3]`, the data's range as black to white.
+
+    Raises:
+        DataError: these are not images of 1 or 3 channels.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise DataError(
+            f"a picture needs images of 1 or 3 channels, not samples of {list(images.shape[1:])}; "
+            "write an .npz file"
+        )
+    low, high = data_range or (float(images.min()), float(images.max()))
+    scaled = (images.float().cpu() - low) / max(high - low, 1e-12) * 255
+    array = scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array
+
+
+def grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
+    """Images in rows of `columns`, enlarged by a whole factor so that small ones can be seen."""
+    from PIL import Image
+
+    count, height, width, _ = images.shape
+    if scale is None:
+        scale = max(1, 48 // max(height, width))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = height * scale, width * scale
+    rows = -(-count // columns)
+    shape = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3)
+    sheet = np.full(shape, _PAPER, dtype=np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
+        sheet[top : top + height, left : left + width] = image
+    return Image.fromarray(sheet)
+
+
+def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
+    """Two pictures with a title each."""
+    from PIL import Image, ImageDraw
+
+    margin, head = 12, 22
+    size = (left.width + right.width + 3 * margin, max(left.height, right.height) + head + margin)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for picture, title, x in ((left, titles[0], margin), (right, titles[1], 2 * margin + left.width)):
+        draw.text((x, 5), title, fill="black")
+        sheet.paste(picture, (x, head))
+    return sheet
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Write a picture, whole or not at all. Raises CheckpointError."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG", optimize=True)
+    write_file(path, content.getvalue())
+
+
+def write_gif(path: Path, frames: Sequence[Image.Image], milliseconds: int = 80) -> None:
+    """Write an animation that rests on its last frame. Raises CheckpointError."""
+    content = io.BytesIO()
+    durations = [milliseconds] * (len(frames) - 1) + [1500]
+    first, *rest = [frame.quantize(64) for frame in frames]
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    write_file(path, content.getvalue())
+
+
+def write_npz(path: Path, samples: Tensor) -> None:
+    """Write samples as the array `samples`, float32. Raises CheckpointError."""
+    content = io.BytesIO()
+    np.savez_compressed(content, samples=samples.cpu().numpy())
+    write_file(path, content.getvalue())
+
+
+def write_curve(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
+    """Plot the loss over the updates. Raises DataError where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DataError("plots need matplotlib: pip install 'diffkit[demo]'") from error
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([m["step"] for m in metrics], [m["loss"] for m in metrics], linewidth=1)
+    axes.set(xlabel="update", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    write_file(path, content.getvalue())

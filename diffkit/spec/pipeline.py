@@ -1,0 +1,107 @@
+"""The spec of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class SpecModel(BaseModel):
+    """Frozen, strict, and without unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class ComponentSpec(SpecModel):
+    """A component by its id, with its configuration. A bare name is short for `{id: name}`."""
+
+    kind: ClassVar[str | None] = None
+
+    id: str
+    config: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
+
+
+class DataSpec(SpecModel):
+    """The shape of one sample, and the smallest and largest value it can have."""
+
+    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+    range: tuple[float, float] | None = None
+
+
+class TrainingSpec(SpecModel):
+    """How to train."""
+
+    steps: Annotated[int, Field(ge=0)] = 20_000
+    """Updates in all."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Stop earlier, once so much time was spent training."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled for adamw, added to the gradient for adam."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    """The learning rate rises linearly over so many updates."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """The largest norm of all gradients together."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.9999
+    """The n-th update uses `min(ema_decay, (1 + n)/(10 + n))`. None keeps no average."""
+    horizontal_flip: bool = False
+    """Mirror each image with probability one half."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    keep: Annotated[int, Field(ge=1)] = 3
+    """How many of the last checkpoints to keep."""
+
+
+class Provenance(SpecModel):
+    """Where a component of a saved spec came from."""
+
+    distribution: str
+    version: str
+    sha256: str | None = None
+
+
+class PipelineSpec(SpecModel):
+    """A whole pipeline. The five components have to be named; the rest has defaults."""
+
+    schedule: ComponentSpec
+    process: ComponentSpec
+    model: ComponentSpec
+    loss: ComponentSpec
+    sampler: ComponentSpec
+    parameterization: ComponentSpec = ComponentSpec(id="diffkit.epsilon")
+    times: ComponentSpec = ComponentSpec(id="diffkit.uniform")
+    spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
+    dataset: ComponentSpec | None = None
+    data: DataSpec | None = None
+    """None: the dataset's; without a dataset, images of 3x32x32 in [-1, 1]."""
+    metric: ComponentSpec = ComponentSpec(id="diffkit.frechet")
+    features: ComponentSpec = ComponentSpec(id="diffkit.classifier")
+    training: TrainingSpec = TrainingSpec()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the initial weights and of training."""
+    provenance: dict[str, Provenance] = {}
+    """Written on saving: the distribution and version of each component, by full id."""
+
+
+COMPONENT_FIELDS = tuple(
+    name
+    for name, field in PipelineSpec.model_fields.items()
+    if field.annotation in (ComponentSpec, ComponentSpec | None)
+)
+"""The fields of a spec that hold one component each; each is called like its kind."""

@@ -95,7 +95,9 @@ class Pipeline:
     def dataset(self) -> Dataset:
         """The dataset that the spec names. Raises SpecError where it names none."""
         if self._spec.dataset is None and "dataset" not in self._assembler.instances:
-            raise SpecError(["the spec names no dataset; give one to train or eval, or set dataset"])
+            raise SpecError(
+                ["the spec names no dataset; give one to train or eval, or set dataset"]
+            )
         dataset = self._assembler.create("dataset")
         assert isinstance(dataset, Dataset)
         return dataset
@@ -199,11 +201,11 @@ class Pipeline:
         with bar("sampling", num * (len(walk.times) - 1), progress) as shown:
             for start in range(0, num, batch_size):
                 indices = range(start, min(start + batch_size, num))
-                state = None
+                x = torch.empty(0)
                 for done, state in enumerate(walk.states(seed, indices)):
+                    x = state.x
                     shown.update((len(walk.times) - 1) * start + done * len(indices), "")
-                assert state is not None
-                batches.append(state.x.cpu())
+                batches.append(x.cpu())
                 events.sample(run, batches[-1])
         return torch.cat(batches)
 
@@ -317,7 +319,7 @@ def build(
     host: Host | None = None,
     device: str | torch.device | None = None,
 ) -> Pipeline:
-    """A pipeline from a spec: a mapping, a `PipelineSpec`, or the path of a YAML, TOML or JSON file.
+    """A pipeline from a spec: a mapping, a `PipelineSpec`, or a YAML, TOML or JSON file.
 
     In a mapping, a component instance can stand in place of its spec. Everything is checked
     before the model is created.

@@ -2,363 +2,261 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel
 
 from diffkit.assembly.checks import misfits, schedule_facts
+from diffkit.assembly.reading import RawSpec, Reading
 from diffkit.assembly.system import Parts
+from diffkit.assembly.written import provenance_of, references
 from diffkit.core.component import Component, arguments_of
+from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
+from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError, DataError, SpecError
 from diffkit.plugins.host import Host
-from diffkit.spec.files import read_data
-from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, DataSpec, PipelineSpec, Provenance
-from diffkit.spec.signature import (
-    Signature,
-    Unsaveable,
-    explained,
-    reference_of,
-    signature_of,
-    validated,
-)
+from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, DataSpec, PipelineSpec
+from diffkit.spec.signature import Signature, signature_of, validated
 
 _DEFAULT_DATA = DataSpec(shape=(3, 32, 32), range=(-1.0, 1.0))
-_CREATED = (
-    "schedule",
-    "process",
-    "parameterization",
-    "times",
-    "spacing",
-    "loss",
-    "sampler",
-    "model",
-)
-"""In this order: what others are supplied with first, what is large last."""
+_SHAPE = "data.shape"
+# In this order: what others are supplied with first, what is large last.
+_SMALL = ("schedule", "process", "parameterization", "times", "spacing", "loss", "sampler")
+_CREATED = (*_SMALL, "model")
 
 
 class Assembler:
     """Turns one raw spec into components, collecting what is wrong on the way."""
 
-    def __init__(self, raw: PipelineSpec | Mapping[str, Any] | str | Path, host: Host) -> None:
-        self.host = self._host = host
-        self.problems: list[str] = []
-        self.unsaveable: list[str] = []
-        self.instances: dict[str, Component] = {}
+    def __init__(self, raw: RawSpec, host: Host) -> None:
+        host.load_hooks()
+        self.host = host
+        self._reading = Reading(raw, host)
+        self._problems = list(self._reading.problems)
+        self.instances: dict[str, Component] = dict(self._reading.given)
         self._classes: dict[str, type[Component]] = {}
         self._signatures: dict[str, Signature] = {}
         self._configs: dict[str, BaseModel] = {}
         self._facts: dict[str, Any] = {}
-        host.load_hooks()
-        self.spec = self._parsed(self._without_instances(_as_mapping(raw)))
+        self._data = _DEFAULT_DATA
+
+    @property
+    def unsaveable(self) -> list[str]:
+        """Why no file can describe the pipeline; empty where one can."""
+        return self._reading.unsaveable
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """The spec as it was given."""
+        assert self._reading.spec is not None
+        return self._reading.spec
 
     def assemble(self) -> Parts:
         """The parts. Raises SpecError with every problem; the model is created last."""
         for field in COMPONENT_FIELDS:
             self._check(field)
-        data = self._data()
-        self._create_cheap(data)
-        if self.problems:
-            raise SpecError(self.problems)
-        assert self.spec is not None
+        self._data = self._find_data()
+        self._create("schedule")
+        if "schedule" in self.instances:
+            self._consult(cast(NoiseSchedule, self.instances["schedule"]))
+        for field in _SMALL:
+            self._create(field)
+        self._agree_on_the_schedule()
+        self._stop_if_wrong()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.spec.seed, "weights"))
-            self._create("model", data)
-        if self.problems:
-            raise SpecError(self.problems)
-        made = {name: self.instances[name] for name in _CREATED}
+            self._create("model")
+        self._stop_if_wrong()
+        made: dict[str, Any] = {name: self.instances[name] for name in _CREATED}
         conditions = tuple(self._facts.get("model.conditions", ()))
-        return Parts(shape=data.shape, data_range=data.range, conditions=conditions, **made)  # type: ignore[arg-type]
+        return Parts(
+            shape=self._data.shape, data_range=self._data.range, conditions=conditions, **made
+        )
 
     def full_spec(self) -> PipelineSpec:
-        """The spec with every default and the provenance written out; after `assemble`."""
-        assert self.spec is not None
-        changes: dict[str, Any] = {"data": self._data(), "provenance": {}}
-        for field in COMPONENT_FIELDS:
-            reference = getattr(self.spec, field)
-            if reference is None:
-                continue
-            entry = None if field in self._given else self._host.find(field, reference.id)
-            if entry is not None:
-                config = self._configs[field].model_dump(mode="json", exclude=self._left_out(field))
-                changes[field] = ComponentSpec(id=entry.id, config=config)
+        """The spec with full ids, every default and the provenance written out."""
+        changes: dict[str, Any] = {"data": self._data}
+        for field, config in self._configs.items():
+            entry = self.host.find(field, getattr(self.spec, field).id)
+            supplied = self._signatures[field].supplied
+            unsaid = {name for name in supplied if getattr(config, name) is None}
+            written = config.model_dump(mode="json", exclude=unsaid)
+            changes[field] = ComponentSpec(id=entry.id, config=written)
         spec = self.spec.model_copy(update=changes)
-        return spec.model_copy(update={"provenance": self._provenance(spec)})
+        return spec.model_copy(update={"provenance": provenance_of(spec, self.host)})
 
     def create(self, field: str) -> Component:
-        """Create one of the components that are made on demand: the dataset, the metric."""
-        data = self._data()
-        for source in self._signatures[field].supplied.values() if field in self._signatures else ():
-            if source in COMPONENT_FIELDS and source not in self.instances:
-                self._create(source, data)
-        self._create(field, data)
-        if self.problems:
-            raise SpecError(self.problems)
+        """One of the components that are made on demand: the dataset, the metric.
+
+        Raises:
+            SpecError: it cannot be made.
+        """
+        if field in self._signatures:
+            for source in self._signatures[field].supplied.values():
+                if source in COMPONENT_FIELDS:
+                    self._create(source)
+        self._create(field)
+        self._stop_if_wrong()
         return self.instances[field]
-
-    # -- reading -------------------------------------------------------------------------------
-
-    def _without_instances(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        plain = dict(raw)
-        self._given = {k: v for k, v in raw.items() if isinstance(v, Component)}
-        for field, component in self._given.items():
-            if field not in COMPONENT_FIELDS or component.kind != field:
-                self.problems.append(f"{field}: a {component.kind} instance does not belong here")
-                del plain[field]
-                continue
-            self.instances[field] = component
-            plain[field] = self._reference(field, component)
-        return plain
-
-    def _reference(self, field: str, component: Component) -> dict[str, Any]:
-        try:
-            supplied = signature_of(type(component), self._host).supplied
-            reference = reference_of(component, self._host, leave_out=supplied)
-        except (Unsaveable, ComponentError) as error:
-            self.unsaveable.append(f"{field}: {error}")
-            return {"id": f"unregistered.{type(component).__name__}"}
-        return reference.model_dump(mode="json")
-
-    def _parsed(self, plain: dict[str, Any]) -> PipelineSpec | None:
-        try:
-            return PipelineSpec.model_validate_json(json.dumps(to_jsonable_python(plain)))
-        except ValidationError as error:
-            self.problems += explained(error, "", PipelineSpec.model_fields)
-        except (ValueError, RecursionError) as error:
-            self.problems.append(f"it is not JSON data: {error}")
-        # Look at what can be looked at, so that the message is complete.
-        self._plain = plain
-        return None
-
-    def _reference_to(self, field: str) -> ComponentSpec | None:
-        if self.spec is not None:
-            reference: ComponentSpec | None = getattr(self.spec, field)
-            return reference
-        try:
-            return ComponentSpec.model_validate(self._plain[field])
-        except (KeyError, ValidationError):
-            return None
 
     # -- checking ------------------------------------------------------------------------------
 
     def _check(self, field: str) -> None:
         """Resolve and validate one component, without creating it."""
-        if field in self._given:
-            self._classes[field] = type(self._given[field])
+        if field in self._reading.given:
+            self._classes[field] = type(self._reading.given[field])
             return
-        reference = self._reference_to(field)
-        if reference is None:
-            return
-        try:
-            component = self._host.resolve(field, reference.id)
-            signature = signature_of(component, self._host)
-        except ComponentError as error:
-            self.problems.append(f"{field}: {error}{self._how_to_get(reference.id)}")
-            return
-        self._classes[field], self._signatures[field] = component, signature
-        config, problems = validated(signature, reference.config, field)
-        self.problems += problems
-        if config is not None:
-            self._configs[field] = config
-            self.problems += self._nested_problems(config, field)
+        reference = self._reading.reference(field)
+        if reference is not None:
+            self._check_reference(field, field, reference, at_top=True)
 
-    def _nested_problems(self, config: BaseModel, where: str) -> list[str]:
-        problems: list[str] = []
-        for path, reference in _references(config, where):
-            try:
-                component = self._host.resolve(str(reference.kind), reference.id)
-                signature = signature_of(component, self._host)
-            except ComponentError as error:
-                problems.append(f"{path}: {error}{self._how_to_get(reference.id)}")
-                continue
-            nested, wrong = validated(signature, reference.config, path)
-            problems += wrong
-            if nested is not None:
-                problems += self._nested_problems(nested, path)
-        return problems
+    def _check_reference(
+        self, kind: str, path: str, reference: ComponentSpec, *, at_top: bool = False
+    ) -> None:
+        try:
+            component = self.host.resolve(kind, reference.id)
+            signature = signature_of(component, self.host)
+        except ComponentError as error:
+            self._problems.append(f"{path}: {error}{self._how_to_get(reference.id)}")
+            return
+        config, problems = validated(signature, reference.config, path)
+        self._problems += problems
+        if at_top:
+            self._classes[kind], self._signatures[kind] = component, signature
+        if config is None:
+            return
+        if at_top:
+            self._configs[kind] = config
+        for nested_path, nested in references(config, path):
+            self._check_reference(str(nested.kind), nested_path, nested)
 
     def _how_to_get(self, full_id: str) -> str:
-        source = self.spec.provenance.get(full_id) if self.spec is not None else None
+        """Where a missing component of a saved spec came from."""
+        spec = self._reading.spec
+        source = None if spec is None else spec.provenance.get(full_id)
         if source is None:
             return ""
         if source.sha256 is not None:
-            return f". It came from the file {source.distribution}; name it as a plugin file"
+            return f". It came from the file {source.distribution}: name it as a plugin file"
         return (
-            f". It came from {source.distribution} {source.version}: "
+            f". It came from {source.distribution} {source.version}, which is not here: "
             f"pip install '{source.distribution}=={source.version}'"
         )
 
-    def _data(self) -> DataSpec:
-        if self.spec is not None and self.spec.data is not None:
-            return self.spec.data
-        dataset = self._classes.get("dataset")
-        if dataset is None:
-            return _DEFAULT_DATA
-        if "dataset" in self.instances:
-            given = self.instances["dataset"]
-            return DataSpec(shape=tuple(given.shape), range=given.range)  # type: ignore[attr-defined]
-        if "dataset" not in self._configs:
-            return _DEFAULT_DATA
-        if self._dataset_facts is None:
+    def _find_data(self) -> DataSpec:
+        """What the spec says of the data; else the dataset; else the model given; else images."""
+        spec = self._reading.spec
+        if spec is not None and spec.data is not None:
+            return spec.data
+        given = self._reading.given
+        if "dataset" in given:
+            dataset = cast(Dataset, given["dataset"])
+            return DataSpec(shape=tuple(dataset.shape), range=dataset.range)
+        if "dataset" in self._configs:
             try:
-                facts = dataset.facts(self._configs["dataset"])
-                self._dataset_facts = DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
+                facts = self._classes["dataset"].facts(cast(Any, self._configs["dataset"]))
+                return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
             except (DataError, ComponentError) as error:
-                self.problems.append(f"dataset: {error}")
-                self._dataset_facts = _DEFAULT_DATA
-        return self._dataset_facts
+                self._problems.append(f"dataset: {error}")
+        if "model" in given and "shape" in arguments_of(given["model"]):
+            return DataSpec(shape=tuple(arguments_of(given["model"])["shape"]))
+        return _DEFAULT_DATA
 
-    _dataset_facts: DataSpec | None = None
-    _plain: dict[str, Any] = {}  # noqa: RUF012 - replaced, never written to
+    def _consult(self, schedule: NoiseSchedule) -> None:
+        """Gather everyone's facts, then ask everyone what they think of them."""
+        configs = {field: self._known(field) for field in self._classes if field != "dataset"}
+        known = {field: config for field, config in configs.items() if config is not None}
+        self._facts = {_SHAPE: self._data.shape, "data.range": self._data.range}
+        self._facts.update(schedule_facts(schedule))
+        for field, config in known.items():
+            facts = self._classes[field].facts(config)
+            self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
+        for field, config in known.items():
+            found = self._classes[field].requires(config, self._facts)
+            self._problems += [f"{field}: {problem}" for problem in found]
+            shape = getattr(config, "shape", None)
+            if shape is not None and tuple(shape) != self._data.shape:
+                self._problems.append(
+                    f"{field}.shape is {list(shape)}, but the data's is "
+                    f"{list(self._data.shape)}; leave it out, and it is supplied"
+                )
+        self._problems += misfits(self._classes, self._facts)
 
-    def _create_cheap(self, data: DataSpec) -> None:
-        """Create all but the model, then ask everyone what they think of the others."""
-        self._facts = {"data.shape": data.shape, "data.range": data.range}
-        self._create("schedule", data)
-        schedule = self.instances.get("schedule")
-        if schedule is None:
+    def _agree_on_the_schedule(self) -> None:
+        """A process that was given brings its schedule; it must be the pipeline's."""
+        process, schedule = self._reading.given.get("process"), self.instances.get("schedule")
+        held = None if process is None else arguments_of(process).get("schedule")
+        if held is None or schedule is None or held is schedule:
             return
-        self._facts.update(schedule_facts(schedule))  # type: ignore[arg-type]
-        configs = {field: self._config_for(field, data) for field in self._classes}
-        for field, config in configs.items():
-            if config is not None and field != "dataset":
-                facts = self._classes[field].facts(config)
-                self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
-        for field, config in configs.items():
-            if config is not None:
-                found = self._classes[field].requires(config, self._facts)
-                self.problems += [f"{field}: {problem}" for problem in found]
-        self.problems += misfits(self._classes, self._facts)
-        self._check_shape(data)
-        for field in _CREATED[1:-1]:
-            self._create(field, data)
+        if type(held) is type(schedule) and arguments_of(held) == arguments_of(schedule):
+            self.instances["schedule"] = held
+            return
+        self._problems.append(
+            f"process: it holds a schedule of its own, {type(held).__name__}, that is not the "
+            "pipeline's; make it with the instance that you give as the schedule"
+        )
 
-    def _check_shape(self, data: DataSpec) -> None:
-        for field, config in self._configs.items():
-            for name, source in self._signatures[field].supplied.items():
-                given = getattr(config, name)
-                if source == "data.shape" and given is not None and tuple(given) != data.shape:
-                    self.problems.append(
-                        f"{field}.{name} is {list(given)}, but the data's shape is "
-                        f"{list(data.shape)}; leave it out and it is supplied"
-                    )
-
-    def _config_for(self, field: str, data: DataSpec) -> Any:
-        if field in self._given:
-            return SimpleNamespace(**arguments_of(self._given[field]))
+    def _known(self, field: str) -> Any:
+        """The configuration of a component, with what the pipeline supplies of the data."""
+        if field in self._reading.given:
+            return SimpleNamespace(**arguments_of(self._reading.given[field]))
         config = self._configs.get(field)
         if config is None:
             return None
         values = {name: getattr(config, name) for name in type(config).model_fields}
         for name, source in self._signatures[field].supplied.items():
-            if values[name] is None and source == "data.shape":
-                values[name] = data.shape
+            if values[name] is None and source == _SHAPE:
+                values[name] = self._data.shape
         return SimpleNamespace(**values)
+
+    def _stop_if_wrong(self) -> None:
+        if self._problems:
+            raise SpecError(dict.fromkeys(self._problems))
 
     # -- creating ------------------------------------------------------------------------------
 
-    def _create(self, field: str, data: DataSpec) -> None:
+    def _create(self, field: str) -> None:
         if field in self.instances or field not in self._configs:
             return
         try:
-            arguments = self._arguments(self._configs[field], self._signatures[field], data)
+            arguments = self._arguments(self._configs[field], self._signatures[field])
             self.instances[field] = self._classes[field](**arguments)
         except (ComponentError, DataError) as error:
-            if not any(str(error) in problem for problem in self.problems):
-                self.problems.append(f"{field}: {error}")
+            # What is wrong with a nested part, or was said by `requires`, is said already.
+            if not self._problems:
+                self._problems.append(f"{field}: {error}")
 
-    def _arguments(
-        self, config: BaseModel, signature: Signature, data: DataSpec
-    ) -> dict[str, Any]:
+    def _arguments(self, config: BaseModel, signature: Signature) -> Mapping[str, Any]:
         arguments = {}
         for name in type(config).model_fields:
             value = getattr(config, name)
-            source = signature.supplied.get(name)
-            if value is None and source is not None:
-                value = self._supply(source, data)
-            arguments[name] = self._made(value, data)
+            if value is None and name in signature.supplied:
+                value = self._supply(signature.supplied[name])
+            arguments[name] = self._made(value)
         return arguments
 
-    def _supply(self, source: str, data: DataSpec) -> Any:
-        if source == "data.shape":
-            return data.shape
+    def _supply(self, source: str) -> Any:
+        if source == _SHAPE:
+            return self._data.shape
         if source not in self.instances:
             raise ComponentError(f"it needs a {source}, which the pipeline does not have")
         return self.instances[source]
 
-    def _made(self, value: Any, data: DataSpec) -> Any:
+    def _made(self, value: Any) -> Any:
         """The value with every reference in it replaced by the component it names."""
         if isinstance(value, ComponentSpec):
-            component = self._host.resolve(str(value.kind), value.id)
-            signature = signature_of(component, self._host)
+            component = self.host.resolve(str(value.kind), value.id)
+            signature = signature_of(component, self.host)
             config, problems = validated(signature, value.config, value.id)
             if config is None:
                 raise ComponentError("; ".join(problems))
-            return component(**self._arguments(config, signature, data))
+            return component(**self._arguments(config, signature))
         if isinstance(value, list | tuple):
-            return type(value)(self._made(item, data) for item in value)
+            return type(value)(self._made(item) for item in value)
         if isinstance(value, dict):
-            return {key: self._made(item, data) for key, item in value.items()}
+            return {key: self._made(item) for key, item in value.items()}
         return value
-
-    # -- writing out ---------------------------------------------------------------------------
-
-    def _left_out(self, field: str) -> set[str]:
-        """Supplied arguments that were not given in the spec: they are written elsewhere in it."""
-        config = self._configs[field]
-        return {n for n in self._signatures[field].supplied if getattr(config, n) is None}
-
-    def _provenance(self, spec: PipelineSpec) -> dict[str, Provenance]:
-        found: dict[str, Provenance] = {}
-        for field in COMPONENT_FIELDS:
-            reference = getattr(spec, field)
-            if reference is None or reference.id.startswith("unregistered."):
-                continue
-            found.update(self._sources(field, reference))
-        return found
-
-    def _sources(self, kind: str, reference: ComponentSpec) -> dict[str, Provenance]:
-        entry = self._host.find(kind, reference.id)
-        origin = entry.origin
-        found = {entry.id: Provenance(**{f: getattr(origin, f) for f in Provenance.model_fields})}
-        signature = signature_of(self._host.load(entry), self._host)
-        config, _ = validated(signature, reference.config, entry.id)
-        if config is not None:
-            for _, nested in _references(config, entry.id):
-                found.update(self._sources(str(nested.kind), nested))
-        return found
-
-
-def _as_mapping(raw: PipelineSpec | Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    if isinstance(raw, PipelineSpec):
-        return raw.model_dump(mode="json")
-    if isinstance(raw, Mapping):
-        return raw
-    if isinstance(raw, str | Path):
-        return read_data(Path(raw))
-    raise SpecError([f"a spec is a mapping, a PipelineSpec or a path, not {type(raw).__name__}"])
-
-
-def _references(config: BaseModel, where: str) -> list[tuple[str, ComponentSpec]]:
-    """Every component reference among the values of a configuration, with its path."""
-    found: list[tuple[str, ComponentSpec]] = []
-
-    def look(value: Any, path: str) -> None:
-        if isinstance(value, ComponentSpec):
-            found.append((path, value))
-        elif isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                look(item, f"{path}[{index}]")
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                look(item, f"{path}.{key}")
-
-    for name in type(config).model_fields:
-        look(getattr(config, name), f"{where}.{name}")
-    return found

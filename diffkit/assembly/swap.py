@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffkit.assembly.build import Assembler
-from diffkit.core.component import Component, arguments_of
+from diffkit.assembly.written import UNREGISTERED
+from diffkit.core.component import Component
+from diffkit.core.process import ForwardProcess
+from diffkit.errors import SpecError
 
 _WALKED = ("sampler", "spacing", "schedule", "process")
 
@@ -14,38 +17,29 @@ _WALKED = ("sampler", "spacing", "schedule", "process")
 def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Component]:
     """The components of a walk, with these choices in place of the pipeline's.
 
+    A new schedule goes into the process too, which is made again with it.
+
     Raises:
         SpecError: with everything that is wrong with the choices.
     """
-    made = {kind: assembler.instances[kind] for kind in _WALKED}
     if not choices:
-        return made
-    assert assembler.spec is not None
+        return {kind: assembler.instances[kind] for kind in _WALKED}
+    # What is not chosen is reused as it stands: the model above all is not made again.
     raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
-    # What is unchanged is reused as it stands; the model is not looked at again.
-    raw.update({kind: assembler.instances[kind] for kind in assembler.instances})
+    raw.update(assembler.instances)
     raw.update(choices)
+    chosen = choices.get("process")
+    if isinstance(chosen, ForwardProcess) and "schedule" not in choices:
+        raw["schedule"] = chosen.schedule
     if "schedule" in choices and "process" not in choices:
-        raw["process"] = _with_schedule(assembler)
-    other = Assembler(raw, assembler.host)
-    parts = other.assemble()
+        process = assembler.spec.process
+        if process.id.startswith(UNREGISTERED):
+            raise SpecError(
+                [
+                    "process: it was given as an instance of a class that is not registered, so "
+                    "it cannot be made again with another schedule; give the process too"
+                ]
+            )
+        raw["process"] = process.model_dump(mode="json")
+    parts = Assembler(raw, assembler.host).assemble()
     return {kind: getattr(parts, kind) for kind in _WALKED}
-
-
-def _with_schedule(assembler: Assembler) -> Any:
-    """The process's spec, without the schedule that it was supplied with."""
-    assert assembler.spec is not None
-    process = assembler.instances["process"]
-    if not assembler.spec.process.id.startswith("unregistered."):
-        return assembler.spec.process.model_dump(mode="json")
-    raise _cannot(process)
-
-
-def _cannot(process: Component) -> Exception:
-    from diffkit.errors import SpecError
-
-    arguments = ", ".join(arguments_of(process))
-    return SpecError(
-        [f"process: {type(process).__name__}({arguments}) is not registered, so it cannot be made "
-         "again with another schedule; give the process too"]
-    )

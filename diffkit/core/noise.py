@@ -118,6 +118,6 @@ class BatchNoise(Noise):
 
     def uniform(self, shape: Sequence[int]) -> Float[Tensor, "b *data"]:
         whole = (self._total, *shape[1:])
-        return torch.rand(
-            whole, generator=self._generator, device=self._device, dtype=self._dtype
-        )[self._rows]
+        return torch.rand(whole, generator=self._generator, device=self._device, dtype=self._dtype)[
+            self._rows
+        ]

@@ -83,7 +83,7 @@ class GaussianPrediction(Prediction):
         return -self.epsilon / expand(self.scales.sigma, self.x_t)
 
     def clipped(self, low: float, high: float) -> GaussianPrediction:
-        """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from the clipped `x_0`."""
+        """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from it."""
         one = torch.ones_like(self.scales.alpha)
         return GaussianPrediction(
             self.x_0.clamp(low, high),

@@ -1,9 +1,9 @@
 """Run directories: written so that a crash at any moment leaves only whole files.
 
-    RUN/spec.json                      every default written out, with provenance
-    RUN/metrics.jsonl                  one line each time metrics were taken
-    RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
-                                       trainer.json
+RUN/spec.json                      every default written out, with provenance
+RUN/metrics.jsonl                  one line each time metrics were taken
+RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
+                                   trainer.json
 """
 
 from __future__ import annotations

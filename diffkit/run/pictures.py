@@ -64,7 +64,10 @@ def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str])
     size = (left.width + right.width + 3 * margin, max(left.height, right.height) + head + margin)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for picture, title, x in ((left, titles[0], margin), (right, titles[1], 2 * margin + left.width)):
+    for picture, title, x in (
+        (left, titles[0], margin),
+        (right, titles[1], 2 * margin + left.width),
+    ):
         draw.text((x, 5), title, fill="black")
         sheet.paste(picture, (x, head))
     return sheet

@@ -31,8 +31,10 @@ class Walk:
         if missing or extra:
             takes = ", ".join(self.sampler.inputs) or "none"
             raise SpecError(
-                [f"{type(self.sampler).__name__} takes the inputs: {takes}; "
-                 f"given: {', '.join(self.inputs) or 'none'}"]
+                [
+                    f"{type(self.sampler).__name__} takes the inputs: {takes}; "
+                    f"given: {', '.join(self.inputs) or 'none'}"
+                ]
             )
 
     def states(self, seed: int, indices: Sequence[int]) -> Iterator[State]:

@@ -101,7 +101,9 @@ class Trainer:
         try:
             self._optimizer.load_state_dict({"state": state, "param_groups": progress["groups"]})
         except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{checkpoint}: the optimiser state does not fit: {error}") from error
+            raise CheckpointError(
+                f"{checkpoint}: the optimiser state does not fit: {error}"
+            ) from error
         self.progressed = Progressed(int(progress["step"]), float(progress["seconds"]))
         if self._run.directory is not None:
             drop_metrics_after(self._run.directory, self.progressed.step)
@@ -156,7 +158,7 @@ class Trainer:
         record = self._system(batch, uniform, noise, step)
         loss: Tensor = record.values.mean()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         limit = float("inf") if spec.clip_norm is None else spec.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self._weights, limit)
         self._optimizer.step()

@@ -52,7 +52,9 @@ def signature_of(component: type, host: Host) -> Signature:
     try:
         model = create_model(component.__name__, __base__=_Configuration, **fields)
     except (TypeError, ValueError, NameError) as error:
-        raise ComponentError(f"{_name(component)}: its arguments have no schema: {error}") from error
+        raise ComponentError(
+            f"{_name(component)}: its arguments have no schema: {error}"
+        ) from error
     return Signature(model, supplied)
 
 
@@ -180,7 +182,7 @@ def _as_data(annotation: Any) -> Any:
     if origin is Annotated:
         rest = [extra for extra in annotation.__metadata__ if not isinstance(extra, Supplied)]
         inner = _as_data(arguments[0])
-        return Annotated[(inner, *rest)] if rest else inner  # type: ignore[return-value]
+        return Annotated[(inner, *rest)] if rest else inner
     replaced = tuple(_as_data(a) for a in arguments)
     if replaced == arguments:
         return annotation
@@ -196,4 +198,3 @@ def _short(value: Any) -> str:
 
 def _name(component: type) -> str:
     return f"{component.__module__}.{component.__qualname__}"
-

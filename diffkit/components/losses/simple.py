@@ -8,8 +8,8 @@ from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
-from diffkit.functional.scalars import expand
 from diffkit.errors import ComponentError
+from diffkit.functional.scalars import expand
 
 
 class Simple(Loss):
@@ -24,7 +24,7 @@ class Simple(Loss):
         weighting: the weight of each noise level.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(self, *, weighting: Weighting = Unweighted()) -> None:
         self._weighting = weighting

@@ -106,7 +106,7 @@ class UNet(EpsilonModel):
         self.last_norm = norm(here, groups)
         self.last = nn.Conv2d(here, shape[0], 3, padding=1)
         _initialise(self)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:

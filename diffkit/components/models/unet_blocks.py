@@ -63,7 +63,8 @@ class AttentionBlock(nn.Module):
         )
         attended = F.scaled_dot_product_attention(query, key, value)
         mixed = self.out(rearrange(attended, "b k n d -> b n (k d)"))
-        return x + rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[2])
+        out: Tensor = x + rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[2])
+        return out
 
 
 class Downsample(nn.Module):

@@ -32,7 +32,7 @@ class DDPM(StepSampler):
             where a range is declared.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(
         self,
@@ -52,9 +52,7 @@ class DDPM(StepSampler):
                 "set data.range, or clip to false"
             )
 
-    def step(
-        self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise
-    ) -> State:
+    def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         """One ancestral step; the last, to `s = 0`, adds no noise."""
         prediction = denoiser(x_t, t)
         if not isinstance(prediction, GaussianPrediction):

@@ -36,4 +36,4 @@ class Leading(Spacing):
                 f"steps, not {steps}"
             )
         stride = grid // steps
-        return tuple((1 + j * stride) / grid for j in reversed(range(steps))) + (0.0,)
+        return (*((1 + j * stride) / grid for j in reversed(range(steps))), 0.0)

@@ -21,5 +21,5 @@ class Trailing(Spacing):
             most = "" if grid is None else f" and at most {grid}, the schedule's number of steps"
             raise ComponentError(f"trailing: steps must be at least 1{most}, not {steps}")
         if grid is None:
-            return tuple(1.0 - i / steps for i in range(steps)) + (0.0,)
-        return tuple(round(grid - i * grid / steps) / grid for i in range(steps)) + (0.0,)
+            return (*(1.0 - i / steps for i in range(steps)), 0.0)
+        return (*(round(grid - i * grid / steps) / grid for i in range(steps)), 0.0)

@@ -257,7 +257,8 @@ class Pipeline:
         checkpoint = Path(checkpoint)
         restore(self._system, checkpoint / "model.safetensors")
         if (checkpoint / "ema.safetensors").exists():
-            self._average = copy.deepcopy(self._system).requires_grad_(False)
+            if self._average is None:
+                self._average = copy.deepcopy(self._system).requires_grad_(False)
             restore(self._average, checkpoint / "ema.safetensors")
         self._trained_steps = int(artifacts.read_json(checkpoint / "trainer.json")["step"])
         return self

@@ -95,12 +95,19 @@ class Assembler:
         Raises:
             SpecError: it cannot be made.
         """
-        if field in self._signatures:
-            for source in self._signatures[field].supplied.values():
-                if source in COMPONENT_FIELDS:
-                    self._create(source)
-        self._create(field)
-        self._stop_if_wrong()
+        if field in self.instances:
+            return self.instances[field]
+        sources = [s for s in self._signatures[field].supplied.values() if s in COMPONENT_FIELDS]
+        for wanted in (*sources, field):
+            config = self._known(wanted)
+            found = self._classes[wanted].requires(config, self._facts)
+            problems = [f"{wanted}: {problem}" for problem in found]
+            if problems:
+                raise SpecError(problems)
+            self._create(wanted)
+        problems, self._problems = self._problems, []
+        if problems:
+            raise SpecError(problems)
         return self.instances[field]
 
     # -- checking ------------------------------------------------------------------------------
@@ -168,7 +175,7 @@ class Assembler:
 
     def _consult(self, schedule: NoiseSchedule) -> None:
         """Gather everyone's facts, then ask everyone what they think of them."""
-        configs = {field: self._known(field) for field in self._classes if field != "dataset"}
+        configs = {field: self._known(field) for field in _CREATED if field in self._classes}
         known = {field: config for field, config in configs.items() if config is not None}
         self._facts = {_SHAPE: self._data.shape, "data.range": self._data.range}
         self._facts.update(schedule_facts(schedule))

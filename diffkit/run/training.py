@@ -95,16 +95,16 @@ class Trainer:
             )
         flat = read_tensors(checkpoint / "optimizer.safetensors")
         state: dict[int, dict[str, Tensor]] = {}
-        for key, value in flat.items():
-            index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
         try:
+            for key, value in flat.items():
+                index, _, name = key.partition(".")
+                state.setdefault(int(index), {})[name] = self._laid_out(int(index), value)
             self._optimizer.load_state_dict({"state": state, "param_groups": progress["groups"]})
-        except (ValueError, KeyError) as error:
+            self.progressed = Progressed(int(progress["step"]), float(progress["seconds"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{checkpoint}: the optimiser state does not fit: {error}"
             ) from error
-        self.progressed = Progressed(int(progress["step"]), float(progress["seconds"]))
         if self._run.directory is not None:
             drop_metrics_after(self._run.directory, self.progressed.step)
 
@@ -126,6 +126,13 @@ class Trainer:
         if self._run.directory is not None:
             self._checkpoint()
         self._events.run_end(self._run, self.progressed.step)
+
+    def _laid_out(self, index: int, value: Tensor) -> Tensor:
+        """In the memory layout of its weight: fused optimisers walk both in step."""
+        weight = self._weights[index] if index < len(self._weights) else None
+        if weight is None or weight.shape != value.shape:
+            return value
+        return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
     def _loop(self, progress: Progress) -> None:
         spec, here = self._spec, self.progressed

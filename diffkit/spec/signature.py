@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from diffkit.core.component import Component, arguments_of
@@ -51,9 +52,9 @@ def signature_of(component: type, host: Host) -> Signature:
         fields[parameter.name] = (_as_data(annotation), default)
     try:
         model = create_model(component.__name__, __base__=_Configuration, **fields)
-    except (TypeError, ValueError, NameError) as error:
+    except (PydanticUserError, TypeError, ValueError, NameError) as error:
         raise ComponentError(
-            f"{_name(component)}: its arguments have no schema: {error}"
+            f"{_name(component)}: its arguments have no schema: {str(error).splitlines()[0]}"
         ) from error
     return Signature(model, supplied)
 

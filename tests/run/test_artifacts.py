@@ -1,0 +1,169 @@
+"""What is written is whole; what is read is checked; nothing in a file makes code run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+import diffkit
+from diffkit.run import artifacts
+
+SPEC = {
+    "schedule": {"id": "cosine", "config": {"steps": 20}},
+    "process": "gaussian",
+    "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "data": {"shape": [2]},
+    "steps": 3,
+}
+
+
+class _Payload:
+    """Its unpickling would leave a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self._mark}",))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return diffkit.build(SPEC).save(tmp_path / "run")
+
+
+def _model(run: Path) -> Path:
+    return artifacts.latest_checkpoint(run) / "model.safetensors"
+
+
+def test_a_pickle_in_place_of_weights_is_refused_and_not_run(run, tmp_path) -> None:
+    mark = tmp_path / "executed"
+    _model(run).write_bytes(pickle.dumps(_Payload(mark)))
+    with pytest.raises(diffkit.CheckpointError, match="not a whole safetensors file"):
+        diffkit.load(run)
+    torch.save({"weights": _Payload(mark)}, _model(run))
+    with pytest.raises(diffkit.CheckpointError, match="not a whole safetensors file"):
+        diffkit.load(run)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 100, -1])
+def test_a_truncated_file_is_refused(run, kept) -> None:
+    whole = _model(run).read_bytes()
+    _model(run).write_bytes(whole[:kept])
+    with pytest.raises(diffkit.CheckpointError, match="not a whole safetensors file"):
+        diffkit.load(run)
+
+
+def test_weights_of_another_model_are_refused(run) -> None:
+    tensors = artifacts.read_tensors(_model(run))
+    name = next(iter(tensors))
+    _model(run).write_bytes(save({**tensors, name: torch.zeros(3), "more": torch.zeros(1)}))
+    with pytest.raises(diffkit.CheckpointError, match=f"has besides more; it differs in {name}"):
+        diffkit.load(run)
+    del tensors[name]
+    _model(run).write_bytes(save(tensors))
+    with pytest.raises(diffkit.CheckpointError, match=f"lacks {name}"):
+        diffkit.load(run)
+
+
+@pytest.mark.parametrize("evil", ["os:system", "os.system", "diffkit.cli.main:main", "subprocess"])
+def test_a_dotted_path_in_a_spec_is_only_an_unknown_name(run, evil) -> None:
+    spec = artifacts.read_json(run / "spec.json")
+    spec["sampler"] = {"id": evil, "config": {"command": "touch executed"}}
+    artifacts.write_json(run / "spec.json", spec)
+    with pytest.raises(diffkit.SpecError, match=f"no sampler is called '{evil}'"):
+        diffkit.load(run)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"a": ' * 100_000])
+def test_a_broken_spec_file_is_refused(run, text) -> None:
+    (run / "spec.json").write_text(text)
+    with pytest.raises(diffkit.DiffkitError):
+        diffkit.load(run)
+
+
+def test_no_run_and_no_checkpoint_are_told_apart(tmp_path) -> None:
+    with pytest.raises(diffkit.CheckpointError, match="no such run"):
+        diffkit.load(tmp_path / "none")
+    with pytest.raises(diffkit.CheckpointError, match="no checkpoint"):
+        diffkit.load(tmp_path)
+
+
+def test_a_missing_plugin_is_named_with_its_version(run) -> None:
+    spec = artifacts.read_json(run / "spec.json")
+    spec["sampler"] = {"id": "acme.heun", "config": {}}
+    spec["provenance"]["acme.heun"] = {"distribution": "diffkit-acme", "version": "1.2"}
+    artifacts.write_json(run / "spec.json", spec)
+    with pytest.raises(diffkit.SpecError, match="pip install 'diffkit-acme==1.2'"):
+        diffkit.load(run)
+
+
+def test_a_full_disk_leaves_earlier_checkpoints_whole(run, monkeypatch) -> None:
+    expected = diffkit.load(run).sample(2)
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pipeline = diffkit.load(run)
+    pipeline._trained_steps = 10
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(diffkit.CheckpointError, match="No space left"):
+        pipeline.save(run)
+    monkeypatch.setattr(os, "fsync", real)
+    assert [path.name for path in artifacts.checkpoints(run)] == ["step-00000000"]
+    assert not list(run.rglob("*.tmp"))
+    assert torch.equal(diffkit.load(run).sample(2), expected)
+
+
+def test_a_disk_that_is_really_full(tmp_path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs privileges")
+    try:
+        small = diffkit.build(SPEC)
+        small.save(disk / "run")
+        large = diffkit.build({**SPEC, "model": {"id": "mlp", "config": {"width": 128}}})
+        large._trained_steps = 10
+        with pytest.raises(diffkit.CheckpointError, match="No space left"):
+            large.save(disk / "run")
+        assert [p.name for p in artifacts.checkpoints(disk / "run")] == ["step-00000000"]
+        artifacts.read_tensors(_model(disk / "run"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path) -> None:
+    for step in range(5):
+        artifacts.write_checkpoint(tmp_path, step, {"model": {}}, {"step": step}, keep=2)
+    assert [p.name for p in artifacts.checkpoints(tmp_path)] == ["step-00000003", "step-00000004"]
+
+
+def test_half_written_checkpoints_are_not_seen(run) -> None:
+    (run / "checkpoints" / ".step-00000009.123.tmp").mkdir()
+    (run / "checkpoints" / "step-9").mkdir()
+    assert artifacts.latest_checkpoint(run).name == "step-00000000"
+
+
+def test_metrics_survive_a_line_cut_short(tmp_path) -> None:
+    for step in (2, 4, 6):
+        artifacts.append_metrics(tmp_path, {"step": step, "loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')
+    assert [m["step"] for m in artifacts.read_metrics(tmp_path)] == [2, 4, 6]
+    artifacts.drop_metrics_after(tmp_path, 4)
+    assert [m["step"] for m in artifacts.read_metrics(tmp_path)] == [2, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -130,6 +131,7 @@ class Assembler:
         except ComponentError as error:
             self._problems.append(f"{path}: {error}{self._how_to_get(reference.id)}")
             return
+        self._compare_file(kind, reference.id)
         config, problems = validated(signature, reference.config, path)
         self._problems += problems
         if at_top:
@@ -153,6 +155,17 @@ class Assembler:
             f". It came from {source.distribution} {source.version}, which is not here: "
             f"pip install '{source.distribution}=={source.version}'"
         )
+
+    def _compare_file(self, kind: str, name: str) -> None:
+        """Warn where a plugin file is not the one that the saved spec was made with."""
+        entry, spec = self.host.find(kind, name), self._reading.spec
+        source = None if spec is None else spec.provenance.get(entry.id)
+        if source is not None and source.sha256 != entry.origin.sha256:
+            warnings.warn(
+                f"{kind} '{entry.id}' comes from {entry.origin}, which has changed since this "
+                "spec was saved: samples may differ",
+                stacklevel=2,
+            )
 
     def _find_data(self) -> DataSpec:
         """What the spec says of the data; else the dataset; else the model given; else images."""

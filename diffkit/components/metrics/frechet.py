@@ -42,7 +42,7 @@ class Frechet(Metric):
     One split alone is a rough yardstick: with features that tell classes apart, a distance between
     halves mostly says how unevenly the classes happened to fall. So the same data are split
     several times, and each distance is the mean over the splits. What remains is the luck of the
-    samples: the ratio of 600 real digits still scatters by a quarter.
+    samples.
 
     Args:
         features: the space in which samples and data are compared.

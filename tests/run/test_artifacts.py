@@ -104,7 +104,7 @@ def test_a_missing_plugin_is_named_with_its_version(run) -> None:
     spec["sampler"] = {"id": "acme.heun", "config": {}}
     spec["provenance"]["acme.heun"] = {"distribution": "diffkit-acme", "version": "1.2"}
     artifacts.write_json(run / "spec.json", spec)
-    with pytest.raises(diffkit.SpecError, match="pip install 'diffkit-acme==1.2'"):
+    with pytest.raises(diffkit.SpecError, match=r"pip install 'diffkit-acme==1.2'"):
         diffkit.load(run)
 
 

@@ -29,7 +29,7 @@ class _Plain(Weighting):
         power: Annotated[float, Ge(0)] = 1.0,
         mode: Literal["a", "b"] = "a",
         sizes: tuple[int, ...] = (1, 2),
-        inner: Weighting = Unweighted(),  # noqa: B008
+        inner: Weighting = Unweighted(),
         more: list[Weighting] | None = None,
     ) -> None:
         self.power = power
@@ -117,7 +117,7 @@ def test_what_the_pipeline_supplies_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("component", [_Positional, _Unannotated, _Odd])
 def test_an_init_that_is_no_configuration_is_explained(component) -> None:
-    with pytest.raises(ComponentError, match="keyword-only|schema"):
+    with pytest.raises(ComponentError, match=r"keyword-only|schema"):
         signature_of(component, default_host())
 
 

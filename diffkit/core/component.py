@@ -25,9 +25,11 @@ class ComponentMeta(ABCMeta):
     """Records the bound arguments of every creation, so that an instance saves like a spec."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Copied before `__init__` runs, which may change what it is given.
+        given = {name: _own(value) for name, value in kwargs.items()}
         component = super().__call__(*args, **kwargs)
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-        bound = signature.bind(component, *args, **kwargs)
+        bound = signature.bind(component, *args, **given)
         bound.apply_defaults()
         recorded = {
             name: _own(bound.arguments[name])

@@ -14,13 +14,14 @@ from diffkit.plugins.entries import (
     Problem,
     namespace_of,
     normalized,
+    what_is_wrong,
 )
 from diffkit.plugins.kinds import HOOKS_GROUP, KINDS, LOCAL
 
 CORE = "diffkit"
-_GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>\d+)")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>[0-9]{1,9})")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
+_METADATA_FOLDER = re.compile(r"(?P<name>[^-]+)(-(?P<version>[^-]+).*)?\.(dist|egg)-info")
 _MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
 
@@ -39,11 +40,13 @@ def discover(path: Sequence[str] | None = None) -> Iterator[Declared]:
     found = distributions() if path is None else distributions(path=list(path))
     seen: set[str] = set()
     for distribution in found:
+        names = {normalized(_from_folder(distribution).distribution)}
         declared = _declared(distribution)
-        if declared is None or normalized(declared.origin.distribution) in seen:
-            continue
-        seen.add(normalized(declared.origin.distribution))
-        yield declared
+        if declared is not None:
+            names.add(normalized(declared.origin.distribution))
+        if declared is not None and not names & seen:
+            yield declared
+        seen |= names
 
 
 def _declared(distribution: Distribution) -> Declared | None:
@@ -55,7 +58,7 @@ def _declared(distribution: Distribution) -> Declared | None:
         return None
     try:
         entry_points = list(distribution.entry_points)
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         return _broken(distribution, f"entry_points.txt cannot be parsed: {error}")
     ours = [e for e in entry_points if e.group.startswith("diffkit.")]
     if not ours:
@@ -68,16 +71,20 @@ def _declared(distribution: Distribution) -> Declared | None:
 
 def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
     """The origin, and a problem where the metadata do not say what is needed."""
+    folder = _from_folder(distribution)
     try:
         metadata = distribution.metadata
-        name, version = metadata.get("Name"), metadata.get("Version")
+        name, version = ((metadata.get_all(key) or [""])[0] for key in ("Name", "Version"))
     except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        return _unnamed(distribution), Problem(_unnamed(distribution), f"METADATA: {error}")
+        return folder, Problem(folder, f"its METADATA cannot be read ({error}); reinstall it")
     if not name or not version:
         missing = "name" if not name else "version"
-        origin = Origin(name or _folder(distribution), version or "?", namespace_of(name or "?"))
+        origin = _named(name or folder.distribution, version or folder.version)
         return origin, Problem(origin, f"its METADATA is broken: it has no {missing}; reinstall it")
-    origin = Origin(name, version, namespace_of(name))
+    if not _DISTRIBUTION.fullmatch(name):
+        message = f"its METADATA is broken: {name!r} is no distribution's name; reinstall it"
+        return folder, Problem(folder, message)
+    origin = _named(name, version)
     if origin.namespace == LOCAL or (origin.namespace == CORE and normalized(name) != CORE):
         reserved = f"the namespace '{origin.namespace}' is reserved; rename the distribution"
         return origin, Problem(origin, reserved)
@@ -86,18 +93,19 @@ def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
 
 def _broken(distribution: Distribution, message: str) -> Declared:
     origin, _ = _origin(distribution)
-    return Declared(origin, (), (), (Problem(origin, message),))
+    return Declared(origin, (), (), (Problem(origin, f"{message}; reinstall it"),))
 
 
-def _unnamed(distribution: Distribution) -> Origin:
-    return Origin(_folder(distribution), "?", "?")
+def _named(name: str, version: str) -> Origin:
+    return Origin(name, version, namespace_of(name))
 
 
-def _folder(distribution: Distribution) -> str:
-    """The name of the metadata folder, which is all that a nameless distribution shows."""
-    parts = str(distribution.locate_file("")).rstrip("/").split("/")
+def _from_folder(distribution: Distribution) -> Origin:
+    """What the name of the metadata folder says, where the metadata themselves do not."""
     folder = getattr(distribution, "_path", None)
-    return folder.name if folder is not None else parts[-1]
+    name = str(distribution.locate_file("")) if folder is None else str(folder.name)
+    match = _METADATA_FOLDER.fullmatch(name)
+    return _named(name, "") if match is None else _named(match["name"], match["version"] or "")
 
 
 def _sorted_out(origin: Origin, entry_points: list[EntryPoint]) -> Declared:
@@ -134,11 +142,7 @@ def _component(origin: Origin, entry: EntryPoint) -> ComponentEntry | HooksEntry
             "or another diffkit"
         )
         return Problem(origin, message, full_id, kind.name)
-    if not _NAME.fullmatch(entry.name):
-        message = f"{where}: a name is made of a-z, 0-9, '-' and '_', and holds no dot"
-        return Problem(origin, message, full_id, kind.name)
-    if not _TARGET.fullmatch(entry.value):
-        return Problem(
-            origin, f"{where}: the target must be 'module:class'", full_id, kind.name
-        )
+    wrong = what_is_wrong(entry.name, entry.value)
+    if wrong is not None:
+        return Problem(origin, f"{where}: {wrong}", full_id, kind.name)
     return ComponentEntry(kind.name, entry.name, entry.value, origin)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
 
 def normalized(distribution: str) -> str:
     """A distribution's name in its one canonical spelling (PEP 503)."""
@@ -16,12 +19,22 @@ def namespace_of(distribution: str) -> str:
     return normalized(distribution).removeprefix("diffkit-")
 
 
+def what_is_wrong(name: str, target: str | type) -> str | None:
+    """Why a component cannot be announced with this name and target; None where it can."""
+    if not _NAME.fullmatch(name):
+        return f"the name '{name}' must be made of a-z, 0-9, '-' and '_', and hold no dot"
+    if not isinstance(target, type) and not _TARGET.fullmatch(target):
+        return f"the target '{target}' must be 'module:class'"
+    return None
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a component comes from."""
 
     distribution: str
     version: str
+    """Empty where it is not known."""
     namespace: str
     sha256: str | None = None
     """Of the file, where the origin is a local file."""
@@ -29,7 +42,7 @@ class Origin:
     def __str__(self) -> str:
         if self.sha256 is not None:
             return f"the file {self.distribution}"
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".rstrip()
 
 
 @dataclass(frozen=True)

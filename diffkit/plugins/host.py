@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -16,11 +17,11 @@ from diffkit.plugins.entries import (
     HooksEntry,
     Origin,
     Problem,
-    namespace_of,
     normalized,
+    what_is_wrong,
 )
 from diffkit.plugins.hookspecs import Register, hookimpl
-from diffkit.plugins.isolation import call_each, new_manager, register
+from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
 from diffkit.plugins.loading import load_component, load_file, load_hooks
 
@@ -66,25 +67,31 @@ class Host:
         self._origins: dict[str, Origin] = {}
         self._hooks: list[HooksEntry] = []
         self._hooks_loaded = False
+        self._modules: tuple[tuple[str, object], ...] = ()
         wanted = [*disabled, *os.environ.get(DISABLE_VARIABLE, "").split(",")]
         off = {normalized(name.strip()) for name in wanted if name.strip()}
+        used: set[str] = set()
         for declared in sorted(discover(path), key=lambda d: normalized(d.origin.distribution)):
-            self._admit(declared, off)
-        self._announce(self._manager.list_name_plugin())
-        for name in sorted(off):
+            used |= self._admit(declared, off)
+        self._announce()
+        for name in sorted(off - used):
             self._problems.append(
-                Problem(Origin(name, "?", name), "it is to be disabled, but it is not installed")
+                Problem(Origin(name, "", name), "it is to be disabled, but it is not installed")
             )
         for file in plugin_files:
-            origin, entries = load_file(Path(file))
+            _, entries = load_file(Path(file))
             for entry in entries:
-                self._entries[entry.kind, entry.id].append(entry)
-        self._find_clashes()
+                self._add(entry)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything found wrong so far; none of it keeps the rest from working."""
-        return tuple(self._problems)
+        clashes = (
+            Problem(found[0].origin, _clash(found), full_id, kind)
+            for (kind, full_id), found in self._entries.items()
+            if len(found) > 1
+        )
+        return (*self._problems, *clashes)
 
     @property
     def hooks(self) -> tuple[HooksEntry, ...]:
@@ -112,8 +119,7 @@ class Host:
         if len(candidates) == 1:
             return candidates[0]
         if exact:
-            owners = " and ".join(str(entry.origin) for entry in exact)
-            raise ComponentError(f"{kind} '{name}' is declared by {owners}; uninstall all but one")
+            raise ComponentError(_clash(exact))
         if candidates:
             ids = ", ".join(entry.id for entry in candidates)
             raise ComponentError(f"{kind} '{name}' is ambiguous; write one of {ids}")
@@ -131,18 +137,30 @@ class Host:
 
     def entry_of(self, component_class: type) -> ComponentEntry | None:
         """The entry under which a class is registered, if it is."""
-        package = component_class.__module__.partition(".")[0]
-        for entry in self.components(getattr(component_class, "kind", None)):
-            target = entry.target
-            if isinstance(target, type):
-                if target is component_class:
-                    return entry
-            elif target.partition(":")[0].partition(".")[0] == package:
-                attribute = target.rpartition(":")[2].rpartition(".")[2]
-                # Only an entry of this name can be it; do not import the rest to find out.
-                if attribute == component_class.__name__ and self.load(entry) is component_class:
-                    return entry
+        kind = getattr(component_class, "kind", None)
+        if not isinstance(kind, str) or kind not in KINDS:
+            return None
+        for entry in self.components(kind):
+            if self._leads_to(entry, component_class):
+                return entry
         return None
+
+    def _leads_to(self, entry: ComponentEntry, component_class: type) -> bool:
+        if isinstance(entry.target, type):
+            return entry.target is component_class
+        if entry in self._classes:
+            return self._classes[entry] is component_class
+        # Only an entry of this name can be it; do not import the rest to find out.
+        module, _, attribute = entry.target.partition(":")
+        if attribute.rpartition(".")[2] != component_class.__name__:
+            return False
+        package = component_class.__module__.partition(".")[0]
+        if module.partition(".")[0] != package and module not in sys.modules:
+            return False
+        try:
+            return self.load(entry) is component_class
+        except ComponentError:
+            return False
 
     def load_hooks(self) -> tuple[tuple[str, object], ...]:
         """Import the hook modules (once) and let them announce components made at run time.
@@ -153,13 +171,12 @@ class Host:
             self._hooks_loaded = True
             names = [self._load_hooks_module(entry) for entry in self._hooks]
             made = [(name, self._manager.get_plugin(name)) for name in names if name is not None]
-            self._announce(made)
-            self._find_clashes()
+            self._announce()
             self._modules = tuple((n, p) for n, p in made if self._manager.has_plugin(n))
         return self._modules
 
     def _load_hooks_module(self, entry: HooksEntry) -> str | None:
-        name = f"{entry.origin.namespace}:{entry.name}"
+        name = f"{normalized(entry.origin.distribution)}:{entry.name}"
         try:
             module = load_hooks(entry)
         except ComponentError as error:
@@ -172,46 +189,44 @@ class Host:
         self._origins[name] = entry.origin
         return name
 
-    def _admit(self, declared: Declared, off: set[str]) -> None:
+    def _admit(self, declared: Declared, off: set[str]) -> set[str]:
+        """Take in what a distribution declares; or block it, and say which names in `off` did."""
         origin = declared.origin
         name = normalized(origin.distribution)
-        if off & {name, origin.namespace}:
-            off -= {name, origin.namespace}
+        matched = off & {name, origin.namespace}
+        if matched:
             self._manager.set_blocked(name)
             self._blocked.update({(e.kind, e.id): e for e in declared.components})
-            return
+            return matched
         self._problems.extend(declared.problems)
         self._hooks.extend(declared.hooks)
         self._origins[name] = origin
         self._manager.register(DistributionPlugin(declared), name=name)
+        return set()
 
-    def _announce(self, plugins: Iterable[tuple[str, object]]) -> None:
-        """Let these plugins announce their components."""
-        wanted = {name for name, plugin in plugins if plugin is not None}
+    def _add(self, entry: ComponentEntry) -> None:
+        found = self._entries[entry.kind, entry.id]
+        if entry not in found:
+            found.append(entry)
+
+    def _announce(self) -> None:
+        """Let every plugin announce its components; what is known already stays as it is."""
 
         def arguments(plugin: str) -> dict[str, Register]:
             def announce(kind: str, name: str, target: str | type) -> None:
                 _check_kind(kind)
-                entry = ComponentEntry(kind, name, target, self._origins[plugin])
-                if plugin in wanted:
-                    self._entries[kind, entry.id].append(entry)
+                wrong = what_is_wrong(name, target)
+                if wrong is not None:
+                    raise ComponentError(wrong)
+                self._add(ComponentEntry(kind, name, target, self._origins[plugin]))
 
             return {"register": announce}
 
         def report(plugin: str, error: BaseException) -> None:
-            message = f"diffkit_register raised {type(error).__name__}: {error}"
+            message = f"diffkit_register raised {cause_of(error)}"
             self._problems.append(Problem(self._origins[plugin], message))
 
         call_each(self._manager, "diffkit_register", arguments, report)
-
-    def _find_clashes(self) -> None:
-        for (kind, full_id), found in self._entries.items():
-            if len(found) > 1:
-                owners = " and ".join(str(entry.origin) for entry in found)
-                message = f"{kind} '{full_id}' is declared by {owners}; uninstall all but one"
-                problem = Problem(found[0].origin, message, full_id, kind)
-                if problem not in self._problems:
-                    self._problems.append(problem)
 
     def _why_unknown(self, kind: str, name: str) -> str:
         for (blocked_kind, full_id), entry in self._blocked.items():
@@ -220,7 +235,7 @@ class Host:
                     f"{entry} is disabled; take '{entry.origin.namespace}' out of the disabled "
                     f"plugins ({DISABLE_VARIABLE}, --disable)"
                 )
-        for problem in self._problems:
+        for problem in self.problems:
             if problem.kind == kind and problem.id in (name, f"{problem.origin.namespace}.{name}"):
                 return f"{kind} '{name}' cannot be used: {problem}"
         known = [entry.id for entry in self.components(kind)]
@@ -228,7 +243,20 @@ class Host:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         installed = ", ".join(known) or "none"
-        return f"no {kind} is called '{name}'; {hint}installed: {installed}"
+        namespace = name.rpartition(".")[0]
+        notes = [
+            f"; {p}" for p in self.problems if p.id is None and p.origin.namespace == namespace
+        ]
+        return f"no {kind} is called '{name}'; {hint}installed: {installed}{''.join(notes)}"
+
+
+def _clash(found: Sequence[ComponentEntry]) -> str:
+    what = f"{found[0].kind} '{found[0].id}' is declared"
+    owners = sorted({str(entry.origin) for entry in found})
+    if len(owners) == 1:
+        targets = " and ".join(sorted(str(entry.target) for entry in found))
+        return f"{what} twice by {owners[0]}, as {targets}; rename one"
+    return f"{what} by {' and '.join(owners)}; uninstall all but one"
 
 
 def _check_kind(kind: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pluggy
@@ -21,17 +21,18 @@ def new_manager() -> pluggy.PluginManager:
 
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str) -> str | None:
-    """Register a plugin; a problem, in words, where its hooks are not ours. None if blocked too."""
+    """Register a plugin; a problem, in words, where that fails or its hooks are not ours."""
+    for other_name, other in manager.list_name_plugin():
+        if other is not None and (other is plugin or other_name == name):
+            return f"it is registered twice, as '{other_name}' before"
     try:
         manager.register(plugin, name=name)
-        for implementation in _unknown(manager, name):
-            manager.unregister(name=name)
-            return f"there is no hook '{implementation}'"
-    except (pluggy.PluginValidationError, ValueError) as error:
-        if manager.has_plugin(name):
-            manager.unregister(name=name)
-        return str(error)
-    return None
+        problem = _unfit(manager, plugin)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - pluggy reads its attributes
+        problem = cause_of(error)
+    if problem is not None and manager.get_plugin(name) is plugin:
+        manager.unregister(name=name)
+    return problem
 
 
 def call_each(
@@ -44,20 +45,35 @@ def call_each(
 
     A plugin that raises is unregistered and reported, and the others are called all the same.
     """
-    caller = getattr(manager.hook, hook)
-    for implementation in reversed(caller.get_hookimpls()):
+    for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
         name = implementation.plugin_name
-        others = [p for p in manager.get_plugins() if p is not implementation.plugin]
+        if manager.get_plugin(name) is not implementation.plugin:
+            continue  # It raised a moment ago, in another implementation of this hook.
+        offered = arguments(name)
         try:
-            manager.subset_hook_caller(hook, others)(**arguments(name))
+            implementation.function(*[offered[argument] for argument in implementation.argnames])
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             manager.unregister(name=name)
-            _log.warning("plugin '%s' raised in %s and is disabled from here on", name, hook)
+            cause = cause_of(error)
+            _log.warning("plugin '%s' is disabled from here on: %s raised %s", name, hook, cause)
+            _log.debug("where plugin '%s' raised", name, exc_info=error)
             report(name, error)
 
 
-def _unknown(manager: pluggy.PluginManager, name: str) -> Iterable[str]:
-    plugin = manager.get_plugin(name)
+def cause_of(error: BaseException) -> str:
+    """An error in one line: its type, and its text where it has one."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _unfit(manager: pluggy.PluginManager, plugin: object) -> str | None:
+    """Why the hooks of a registered plugin cannot be called, if so."""
     for caller in manager.get_hookcallers(plugin) or ():
-        if not caller.has_spec():
-            yield caller.name
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is not plugin:
+                continue
+            if not caller.has_spec() and not implementation.optionalhook:
+                return f"there is no hook '{caller.name}'"
+            if implementation.wrapper or implementation.hookwrapper:
+                return f"its {caller.name} is a wrapper; each plugin is called on its own"
+    return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
@@ -13,6 +12,7 @@ from types import ModuleType
 
 from diffkit.errors import ComponentError
 from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin
+from diffkit.plugins.isolation import cause_of
 from diffkit.plugins.kinds import KINDS, LOCAL
 
 
@@ -22,9 +22,8 @@ def load_component(entry: ComponentEntry) -> type:
     Raises:
         ComponentError: naming the component, its distribution and version, and the cause.
     """
-    found = entry.target
-    if isinstance(found, str):
-        found = _attribute(found, str(entry))
+    target = entry.target
+    found = _attribute(target, str(entry)) if isinstance(target, str) else target
     interface = _attribute(KINDS[entry.kind].interface, f"the interface of {entry.kind}")
     assert isinstance(interface, type)
     if not (isinstance(found, type) and issubclass(found, interface)):
@@ -33,7 +32,7 @@ def load_component(entry: ComponentEntry) -> type:
             f"not a subclass of {interface.__module__}.{interface.__qualname__}"
         )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise ComponentError(f"{entry}: {entry.target} is abstract; it does not define {missing}")
     return found
 
@@ -54,14 +53,17 @@ def load_file(path: Path) -> tuple[Origin, tuple[ComponentEntry, ...]]:
         raise ComponentError(f"the plugin file {path} cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(source).hexdigest()
     origin = Origin(path.name, "", LOCAL, digest)
-    module = _run_file(path, f"diffkit_local_{path.stem}_{digest[:8]}")
+    module = _run_file(path, source, f"diffkit_local_{path.stem}_{digest[:8]}")
     bases = {name: _attribute(kind.interface, name) for name, kind in KINDS.items()}
+    own = {  # By value: a second name for a class is not a second component.
+        value: None
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
     entries = [
         ComponentEntry(name, _snake(value.__name__), value, origin)
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
+        for value in own
+        if not inspect.isabstract(value) and not value.__name__.startswith("_")
         for name, base in bases.items()
         if isinstance(base, type) and issubclass(value, base)
     ]
@@ -70,19 +72,18 @@ def load_file(path: Path) -> tuple[Origin, tuple[ComponentEntry, ...]]:
     return origin, tuple(entries)
 
 
-def _run_file(path: Path, name: str) -> ModuleType:
+def _run_file(path: Path, source: bytes, name: str) -> ModuleType:
+    """Run these very bytes, whose hash is known: no cached bytecode, no second reading."""
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ComponentError(f"the plugin file {path} is not a Python file (*.py)")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ComponentError(f"the plugin file {path} fails: {_cause(error)}") from error
+        raise ComponentError(f"the plugin file {path} fails: {cause_of(error)}") from error
     return module
 
 
@@ -90,23 +91,26 @@ def _attribute(target: str, described: str) -> object:
     module_name, _, attributes = target.partition(":")
     found: object = _module(module_name, described)
     for attribute in attributes.split("."):
-        if not hasattr(found, attribute):
-            raise ComponentError(f"{described}: there is no '{attributes}' in {module_name}")
-        found = getattr(found, attribute)
+        try:
+            found = getattr(found, attribute)
+        except AttributeError as error:
+            raise ComponentError(
+                f"{described}: there is no '{attributes}' in {module_name}"
+            ) from error
+        except (Exception, SystemExit) as error:
+            raise ComponentError(
+                f"{described} cannot be imported: {target} raised {cause_of(error)}"
+            ) from error
     return found
 
 
 def _module(name: str, described: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+    except (Exception, SystemExit) as error:
         raise ComponentError(
-            f"{described} cannot be imported: importing {name} raised {_cause(error)}"
+            f"{described} cannot be imported: importing {name} raised {cause_of(error)}"
         ) from error
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _described(found: object) -> str:

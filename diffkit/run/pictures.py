@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,38 @@ def grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Im
     return Image.fromarray(sheet)
 
 
+def columns_for(count: int) -> int:
+    """The columns of a grid of so many pictures that is about square."""
+    return math.ceil(math.sqrt(count))
+
+
+def strip(stages: Sequence[np.ndarray]) -> Image.Image:
+    """A row for each image, a column for each stage `[n, h, w, 3]` of it."""
+    rows = np.stack(stages, axis=1)
+    return grid(rows.reshape(-1, *rows.shape[2:]), len(stages))
+
+
+def evenly(states: Iterable[Tensor], count: int) -> list[Tensor]:
+    """About `count` states of a walk of any length: the first, the last, and some in between.
+
+    At most `4 count` are held at a time. With no more than `count` states, all of them.
+    """
+    kept: list[Tensor] = []
+    stride, last = 1, None
+    for position, state in enumerate(states):
+        last = state
+        if position % stride:
+            continue
+        kept.append(state)
+        if len(kept) > 4 * count:
+            kept, stride = kept[::2], 2 * stride
+    if last is not None and kept[-1] is not last:
+        kept.append(last)
+    if len(kept) <= count or count < 2:
+        return kept[-count:]
+    return [kept[round(i * (len(kept) - 1) / (count - 1))] for i in range(count)]
+
+
 def side_by_side(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
     """Two pictures with a title each."""
     from PIL import Image, ImageDraw
@@ -104,7 +137,13 @@ def write_curve(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
         raise DataError("plots need matplotlib: pip install 'diffkit[demo]'") from error
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([m["step"] for m in metrics], [m["loss"] for m in metrics], linewidth=1)
+    steps, losses = [m["step"] for m in metrics], [m["loss"] for m in metrics]
+    axes.plot(steps, losses, linewidth=0.6, alpha=0.4, label="mean of each log")
+    window = max(1, len(losses) // 20)
+    if window > 1:
+        smooth = np.convolve(losses, np.full(window, 1 / window), mode="valid")
+        axes.plot(steps[window - 1 :], smooth, linewidth=1.5, label=f"mean of {window}")
+        axes.legend()
     axes.set(xlabel="update", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     content = io.BytesIO()

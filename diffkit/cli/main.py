@@ -1,0 +1,87 @@
+"""The command `diffkit`: it finds the verb, and turns mistakes into messages."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from diffkit import __version__
+from diffkit.cli.options import DEBUG, debug_option
+from diffkit.errors import DiffkitError
+
+VERBS = {
+    "list": "List the components that are installed.",
+    "show": "Describe a component and its arguments.",
+    "train": "Train a pipeline.",
+    "sample": "Draw samples from a trained run.",
+    "eval": "Measure how good a run's samples are.",
+    "demo": "Train on handwritten digits in a minute, and look at the result.",
+}
+"""Each verb with its line in the help, so that the help imports none of them."""
+
+USER_MISTAKE = 2
+"""The exit code of a mistake that the message explains."""
+INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """A group whose commands are modules of `diffkit.cli`, imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module; its command is called `command`."""
+        if cmd_name not in VERBS:
+            return None
+        found = importlib.import_module(f"diffkit.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; every error becomes one message on standard error, and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything
+            _report(ctx, error)
+
+
+def _report(ctx: click.Context, error: Exception) -> None:
+    if ctx.meta.get(DEBUG):
+        traceback.print_exception(error)
+    elif isinstance(error, DiffkitError):
+        click.echo(f"Error: {error}", err=True)
+    else:
+        click.echo(
+            f"Error: unexpected {type(error).__name__}: {error}\n"
+            "Run with --debug for the traceback.",
+            err=True,
+        )
+    ctx.exit(USER_MISTAKE if isinstance(error, DiffkitError) else 1)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="diffkit")
+@debug_option
+def cli() -> None:
+    """Diffusion models from swappable parts."""
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(cli.main(prog_name="diffkit"))

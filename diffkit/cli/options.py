@@ -1,0 +1,68 @@
+"""Options that several verbs share. Quick to import: click and the plugin host alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from diffkit.plugins.host import Host
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEBUG = "diffkit.debug"
+"""The key in click's `meta` under which it is kept whether tracebacks are wanted."""
+
+
+def _keep_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[DEBUG] = True
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_debug,
+    help="Show the traceback of an error.",
+)
+"""`--debug`, which may stand before the verb and after it."""
+
+
+def host_options(command: _Command) -> _Command:
+    """Add `--disable`, `--plugin-file` and `--debug`; the verb is given the first two."""
+    command = debug_option(command)
+    command = click.option(
+        "--plugin-file",
+        "plugin_files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Run a Python file, and use its components as local.*; repeatable.",
+    )(command)
+    return click.option(
+        "--disable",
+        "disabled",
+        multiple=True,
+        metavar="NAME",
+        help="Leave out the plugins of a distribution; repeatable.",
+    )(command)
+
+
+def make_host(disabled: tuple[str, ...], plugin_files: tuple[Path, ...]) -> Host:
+    """The host that the options ask for. Raises ComponentError for a file that fails."""
+    return Host(disabled=disabled, plugin_files=plugin_files)
+
+
+def command_line(
+    *words: str | Path, disabled: tuple[str, ...] = (), plugin_files: tuple[Path, ...] = ()
+) -> str:
+    """A diffkit command as one types it, with the options that find the same plugins."""
+    parts = ["diffkit", *(str(word) for word in words)]
+    for name in disabled:
+        parts += ["--disable", name]
+    for file in plugin_files:
+        parts += ["--plugin-file", str(file)]
+    return shlex.join(parts)

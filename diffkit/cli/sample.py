@@ -1,0 +1,152 @@
+"""`diffkit sample`: samples of a run, as a picture, an array or an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diffkit.cli.options import host_options, make_host
+
+if TYPE_CHECKING:
+    from diffkit.pipeline import Pipeline
+
+_ENDINGS = {
+    ".png": "a grid of samples",
+    ".gif": "an animation of the walk from noise",
+    ".npz": "an array",
+}
+_PICTURES = (".png", ".gif")
+_FRAMES = 40
+_BATCH = 64
+
+
+@click.command("sample")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--num", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to: .png (a grid), .gif (the walk from noise) or .npz (an array).",
+)
+@click.option("--sampler", metavar="NAME", help="Another sampler than the spec's.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of the walk.")
+@click.option("--spacing", metavar="NAME", help="Another spacing of the steps.")
+@click.option("--schedule", metavar="NAME", help="Walk another schedule than was trained.")
+@click.option("--process", metavar="NAME", help="Walk another process than was trained.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
+)
+@host_options
+def command(
+    run: Path,
+    num: int,
+    out: Path,
+    seed: int,
+    steps: int | None,
+    batch_size: int | None,
+    disabled: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+    **choices: str | None,
+) -> None:
+    """Draw samples from the run directory RUN.
+
+    A component is given as a name, or with its arguments:
+    --sampler '{id: ddpm, config: {variance: fixed_large}}'
+    """
+    ending = _checked_ending(out, batch_size)
+    from diffkit.pipeline import load
+
+    chosen: dict[str, Any] = {
+        kind: _choice(kind, text) for kind, text in choices.items() if text is not None
+    }
+    pipeline = load(run, host=make_host(disabled, plugin_files))
+    if ending in _PICTURES:
+        _check_images(pipeline)
+    if ending == ".gif":
+        _animate(pipeline, out, num, seed, steps, chosen)
+    else:
+        samples = pipeline.sample(
+            num, seed=seed, steps=steps, batch_size=batch_size or _BATCH, **chosen
+        )
+        _write(pipeline, out, ending, samples)
+    click.echo(f"{num} samples are in {out}")
+
+
+def _checked_ending(out: Path, batch_size: int | None) -> str:
+    ending = out.suffix.lower()
+    if ending not in _ENDINGS:
+        known = ", ".join(f"{name} ({what})" for name, what in _ENDINGS.items())
+        raise click.UsageError(f"--out {out}: the file must end in one of {known}")
+    if ending == ".gif" and batch_size is not None:
+        raise click.UsageError(
+            "--batch-size does not go with .gif: an animation walks all samples together"
+        )
+    return ending
+
+
+def _choice(kind: str, text: str) -> str | Mapping[str, Any]:
+    """A name, or `{id, config}` as YAML."""
+    import yaml
+
+    from diffkit.spec.files import parse_yaml
+
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise click.UsageError(f"--{kind}: {' '.join(str(error).split())}") from error
+    assert isinstance(value, dict)
+    return value
+
+
+def _check_images(pipeline: Pipeline) -> None:
+    from diffkit.errors import DataError
+
+    shape = pipeline.parts.shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise DataError(
+            f"a picture needs images of 1 or 3 channels, and this run's samples have the shape "
+            f"{list(shape)}; write an .npz file"
+        )
+
+
+def _write(pipeline: Pipeline, out: Path, ending: str, samples: Any) -> None:
+    from diffkit.run import pictures
+
+    if ending == ".npz":
+        pictures.write_npz(out, samples)
+        return
+    images = pictures.to_bytes(samples, pipeline.parts.data_range)
+    pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))
+
+
+def _animate(
+    pipeline: Pipeline,
+    out: Path,
+    num: int,
+    seed: int,
+    steps: int | None,
+    chosen: Mapping[str, Any],
+) -> None:
+    from diffkit.run import pictures
+    from diffkit.run.progress import bar
+
+    walk = pipeline.walk(num, seed=seed, steps=steps, **chosen)
+    with bar("sampling", 1.0) as shown:
+
+        def counted() -> Any:
+            for state in walk:
+                shown.update(1.0 - state.t, "")
+                yield state.x
+
+        states = pictures.evenly(counted(), _FRAMES)
+    data_range, columns = pipeline.parts.data_range, pictures.columns_for(num)
+    frames = [pictures.grid(pictures.to_bytes(x, data_range), columns) for x in states]
+    pictures.write_gif(out, frames)

@@ -1,0 +1,144 @@
+"""`--set`: changes to a spec, each a dotted path and a value."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from diffkit.errors import SpecError
+from diffkit.spec.files import parse_yaml
+from diffkit.spec.pipeline import COMPONENT_FIELDS, DataSpec, PipelineSpec, SpecModel, TrainingSpec
+
+_SECTIONS: dict[str, type[SpecModel]] = {"training": TrainingSpec, "data": DataSpec}
+_FIELDS = tuple(name for name in PipelineSpec.model_fields if name != "provenance")
+
+
+def with_settings(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A copy of a spec, changed by settings such as `model.width=64`.
+
+    Under a component a key other than `id` and `config` is one of its configuration:
+    `loss.weighting=none` means `loss.config.weighting`. A component alone is replaced:
+    `sampler=ddpm`. Values are YAML 1.2, so JSON too.
+
+    Raises:
+        SpecError: a setting cannot be read, or its path leads nowhere; with all of them.
+    """
+    spec: dict[str, Any] = copy.deepcopy(dict(raw))
+    problems = []
+    for setting in settings:
+        try:
+            _apply(spec, setting)
+        except _Nowhere as error:
+            problems.append(f"--set {setting}: {error}")
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+class _Nowhere(Exception):
+    """Why a setting cannot be applied."""
+
+
+def _apply(spec: dict[str, Any], setting: str) -> None:
+    path, separator, text = setting.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise _Nowhere("a setting is a dotted path, '=', and a value: model.width=64")
+    field = keys[0]
+    if field not in _FIELDS:
+        raise _Nowhere(_no_such(field, "a spec", _FIELDS))
+    value = _parsed(text)
+    if len(keys) == 1:
+        spec[field] = value
+    elif field in COMPONENT_FIELDS:
+        _set_in_component(_opened(spec, field), field, keys[1:], value)
+    elif field in _SECTIONS:
+        _set_in_section(spec, field, keys[1:], value)
+    else:
+        raise _Nowhere(f"'{field}' is one value; there is nothing under it")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise _Nowhere(f"the value cannot be parsed: {reason}") from error
+
+
+def _opened(spec: dict[str, Any], field: str) -> dict[str, Any]:
+    """The component of a spec as `{id, config}`, in place; its default where it has one."""
+    found = spec.get(field)
+    if found is None:
+        default = PipelineSpec.model_fields[field].default
+        if not hasattr(default, "model_dump"):
+            raise _Nowhere(f"the spec names no {field}; set {field}=NAME first")
+        found = default.model_dump(mode="json")
+    spec[field] = _as_component(found, field)
+    return spec[field]  # type: ignore[no-any-return]
+
+
+def _as_component(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"id": value, "config": {}}
+    if isinstance(value, dict) and isinstance(value.get("config", {}), dict):
+        return {**value, "config": dict(value.get("config", {}))}
+    raise _Nowhere(f"'{where}' is not a component, so there is nothing under it")
+
+
+def _set_in_component(component: dict[str, Any], where: str, keys: list[str], value: Any) -> None:
+    if keys in (["id"], ["config"]):
+        component[keys[0]] = value
+        return
+    if keys[0] == "config":
+        where, keys = f"{where}.config", keys[1:]
+    _set_in_config(component["config"], where, keys, value)
+
+
+def _set_in_config(config: dict[str, Any], where: str, keys: list[str], value: Any) -> None:
+    """Set a value in a configuration, where values may be components themselves."""
+    key, rest = keys[0], keys[1:]
+    if not rest:
+        config[key] = value
+        return
+    where = f"{where}.{key}"
+    found = config.get(key)
+    if isinstance(found, dict) and "id" not in found:
+        _set_in_config(found, where, rest, value)
+    elif isinstance(found, list):
+        _set_in_list(found, where, rest, value)
+    elif found is None:
+        raise _Nowhere(f"the spec gives no '{where}'; set {where}=NAME first")
+    else:
+        config[key] = _as_component(found, where)
+        _set_in_component(config[key], where, rest, value)
+
+
+def _set_in_list(found: list[Any], where: str, keys: list[str], value: Any) -> None:
+    positions = [str(position) for position in range(len(found))]
+    if keys[0] not in positions or len(keys) > 1:
+        raise _Nowhere(f"'{where}' is a list; its positions are {', '.join(positions) or 'none'}")
+    found[int(keys[0])] = value
+
+
+def _set_in_section(spec: dict[str, Any], field: str, keys: list[str], value: Any) -> None:
+    known = tuple(_SECTIONS[field].model_fields)
+    if keys[0] not in known:
+        raise _Nowhere(_no_such(keys[0], f"'{field}'", known))
+    if len(keys) > 1:
+        raise _Nowhere(f"'{field}.{keys[0]}' is one value; there is nothing under it")
+    section = spec.get(field)
+    if section is not None and not isinstance(section, dict):
+        raise _Nowhere(f"'{field}' should be a mapping in the spec")
+    spec[field] = {**(section or {}), keys[0]: value}
+
+
+def _no_such(key: str, where: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{where} has no key '{key}'; {hint}the keys are {', '.join(names)}"

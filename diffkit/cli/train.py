@@ -1,0 +1,69 @@
+"""`diffkit train`: from a spec to a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diffkit.cli.options import command_line, host_options, make_host
+
+
+@click.command("train")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The run directory.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change the spec: sampler=ddpm, model.width=64, training.steps=2000; repeatable.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the latest checkpoint in DIR.")
+@host_options
+def command(
+    spec: Path,
+    out: Path,
+    settings: tuple[str, ...],
+    resume: bool,
+    disabled: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+) -> None:
+    """Train the pipeline that the file SPEC describes (.yaml, .toml or .json)."""
+    from diffkit.cli.settings import with_settings
+    from diffkit.pipeline import build
+    from diffkit.spec.files import read_data
+
+    raw = with_settings(read_data(spec), settings)
+    pipeline = build(raw, host=make_host(disabled, plugin_files))
+    words: list[str | Path] = ["train", spec, "--out", out]
+    for setting in settings:
+        words += ["--set", setting]
+    again = command_line(*words, "--resume", disabled=disabled, plugin_files=plugin_files)
+    sample = command_line(
+        "sample", out, "--out", "samples.png", disabled=disabled, plugin_files=plugin_files
+    )
+    try:
+        pipeline.train(out=out, resume=resume)
+    except KeyboardInterrupt:
+        click.echo(_interrupted(out, again), err=True)
+        raise click.exceptions.Exit(130) from None
+    click.echo(f"The run is in {out}")
+    click.echo(f"Sample from it:  {sample}")
+    click.echo(f"Go on, with more training.steps:  {again}")
+
+
+def _interrupted(out: Path, again: str) -> str:
+    """What remains of an interrupted run, and how to go on."""
+    from diffkit.run.artifacts import checkpoints
+
+    kept = checkpoints(out)
+    if not kept:
+        return f"interrupted before the first checkpoint; delete {out} and train again"
+    return f"interrupted; {kept[-1].name} is kept. Resume with\n  {again}"

@@ -1,0 +1,76 @@
+"""`diffkit list` is quick, and imports nothing heavy."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+_LIST = "from diffkit.cli.main import cli; cli.main(['list'], standalone_mode=False)"
+
+
+def _python(code, *arguments):
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def _diffkit(*arguments):
+    code = "from diffkit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_nothing_heavy_is_imported():
+    heavy = ["torch", "pydantic", "numpy", "rich", "yaml", "diffkit.components", "diffkit.core"]
+    check = f"; import sys; assert not (found := {heavy} & sys.modules.keys()), found"
+    _python(_LIST + check.replace("[", "{").replace("]", "}"))
+
+
+def test_help_imports_no_verb():
+    _python(
+        "from diffkit.cli.main import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "import sys; assert 'diffkit.cli.train' not in sys.modules and 'torch' not in sys.modules"
+    )
+
+
+def test_a_fifth_of_importing_torch():
+    ratios = []
+    for _ in range(3):
+        start = time.perf_counter()
+        _python("import torch")
+        middle = time.perf_counter()
+        _python(_LIST)
+        ratios.append((time.perf_counter() - middle) / (middle - start))
+    assert statistics.median(ratios) <= 0.2, ratios
+
+
+def test_columns_are_aligned():
+    lines = _diffkit("list", "--kind", "sampler").stdout.splitlines()
+    assert lines[0].split() == ["KIND", "NAME", "ID", "DISTRIBUTION", "VERSION"]
+    row = next(line for line in lines if "diffkit.ddpm" in line)
+    assert row.index("diffkit.ddpm") == lines[0].index("ID")
+    assert all(line.startswith("sampler") for line in lines[1:])
+
+
+def test_json():
+    entries = json.loads(_diffkit("list", "--json").stdout)
+    assert {"kind", "name", "id", "distribution", "version"} <= entries[0].keys()
+    assert "diffkit.unet" in {entry["id"] for entry in entries}
+
+
+def test_problems_go_to_stderr():
+    done = _diffkit("list", "--disable", "not-installed")
+    assert done.returncode == 0
+    assert "not-installed" in done.stderr
+    assert "not-installed" not in done.stdout
+
+
+def test_a_disabled_distribution_is_left_out():
+    assert "diffkit.ddpm" not in _diffkit("list", "--disable", "diffkit").stdout
+
+
+def test_an_unknown_kind():
+    done = _diffkit("list", "--kind", "samplr")
+    assert done.returncode == 2
+    assert "did you mean 'sampler'" in done.stderr

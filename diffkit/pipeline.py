@@ -19,6 +19,7 @@ from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import Parts, System
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
+from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.metric import Metric
 from diffkit.core.model import Condition
 from diffkit.core.process import ForwardProcess
@@ -311,6 +312,8 @@ class Pipeline:
         if steps is not None and steps < 1:
             raise SpecError([f"steps is at least 1, not {steps}"])
         times = made_spacing.times(count, walked.schedule)
+        if isinstance(denoiser, GaussianDenoiser):
+            denoiser.check_range(times)
         return Walk(denoiser, made_sampler, times, self.parts.shape, self.device, inputs or {})
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.samplers.ddpm import DDPM
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.sampler import State, StepSampler
 
 FIVE = {
@@ -32,6 +32,12 @@ def test_five_names_make_a_working_pipeline() -> None:
     assert pipeline.spec.data is not None
     assert pipeline.spec.data.shape == (3, 32, 32)
     assert pipeline.sample(2, steps=2).shape == (2, 3, 32, 32)
+
+
+def test_components_are_listed_after_some_are_imported() -> None:
+    diffkit.build({**FIVE, "model": "mlp"})
+    assert "diffkit.ddpm" in [entry.id for entry in diffkit.components("sampler")]
+    assert diffkit.resolve("sampler", "ddpm") is DDPM
 
 
 def test_the_default_unet_is_the_papers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,6 +125,12 @@ class GaussianDenoiser(Denoiser):
         output = self._model(scaled(c_in, x_t), per_sample(c_noise, x_t), self._condition)
         target = self._parameterization.target(trained)
         return GaussianPrediction(output.to(x_t.dtype), x_t, target, walked)
+
+    def check_range(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where a walk over these times leaves the trained noise levels."""
+        for t in times:
+            if t > 0.0:
+                self._trained_time(t, self._walked.log_snr(t))
 
     def _trained_time(self, t: Time, log_snr: Tensor) -> Tensor:
         if self._walked is self._trained:

@@ -154,6 +154,9 @@ class Trainer:
                 total, since, before = torch.zeros_like(total), 0, now
             if self._run.directory is not None and here.step % spec.checkpoint_every == 0:
                 self._checkpoint()
+        if since:
+            rate = since * spec.batch_size / (time.perf_counter() - before)
+            self._log(total / since, norm, rate, progress)
 
     def _update(self, step: int) -> tuple[Tensor, Tensor]:
         """One update; the mean loss and the norm of the gradient, still on the device."""

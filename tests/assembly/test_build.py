@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.components.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.core.model import EpsilonModel
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import NoiseSchedule, as_time

@@ -21,7 +21,7 @@ def _diffkit(*arguments):
 
 
 def test_nothing_heavy_is_imported():
-    heavy = ["torch", "pydantic", "numpy", "rich", "yaml", "diffkit.components", "diffkit.core"]
+    heavy = ["torch", "pydantic", "numpy", "rich", "yaml", "diffkit.bundled", "diffkit.core"]
     check = f"; import sys; assert not (found := {heavy} & sys.modules.keys()), found"
     _python(_LIST + check.replace("[", "{").replace("]", "}"))
 

@@ -16,7 +16,7 @@ def _show(*arguments):
 def test_arguments_and_origin():
     text = _show("model", "unet")
     assert "model diffkit.unet" in text
-    assert "diffkit.components.models.unet:UNet" in text
+    assert "diffkit.bundled.models.unet:UNet" in text
     assert "dropout" in text
     assert ">= 0" in text
     assert "default 0.1" in text

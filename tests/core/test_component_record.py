@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from diffkit.components.models.mlp import MLP
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.samplers.ddpm import DDPM
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.models.mlp import MLP
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from diffkit.components.parameterizations.epsilon import Epsilon
-from diffkit.components.parameterizations.velocity import Velocity
-from diffkit.components.parameterizations.x_0 import X0
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core import denoiser as denoiser_module
 from diffkit.core.denoiser import GaussianDenoiser, ModelDenoiser, per_sample, scaled
 from diffkit.core.model import EpsilonModel

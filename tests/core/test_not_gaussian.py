@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from diffkit.components.schedules.linear import Linear
-from diffkit.components.spacings.trailing import Trailing
-from diffkit.components.times.uniform import Uniform
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.denoiser import ModelDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import EpsilonModel

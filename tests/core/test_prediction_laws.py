@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffkit.components.parameterizations.epsilon import Epsilon
-from diffkit.components.parameterizations.velocity import Velocity
-from diffkit.components.parameterizations.x_0 import X0
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.core.parameterization import Parameterization
 from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.functional.gaussian import Scales

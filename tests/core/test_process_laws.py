@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess

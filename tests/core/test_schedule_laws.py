@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.schedule import DiscreteSchedule, as_time
 from diffkit.errors import ComponentError
 

@@ -19,15 +19,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from diffkit.components.parameterizations.epsilon import Epsilon
-from diffkit.components.parameterizations.velocity import Velocity
-from diffkit.components.parameterizations.x_0 import X0
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.samplers.ddpm import DDPM
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
-from diffkit.components.spacings.leading import Leading
-from diffkit.components.spacings.trailing import Trailing
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.leading import Leading
+from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise

@@ -33,7 +33,7 @@ def test_listing_leaves_everything_heavy_unimported(site: Site) -> None:
         "assert host.hooks and host.find('spacing', 'mine')\n"
         "heavy = {'torch', 'pydantic', 'numpy', 'acme_plugin', 'acme_hooks', 'good_plugin'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
-        "print([m for m in sys.modules if m.startswith(('diffkit.core', 'diffkit.components'))])\n"
+        "print([m for m in sys.modules if m.startswith(('diffkit.core', 'diffkit.bundled'))])\n"
     )
     assert run_python(code, str(site.folder)).split("\n")[:2] == ["[]", "[]"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor, nn
 
-from diffkit.components.models.embedding import NoiseEmbedding
+from diffkit.bundled.models.embedding import NoiseEmbedding
 from diffkit.core.data import DataShape
 from diffkit.core.model import Condition, EpsilonModel
 

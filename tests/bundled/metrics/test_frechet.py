@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffkit.components.datasets.digits import Digits
-from diffkit.components.features.classifier import Classifier
-from diffkit.components.metrics import frechet
-from diffkit.components.metrics.frechet import Frechet
+from diffkit.bundled.datasets.digits import Digits
+from diffkit.bundled.features.classifier import Classifier
+from diffkit.bundled.metrics import frechet
+from diffkit.bundled.metrics.frechet import Frechet
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.metric import FeatureExtractor

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
-from diffkit.components.spacings.leading import Leading
-from diffkit.components.spacings.trailing import Trailing
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.leading import Leading
+from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError
 

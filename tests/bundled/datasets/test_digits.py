@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diffkit.components.datasets.digits import Digits
+from diffkit.bundled.datasets.digits import Digits
 from diffkit.errors import DataError
 
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffkit.components.datasets.idx import Idx
+from diffkit.bundled.datasets.idx import Idx
 from diffkit.errors import DataError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
-from diffkit.components.times.uniform import Uniform
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.noise import SampleNoise
 from diffkit.core.schedule import NoiseSchedule
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffkit.components.datasets import npz
-from diffkit.components.datasets.npz import Npz
+from diffkit.bundled.datasets import npz
+from diffkit.bundled.datasets.npz import Npz
 from diffkit.errors import DataError
 
 

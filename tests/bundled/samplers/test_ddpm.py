@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from diffkit.components.parameterizations.epsilon import Epsilon
-from diffkit.components.parameterizations.velocity import Velocity
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.samplers.ddpm import DDPM
-from diffkit.components.schedules.cosine import Cosine
-from diffkit.components.schedules.linear import Linear
-from diffkit.components.spacings.leading import Leading
-from diffkit.components.spacings.trailing import Trailing
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.leading import Leading
+from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise, SampleNoise

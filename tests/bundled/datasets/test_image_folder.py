@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffkit.components.datasets.image_folder import ImageFolder
+from diffkit.bundled.datasets.image_folder import ImageFolder
 from diffkit.errors import DataError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

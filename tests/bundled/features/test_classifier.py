@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffkit.components.datasets.digits import Digits
-from diffkit.components.datasets.idx import Idx
-from diffkit.components.features.classifier import Classifier
+from diffkit.bundled.datasets.digits import Digits
+from diffkit.bundled.datasets.idx import Idx
+from diffkit.bundled.features.classifier import Classifier
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.errors import DataError

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from diffkit.components.losses.simple import Simple
-from diffkit.components.parameterizations.epsilon import Epsilon
-from diffkit.components.parameterizations.velocity import Velocity
-from diffkit.components.parameterizations.x_0 import X0
-from diffkit.components.processes.gaussian import VariancePreserving
-from diffkit.components.schedules.linear import Linear
+from diffkit.bundled.losses.simple import Simple
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.model import EpsilonModel

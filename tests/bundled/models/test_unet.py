@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffkit.components.models.unet import UNet
-from diffkit.components.models.unet_blocks import AttentionBlock
+from diffkit.bundled.models.unet import UNet
+from diffkit.bundled.models.unet_blocks import AttentionBlock
 from diffkit.errors import ComponentError
 
 SMALL = {"width": 8, "groups": 4, "blocks": 1, "dropout": 0.0}

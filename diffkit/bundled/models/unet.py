@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, MinLen
 from torch import Tensor, nn
 
-from diffkit.components.models.embedding import NoiseEmbedding
-from diffkit.components.models.unet_blocks import (
+from diffkit.bundled.models.embedding import NoiseEmbedding
+from diffkit.bundled.models.unet_blocks import (
     AttentionBlock,
     Downsample,
     ResidualBlock,

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from diffkit.components.models.embedding import sinusoidal
-from diffkit.components.models.mlp import MLP
+from diffkit.bundled.models.embedding import sinusoidal
+from diffkit.bundled.models.mlp import MLP
 
 
 def randomised(network):

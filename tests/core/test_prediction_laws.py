@@ -141,6 +141,19 @@ def test_converting_there_and_back(parameterization, other, x_0, epsilon, log_sn
     assert second.epsilon.item() == pytest.approx(first.epsilon.item(), rel=0, abs=4 * 3 * HUB)
 
 
+@every_curve
+@given(log_snr=st.floats(-5.0, 5.0), x_0=values, epsilon=values)
+def test_outputs_are_what_they_are_called(curve, log_snr, x_0, epsilon):
+    scales = curve(number(log_snr))
+    velocity = (scales.alpha * epsilon - scales.sigma * x_0).item()
+    assert asked(Epsilon(), scales, x_0, epsilon).output.item() == epsilon
+    assert asked(X0(), scales, x_0, epsilon).output.item() == x_0
+    # Values and scales up to 3 and 12.
+    assert asked(Velocity(), scales, x_0, epsilon).output.item() == pytest.approx(
+        velocity, rel=0, abs=40 * HUB
+    )
+
+
 def test_velocity_needs_no_signal():
     scales = CURVES["preserving"](number(-float("inf")))
     prediction = asked(Velocity(), scales, 0.75, -1.5)

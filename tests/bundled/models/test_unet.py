@@ -32,11 +32,25 @@ def test_the_defaults_are_the_cifar_10_model_of_the_paper():
     assert sum(p.numel() for p in network.parameters()) == 35_746_307
 
 
-def test_attention_is_at_16_by_default_and_in_the_middle():
-    with torch.device("meta"):
-        network = UNet(shape=(3, 32, 32))
-    inside = [m.out.in_features for m in network.modules() if isinstance(m, AttentionBlock)]
-    assert inside == [256] * (2 + 1 + 3)
+@pytest.mark.parametrize(
+    ("side", "attention", "expected"),
+    [
+        (32, None, [16, 4, 16, 16]),
+        (28, None, [14, 3, 14, 14]),
+        (8, None, [8, 1, 8, 8]),
+        (32, (8,), [8, 4, 8, 8]),
+        (32, (), [4]),
+    ],
+)
+def test_where_attention_is(side, attention, expected):
+    # One block a level on the way down, one in the middle, two on the way up.
+    network = UNet(shape=(1, side, side), multipliers=(1, 1, 1, 1), attention=attention, **SMALL)
+    heights = []
+    for module in network.modules():
+        if isinstance(module, AttentionBlock):
+            module.register_forward_hook(lambda _, inputs, __: heights.append(inputs[0].shape[2]))
+    network(images(1, 1, side, side), torch.tensor([10.0]), {})
+    assert heights == expected
 
 
 def test_weights_are_channels_last():

@@ -9,9 +9,9 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    """Small tensors run faster so, and the tests say what they need on two cores."""
+def _one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more, and threads of several processes starve each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)

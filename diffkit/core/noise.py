@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def mix(*parts: int | str) -> int:
-    """A 63-bit seed from a seed and what it is for: unrelated for any two different inputs."""
+    """A 63-bit seed from a seed and what it is for; other parts give an unrelated one."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -40,6 +40,9 @@ class DDPM(StepSampler):
         variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
         clip: bool | None = None,
     ) -> None:
+        if variance not in _FRACTIONS:
+            allowed = " or ".join(_FRACTIONS)
+            raise ComponentError(f"ddpm: variance is {allowed}, not {variance!r}")
         self._fraction = _FRACTIONS[variance]
         self._clip = clip
 

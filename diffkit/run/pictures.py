@@ -44,7 +44,7 @@ def grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Im
 
     count, height, width, _ = images.shape
     if scale is None:
-        scale = max(1, 48 // max(height, width))
+        scale = max(1, 64 // max(height, width))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale, width * scale
     rows = -(-count // columns)

@@ -335,5 +335,5 @@ def test_it_needs_a_gaussian_prediction():
 
 
 def test_an_unknown_variance_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(ComponentError, match="fixed_small or fixed_large"):
         DDPM(variance="learned")

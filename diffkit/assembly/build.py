@@ -129,7 +129,7 @@ class Assembler:
             component = self.host.resolve(kind, reference.id)
             signature = signature_of(component, self.host)
         except ComponentError as error:
-            self._problems.append(f"{path}: {error}{self._how_to_get(reference.id)}")
+            self._problems.append(f"{path}: {error}{self._how_to_get(kind, reference.id)}")
             return
         self._compare_file(kind, reference.id)
         config, problems = validated(signature, reference.config, path)
@@ -143,11 +143,11 @@ class Assembler:
         for nested_path, nested in references(config, path):
             self._check_reference(str(nested.kind), nested_path, nested)
 
-    def _how_to_get(self, full_id: str) -> str:
+    def _how_to_get(self, kind: str, full_id: str) -> str:
         """Where a missing component of a saved spec came from."""
         spec = self._reading.spec
         source = None if spec is None else spec.provenance.get(full_id)
-        if source is None:
+        if source is None or self.host.knows(kind, full_id):
             return ""
         if source.sha256 is not None:
             return f". It came from the file {source.distribution}: name it as a plugin file"

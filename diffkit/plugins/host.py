@@ -107,6 +107,10 @@ class Host:
         chosen = (entry for entry in single if kind in (None, entry.kind))
         return tuple(sorted(chosen, key=lambda e: (order[e.kind], e.id)))
 
+    def knows(self, kind: str, full_id: str) -> bool:
+        """Whether something installed declares this id, though it may be disabled or broken."""
+        return bool(self._entries.get((kind, full_id))) or (kind, full_id) in self._blocked
+
     def find(self, kind: str, name: str) -> ComponentEntry:
         """The entry for a full id, or for a short name that only one component of the kind has.
 

@@ -108,6 +108,12 @@ def test_a_missing_plugin_is_named_with_its_version(run) -> None:
         diffkit.load(run)
 
 
+def test_a_disabled_plugin_is_not_called_missing(run) -> None:
+    with pytest.raises(diffkit.SpecError, match="is disabled") as caught:
+        diffkit.load(run, host=diffkit.Host(disabled=["diffkit"]))
+    assert "pip install" not in str(caught.value)
+
+
 def test_a_full_disk_leaves_earlier_checkpoints_whole(run, monkeypatch) -> None:
     expected = diffkit.load(run).sample(2)
     real = os.fsync

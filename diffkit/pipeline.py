@@ -133,7 +133,9 @@ class Pipeline:
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
         directory = None if out is None else Path(out)
-        if self._average is None and spec.ema_decay is not None:
+        if spec.ema_decay is None:
+            self._average = None  # An average that no longer follows must not be sampled with.
+        elif self._average is None:
             self._average = copy.deepcopy(self._system).requires_grad_(False)
         run = Run(directory, self._spec.model_dump(mode="json"))
         events = Events(self._assembler.host.load_hooks(), observers)
@@ -241,9 +243,11 @@ class Pipeline:
 
         Raises:
             SpecError: a component cannot be named in a file.
-            CheckpointError: the directory cannot be written; what was there is untouched.
+            CheckpointError: the directory holds a training run, or later weights, or cannot be
+                written; what was there is untouched.
         """
         directory = Path(directory)
+        artifacts.refuse_to_hide(directory, self._trained_steps)
         self._write_spec(directory)
         tensors = {"model": dict(self._system.state_dict())}
         if self._average is not None:

@@ -245,6 +245,22 @@ def test_evaluate_gives_the_metric() -> None:
     assert math.isfinite(values["frechet_ratio"])
 
 
+def test_saving_never_hides_or_replaces_a_run(tmp_path) -> None:
+    pipeline = diffkit.build(DIGITS).train(out=tmp_path / "run", steps=4, **BRIEF)
+    with pytest.raises(diffkit.CheckpointError, match="another directory"):
+        pipeline.save(tmp_path / "run")
+    pipeline.save(tmp_path / "saved")
+    pipeline.save(tmp_path / "saved")
+    with pytest.raises(diffkit.CheckpointError, match="more updates"):
+        diffkit.build(DIGITS).save(tmp_path / "saved")
+
+
+def test_an_average_that_no_longer_follows_is_dropped() -> None:
+    pipeline = diffkit.build(DIGITS).train(steps=2, **BRIEF)
+    assert pipeline.average is not None
+    assert pipeline.train(steps=2, ema_decay=None, **BRIEF).average is None
+
+
 class _Watcher:
     def __init__(self) -> None:
         self.seen: list[str] = []

@@ -76,10 +76,12 @@ def write_checkpoint(
             whole = {key: value.detach().cpu().contiguous() for key, value in named.items()}
             write_file(temporary / f"{name}.safetensors", save_safetensors(whole))
         write_json(temporary / "trainer.json", progress)
+        replaced = folder / f".{final.name}.{os.getpid()}.old"
         if final.exists():
-            _remove(final)
+            final.rename(replaced)
         temporary.replace(final)
         _sync_folder(folder)
+        _remove(replaced)
     except OSError as error:
         _remove(temporary)
         raise _cannot_write(final, error) from error
@@ -89,6 +91,20 @@ def write_checkpoint(
     for old in checkpoints(run)[:-keep]:
         _remove(old)
     return final
+
+
+def refuse_to_hide(run: Path, step: int) -> None:
+    """Raise CheckpointError where saved weights would replace or lie behind what `run` holds.
+
+    The checkpoints of training hold the optimiser's state, which saved weights do not; and of
+    several checkpoints the one with the most updates is loaded.
+    """
+    for path in checkpoints(run):
+        if (path / "optimizer.safetensors").exists() or path.name > f"step-{step:08d}":
+            raise CheckpointError(
+                f"{run} holds {path.name} already, from training or with more updates than these "
+                f"weights ({step}); save to another directory"
+            )
 
 
 def checkpoints(run: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
+from toy_processes import RectifiedFlow, VarianceExploding
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
@@ -21,36 +22,12 @@ from diffkit.core.denoiser import GaussianDenoiser, ModelDenoiser, per_sample, s
 from diffkit.core.model import EpsilonModel
 from diffkit.core.parameterization import Parameterization
 from diffkit.core.prediction import Target
-from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.gaussian import Scales
 from diffkit.testing import ExactGaussian, ExactMixture, OracleModel
 
 # Machines differ in speed; a law does not.
 settings.register_profile("laws", deadline=None, max_examples=50)
 settings.load_profile("laws")
-
-
-class Toy(GaussianProcess):
-    def __init__(self, *, schedule):
-        self._schedule = schedule
-
-    @property
-    def schedule(self):
-        return self._schedule
-
-    def prior(self, shape, noise):
-        return self.scales(self.log_snr(1.0)).sigma * noise.normal(shape)
-
-
-class VarianceExploding(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.ones_like(log_snr), torch.exp(-log_snr / 2))
-
-
-class RectifiedFlow(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.sigmoid(log_snr / 2), torch.sigmoid(-log_snr / 2))
 
 
 class ScaledInput(Parameterization):

@@ -9,40 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_processes import RectifiedFlow, VarianceExploding
 
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Target
-from diffkit.core.process import GaussianProcess
-from diffkit.functional.gaussian import Scales
 
 # Machines differ in speed; a law does not.
 settings.register_profile("laws", deadline=None, max_examples=50)
 settings.load_profile("laws")
-
-
-class Toy(GaussianProcess):
-    def __init__(self, *, schedule):
-        self._schedule = schedule
-
-    @property
-    def schedule(self):
-        return self._schedule
-
-    def prior(self, shape, noise):
-        return self.scales(self.log_snr(1.0)).sigma * noise.normal(shape)
-
-
-class VarianceExploding(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.ones_like(log_snr), torch.exp(-log_snr / 2))
-
-
-class RectifiedFlow(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.sigmoid(log_snr / 2), torch.sigmoid(-log_snr / 2))
 
 
 PROCESSES = {

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from toy_processes import RectifiedFlow, VarianceExploding
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
@@ -20,34 +21,10 @@ from diffkit.core.denoiser import Denoiser, GaussianDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import Prediction
-from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.gaussian import Scales
 from diffkit.testing import ExactGaussian, ExactMixture, OracleModel
 
 LINEAR, COSINE = Linear(), Cosine()
-
-
-class Toy(GaussianProcess):
-    def __init__(self, *, schedule):
-        self._schedule = schedule
-
-    @property
-    def schedule(self):
-        return self._schedule
-
-    def prior(self, shape, noise):
-        return self.scales(self.log_snr(1.0)).sigma * noise.normal(shape)
-
-
-class VarianceExploding(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.ones_like(log_snr), torch.exp(-log_snr / 2))
-
-
-class RectifiedFlow(Toy):
-    def scales(self, log_snr):
-        return Scales(torch.sigmoid(log_snr / 2), torch.sigmoid(-log_snr / 2))
 
 
 CURVES = [VariancePreserving, VarianceExploding, RectifiedFlow]

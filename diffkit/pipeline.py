@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
-from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import Parts, System
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.metric import Metric
 from diffkit.core.model import Condition
-from diffkit.core.process import ForwardProcess
-from diffkit.core.sampler import Sampler, State
-from diffkit.core.spacing import Spacing
+from diffkit.core.sampler import State
 from diffkit.errors import CheckpointError, SpecError
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
 from diffkit.run.progress import bar
-from diffkit.run.sampling import Walk
+from diffkit.run.sampling import Walk, chosen_walk
 from diffkit.run.sinks import tensorboard_sink
 from diffkit.run.training import Trainer, restore
-from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
-from diffkit.spec.signature import explained
+from diffkit.spec.pipeline import PipelineSpec
+from diffkit.spec.signature import changed_training
 
 Choice = str | Mapping[str, Any] | Component
 """A component to use instead: its name, its `{id, config}`, or an instance."""
@@ -129,7 +122,7 @@ class Pipeline:
             TrainingError: the loss is no longer finite.
             CheckpointError: `out` holds another run, or cannot be written.
         """
-        spec = _training_spec(self._spec.training, training)
+        spec = changed_training(self._spec.training, training)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
         directory = None if out is None else Path(out)
@@ -302,23 +295,14 @@ class Pipeline:
             "schedule": schedule,
             "process": process,
         }
-        chosen = swapped(self._assembler, {k: v for k, v in choices.items() if v is not None})
-        system = self._average if self._average is not None else self._system
-        walked = chosen["process"]
-        assert isinstance(walked, ForwardProcess)
-        if schedule is None and process is None:
-            walked = system.parts.process
-        denoiser = system.denoiser(walked, condition)
-        made_sampler, made_spacing = chosen["sampler"], chosen["spacing"]
-        assert isinstance(made_sampler, Sampler)
-        assert isinstance(made_spacing, Spacing)
-        count = steps or self._spec.steps or walked.schedule.steps or 1000
-        if steps is not None and steps < 1:
-            raise SpecError([f"steps is at least 1, not {steps}"])
-        times = made_spacing.times(count, walked.schedule)
-        if isinstance(denoiser, GaussianDenoiser):
-            denoiser.check_range(times)
-        return Walk(denoiser, made_sampler, times, self.parts.shape, self.device, inputs or {})
+        return chosen_walk(
+            self._assembler,
+            self._average if self._average is not None else self._system,
+            {kind: choice for kind, choice in choices.items() if choice is not None},
+            steps,
+            condition,
+            inputs,
+        )
 
 
 def build(
@@ -364,13 +348,3 @@ def load(
     latest = artifacts.latest_checkpoint(directory)
     spec = artifacts.read_json(directory / artifacts.SPEC)
     return build(spec, host=host, device=device).restore(latest)
-
-
-def _training_spec(spec: TrainingSpec, changes: Mapping[str, Any]) -> TrainingSpec:
-    if not changes:
-        return spec
-    merged = {**spec.model_dump(mode="json"), **changes}
-    try:
-        return TrainingSpec.model_validate_json(json.dumps(to_jsonable_python(merged)))
-    except ValidationError as error:
-        raise SpecError(explained(error, "training", TrainingSpec.model_fields)) from error

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.assembly.build import Assembler
+from diffkit.assembly.swap import swapped
+from diffkit.assembly.system import System
+from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
+from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler, State
+from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
 
 
@@ -53,3 +60,39 @@ class Walk:
             if state is None:
                 return
             yield state
+
+
+_CONTINUOUS_STEPS = 1000
+
+
+def chosen_walk(
+    assembler: Assembler,
+    system: System,
+    choices: Mapping[str, Any],
+    steps: int | None,
+    condition: Condition | None,
+    inputs: Mapping[str, Tensor] | None,
+) -> Walk:
+    """A walk of `system`, with `choices` (sampler, spacing, schedule, process) for its own parts.
+
+    Raises:
+        SpecError: a choice is wrong, or does not go with the rest.
+        ComponentError: the walk needs a noise level that the network never saw.
+    """
+    if steps is not None and steps < 1:
+        raise SpecError([f"steps is at least 1, not {steps}"])
+    chosen = swapped(assembler, choices)
+    sampler, spacing, walked = chosen["sampler"], chosen["spacing"], chosen["process"]
+    assert isinstance(sampler, Sampler)
+    assert isinstance(spacing, Spacing)
+    assert isinstance(walked, ForwardProcess)
+    if not choices.keys() & {"schedule", "process"}:
+        walked = system.parts.process  # The average holds a copy of its own.
+    schedule = walked.schedule
+    count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
+    times = spacing.times(count, schedule)
+    denoiser = system.denoiser(walked, condition)
+    if isinstance(denoiser, GaussianDenoiser):
+        denoiser.check_range(times)
+    device = next(system.parameters()).device
+    return Walk(denoiser, sampler, times, system.parts.shape, device, inputs or {})

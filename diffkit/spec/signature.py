@@ -15,9 +15,9 @@ from pydantic_core import to_jsonable_python
 
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import Supplied
-from diffkit.errors import ComponentError
+from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
-from diffkit.spec.pipeline import ComponentSpec, SpecModel
+from diffkit.spec.pipeline import ComponentSpec, SpecModel, TrainingSpec
 
 
 class Unsaveable(ComponentError):
@@ -86,6 +86,15 @@ def explained(error: ValidationError, where: str, known: Iterable[str] = ()) -> 
             message = detail["msg"][0].lower() + detail["msg"][1:]
             sentences.append(f"{path} = {_short(detail['input'])}: {message}")
     return sentences
+
+
+def changed_training(spec: TrainingSpec, changes: Mapping[str, Any]) -> TrainingSpec:
+    """The training spec with some fields changed. Raises SpecError naming what is wrong."""
+    merged = {**spec.model_dump(mode="json"), **changes}
+    try:
+        return TrainingSpec.model_validate_json(json.dumps(to_jsonable_python(merged)))
+    except ValidationError as error:
+        raise SpecError(explained(error, "training", TrainingSpec.model_fields)) from error
 
 
 def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()) -> ComponentSpec:

@@ -66,16 +66,14 @@ class UNet(EpsilonModel):
         groups: Positive = 32,
     ) -> None:
         super().__init__()
-        problems = list(_misfits(shape, width, multipliers, attention, heads, groups))
-        if problems:
+        if problems := list(_misfits(shape, width, multipliers, attention, heads, groups)):
             raise ComponentError("unet: " + "; ".join(problems))
         heights = _level_heights(shape[1], len(multipliers))
         attended = _attended(heights, attention)
         channels = [width * m for m in multipliers]
-        embedding = 4 * width
 
         def residual(inside: int, outside: int) -> ResidualBlock:
-            return ResidualBlock(inside, outside, embedding, dropout, groups)
+            return ResidualBlock(inside, outside, 4 * width, dropout, groups)
 
         def attend(level: int) -> nn.Module:
             if heights[level] not in attended:

@@ -43,6 +43,22 @@ class Sampler(Component):
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names of the tensors it needs beside the noise: an image, a mask."""
 
+    @property
+    def order(self) -> int | None:
+        """p, where the error of a walk of S even steps in log-SNR falls like `S^-p`.
+
+        Of a sampler that draws noise, the error of the mean and the variance. None declares
+        nothing: for one without a step size, or without a limit to converge to.
+        """
+        return None
+
+    def calls(self, times: Sequence[float]) -> int | None:
+        """How often a walk over these times asks the denoiser: once a step, unless overridden.
+
+        None where that depends on the samples, as with adaptive steps.
+        """
+        return len(times) - 1
+
     @abstractmethod
     def walk(
         self,

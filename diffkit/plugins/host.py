@@ -81,7 +81,7 @@ class Host:
         for file in plugin_files:
             _, entries = load_file(Path(file))
             for entry in entries:
-                self._add(entry)
+                self.add(entry)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -208,7 +208,8 @@ class Host:
         self._manager.register(DistributionPlugin(declared), name=name)
         return set()
 
-    def _add(self, entry: ComponentEntry) -> None:
+    def add(self, entry: ComponentEntry) -> None:
+        """Make a component known that no metadata declares."""
         found = self._entries[entry.kind, entry.id]
         if entry not in found:
             found.append(entry)
@@ -222,7 +223,7 @@ class Host:
                 wrong = what_is_wrong(name, target)
                 if wrong is not None:
                     raise ComponentError(wrong)
-                self._add(ComponentEntry(kind, name, target, self._origins[plugin]))
+                self.add(ComponentEntry(kind, name, target, self._origins[plugin]))
 
             return {"register": announce}
 

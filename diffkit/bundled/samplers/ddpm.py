@@ -55,6 +55,11 @@ class DDPM(StepSampler):
                 "set data.range, or clip to false"
             )
 
+    @property
+    def order(self) -> int:
+        """1, of the variance: each step's is right for one kind of data only."""
+        return 1
+
     def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         """One ancestral step; the last, to `s = 0`, adds no noise."""
         prediction = denoiser(x_t, t)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from diffkit.assembly.checks import misfits, schedule_facts
+from diffkit.assembly.creating import created
 from diffkit.assembly.reading import RawSpec, Reading
 from diffkit.assembly.system import Parts
 from diffkit.assembly.written import provenance_of, references
@@ -243,21 +243,17 @@ class Assembler:
         if field in self.instances or field not in self._configs:
             return
         try:
-            arguments = self._arguments(self._configs[field], self._signatures[field])
-            self.instances[field] = self._classes[field](**arguments)
+            self.instances[field] = created(
+                self._classes[field],
+                self._configs[field],
+                self._signatures[field],
+                self._supply,
+                self.host,
+            )
         except (ComponentError, DataError) as error:
             # What is wrong with a nested part, or was said by `requires`, is said already.
             if not self._problems:
                 self._problems.append(f"{field}: {error}")
-
-    def _arguments(self, config: BaseModel, signature: Signature) -> Mapping[str, Any]:
-        arguments = {}
-        for name in type(config).model_fields:
-            value = getattr(config, name)
-            if value is None and name in signature.supplied:
-                value = self._supply(signature.supplied[name])
-            arguments[name] = self._made(value)
-        return arguments
 
     def _supply(self, source: str) -> Any:
         if source == _SHAPE:
@@ -265,18 +261,3 @@ class Assembler:
         if source not in self.instances:
             raise ComponentError(f"it needs a {source}, which the pipeline does not have")
         return self.instances[source]
-
-    def _made(self, value: Any) -> Any:
-        """The value with every reference in it replaced by the component it names."""
-        if isinstance(value, ComponentSpec):
-            component = self.host.resolve(str(value.kind), value.id)
-            signature = signature_of(component, self.host)
-            config, problems = validated(signature, value.config, value.id)
-            if config is None:
-                raise ComponentError("; ".join(problems))
-            return component(**self._arguments(config, signature))
-        if isinstance(value, list | tuple):
-            return type(value)(self._made(item) for item in value)
-        if isinstance(value, dict):
-            return {key: self._made(item) for key, item in value.items()}
-        return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,5 +35,7 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, c_noise: Float[Tensor, " b"]) -> Float[Tensor, "b embedding"]:
         """The embedding."""
-        embedded: Tensor = self.layers(sinusoidal(c_noise, self.width))
+        weight = cast(Tensor, self.layers[0].weight)
+        waves = sinusoidal(c_noise, self.width).type_as(weight)
+        embedded: Tensor = self.layers(waves)
         return embedded

@@ -1,0 +1,51 @@
+"""A check: one law, and a function that measures whether a component keeps it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffkit.testing.laws import LawBroken, NotApplicable
+from diffkit.testing.subject import Subject
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law of one kind of component; called with a subject, it raises where that breaks it."""
+
+    name: str
+    law: str
+    """The law in one sentence."""
+    measure: Callable[[Subject], None]
+
+    def __call__(self, subject: Subject) -> None:
+        """Measure.
+
+        Raises:
+            LawBroken: with the numbers. An exception of the component's counts too.
+            NotApplicable: the law says nothing about this component.
+        """
+        try:
+            self.measure(subject)
+        except NotApplicable:
+            raise
+        except LawBroken as broken:
+            broken.subject, broken.law = str(subject), self.law
+            raise
+        except Exception as error:
+            raised = LawBroken(
+                "it raised an exception",
+                measured=f"{type(error).__name__}: {error}",
+                expected="no exception",
+            )
+            raised.subject, raised.law = str(subject), self.law
+            raise raised from error
+
+
+def check(measure: Callable[[Subject], None]) -> Check:
+    """Make a check of a function; its name is the check's, its docstring's first line the law."""
+    law = (inspect.getdoc(measure) or "").partition("\n")[0].rstrip(".")
+    if not law:
+        raise TypeError(f"{measure.__name__} has no docstring, which has to state the law")
+    return Check(measure.__name__, law, measure)

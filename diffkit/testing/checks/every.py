@@ -1,0 +1,252 @@
+"""The laws of components of every kind."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffkit.errors import ComponentError, DataError
+from diffkit.spec.pipeline import ComponentSpec
+from diffkit.spec.signature import reference_of, signature_of, validated
+from diffkit.testing.check import Check, check
+from diffkit.testing.exercises import exercise
+from diffkit.testing.laws import NotApplicable, require, within
+from diffkit.testing.subject import Subject
+from diffkit.testing.variations import variations
+
+_SECONDS = 120
+_TENSOR_KINDS = ("process", "model", "loss", "sampler")
+"""The kinds that compute in the dtype of their inputs; the rest are float64, or their own."""
+
+
+@check
+def config_survives_json(subject: Subject) -> None:
+    """A configuration, written as JSON and read again, is the same, and an instance records it."""
+    signature = signature_of(subject.cls, subject.host)
+    config, problems = validated(signature, subject.config, subject.entry.id)
+    require(not problems, "the configuration", measured="; ".join(problems), expected="valid")
+    assert config is not None
+    written = json.loads(json.dumps(config.model_dump(mode="json")))
+    unsaid = {name for name in signature.supplied if written[name] is None}
+    again, problems = validated(
+        signature, {k: v for k, v in written.items() if k not in unsaid}, subject.entry.id
+    )
+    require(
+        again == config,
+        "the configuration, read again from JSON",
+        measured="; ".join(problems) or again,
+        expected=config,
+    )
+    recorded = _reference(subject, subject.make()).config
+    require(
+        recorded == {k: v for k, v in written.items() if k in recorded},
+        "what an instance says it was made with",
+        measured=recorded,
+        expected=written,
+        why="saved specs are made of it",
+    )
+
+
+@check
+def unknown_keys_are_refused(subject: Subject) -> None:
+    """A key that `__init__` does not have is refused, and named."""
+    signature = signature_of(subject.cls, subject.host)
+    wrong = {**subject.config, "no_such_argument": 1}
+    config, problems = validated(signature, wrong, subject.entry.id)
+    require(
+        config is None and any("no_such_argument" in problem for problem in problems),
+        "a configuration with the key 'no_such_argument'",
+        measured="accepted" if config is not None else "; ".join(problems),
+        expected="refused by that name",
+        why="a misspelt option must not be ignored silently",
+    )
+
+
+@check
+def the_spec_makes_it_again(subject: Subject) -> None:
+    """What is made from an instance's own spec gives equal results."""
+    first = subject.make()
+    spec = _reference(subject, first)
+    spec = ComponentSpec.model_validate_json(spec.model_dump_json())
+    again = subject.make(spec.config)
+    _same(
+        exercise(subject, again).outputs,
+        exercise(subject, first).outputs,
+        "the same spec, made again",
+    )
+
+
+@check
+def nothing_is_kept_between_calls(subject: Subject) -> None:
+    """Used a second time, a component gives what it gave the first time."""
+    component = subject.make()
+    first = exercise(subject, component).outputs
+    _same(exercise(subject, component).outputs, first, "the second use")
+
+
+@check
+def inputs_are_not_written_to(subject: Subject) -> None:
+    """No tensor that a component is given is changed."""
+    changed = exercise(subject, subject.make()).changed()
+    require(
+        not changed,
+        "the inputs after use",
+        measured=f"changed: {', '.join(changed)}",
+        expected="all unchanged",
+        why="they belong to the caller",
+    )
+
+
+@check
+def the_global_generators_are_left_alone(subject: Subject) -> None:
+    """Nothing is drawn from the global generators of torch, numpy and Python."""
+    component = subject.make()
+    before = _generator_states()
+    exercise(subject, component)
+    drawn = [name for name, state in _generator_states().items() if state != before[name]]
+    require(
+        not drawn,
+        "global generators that moved",
+        measured=", ".join(drawn),
+        expected="none",
+        why="results would depend on what ran before; draw from the noise source",
+    )
+    first = exercise(subject, subject.make()).outputs
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        second = exercise(subject, component).outputs
+    _same(second, first, "under another global seed")
+
+
+@check
+def the_dtype_is_kept(subject: Subject) -> None:
+    """Inputs in float32 give float32, inputs in float64 give float64."""
+    if subject.kind not in _TENSOR_KINDS:
+        raise NotApplicable("its dtype does not follow from its inputs")
+    for dtype in (torch.float32, torch.float64):
+        outputs = exercise(subject, subject.make(), dtype).outputs
+        other = {name: value.dtype for name, value in outputs.items() if value.dtype != dtype}
+        require(
+            not other, f"outputs for inputs of {dtype}", measured=other, expected=f"all {dtype}"
+        )
+
+
+@check
+def every_option_does_something(subject: Subject) -> None:
+    """Every argument of `__init__`, changed alone, changes what the component does."""
+    found = [(name, list(configs)) for name, configs in variations(subject)]
+    # Some options matter only beside others: those are tried from the other configurations.
+    contexts = [subject.config, *(configs[0] for _, configs in found)]
+    idle = [name for name, configs in found if not _has_effect(subject, name, configs, contexts)]
+    require(
+        not idle,
+        "arguments that change nothing",
+        measured=", ".join(idle),
+        expected="none",
+        why="an option must never be ignored silently",
+    )
+
+
+def _has_effect(
+    subject: Subject,
+    name: str,
+    configs: Sequence[Mapping[str, Any]],
+    contexts: Sequence[Mapping[str, Any]],
+) -> bool:
+    """Whether a change of `name` shows in any context; where nothing could be tried, True."""
+    tried = False
+    for context in contexts:
+        base = _outputs(subject, context)
+        for config in configs:
+            changed = _outputs(subject, {**context, name: config[name]})
+            if base is None or changed is None or context.get(name) == config[name]:
+                continue
+            tried = True
+            if not _equal(changed, base):
+                return True
+    return not tried
+
+
+def _outputs(subject: Subject, config: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+    """What a component so configured gives; None where it refuses what the schema cannot."""
+    try:
+        return exercise(subject, subject.make(config)).outputs
+    except (ComponentError, DataError, NotApplicable):
+        return None
+
+
+@check
+def listing_imports_nothing(subject: Subject) -> None:
+    """Listing the component imports neither its module nor torch nor pydantic."""
+    target = subject.entry.target
+    if not isinstance(target, str):
+        raise NotApplicable("it is not declared by a distribution")
+    module = target.partition(":")[0]
+    asked = (module, "torch", "pydantic")
+    code = (
+        "import sys\n"
+        "from diffkit.plugins.host import Host\n"
+        f"found = [e.id for e in Host().components({subject.kind!r})]\n"
+        f"print({subject.entry.id!r} in found, [m for m in {asked!r} if m in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    require(
+        ran.stdout.strip() == "True []",
+        "whether listing finds it, and what of it is imported then",
+        measured=ran.stdout.strip() or ran.stderr[-300:],
+        expected="True []",
+        why="`diffkit list` must be quick, and survive plugins that are broken",
+    )
+
+
+def _reference(subject: Subject, component: Any) -> ComponentSpec:
+    supplied = signature_of(subject.cls, subject.host).supplied
+    return reference_of(component, subject.host, leave_out=supplied)
+
+
+def _generator_states() -> dict[str, bytes]:
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": repr([np.asarray(x).tolist() for x in np.random.get_state(legacy=True)]).encode(),
+        "random": repr(random.getstate()).encode(),
+    }
+
+
+def _same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], when: str) -> None:
+    require(
+        found.keys() == wanted.keys(),
+        f"what it gives, {when}",
+        measured=sorted(found),
+        expected=sorted(wanted),
+    )
+    for name, value in found.items():
+        within(f"{name}, {when}", value, wanted[name], 0.0, "nothing was different")
+
+
+def _equal(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    return found.keys() == wanted.keys() and all(
+        torch.equal(value, wanted[name]) for name, value in found.items()
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    config_survives_json,
+    unknown_keys_are_refused,
+    the_spec_makes_it_again,
+    nothing_is_kept_between_calls,
+    inputs_are_not_written_to,
+    the_global_generators_are_left_alone,
+    the_dtype_is_kept,
+    every_option_does_something,
+    listing_imports_nothing,
+)

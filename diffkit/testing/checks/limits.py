@@ -1,0 +1,189 @@
+"""The laws of samplers: where a walk leads, and how fast it gets there."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.noise import BatchNoise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler
+from diffkit.testing.check import Check, check
+from diffkit.testing.laws import NotApplicable, by_chance, normal_limit, require, within
+from diffkit.testing.oracles import ExactMixture, OracleModel
+from diffkit.testing.reference import RectifiedFlow, UniformLogSNR, VarianceExploding
+from diffkit.testing.subject import Subject
+from diffkit.testing.walks import (
+    Probe,
+    even,
+    exact_moments,
+    flow_end,
+    flow_start,
+    mixture,
+    moments_of_walk,
+    noise_for,
+    walked,
+)
+
+_MEAN, _VARIANCE = 0.6, 0.25
+_PROCESSES = (VariancePreserving, VarianceExploding, RectifiedFlow)
+_END = 0.15
+_SIZES = (64, 128, 256)
+_ROUNDING = 1e-11
+
+
+@cache
+def _smooth(process_class: type[GaussianProcess]) -> GaussianProcess:
+    """One instance of each, so that its flow is solved once."""
+    return process_class(schedule=UniformLogSNR())  # type: ignore[call-arg]
+
+
+def sampler_of(subject: Subject) -> Sampler:
+    """An instance. Raises NotApplicable where it cannot walk a Gaussian process."""
+    sampler: Sampler = subject.make()
+    wanted: type[ForwardProcess] = sampler.process_class
+    if not issubclass(GaussianProcess, wanted):
+        raise NotApplicable(f"it walks {wanted.__name__}, for which no exact answer is known here")
+    if sampler.inputs:
+        raise NotApplicable(f"it needs inputs: {', '.join(sampler.inputs)}")
+    return sampler
+
+
+@check
+def reaches_the_data(subject: Subject) -> None:
+    """With the exact denoiser, 200 steps lead to the data's mean and deviation, on any process."""
+    sampler = sampler_of(subject)
+    schedule = Linear()
+    times = Trailing().times(200, schedule)
+    for process_class in _PROCESSES:
+        process = process_class(schedule=schedule)
+        found = moments_of_walk(sampler, process, times, _MEAN, _VARIANCE)
+        name = process_class.__name__
+        why = "first-order samplers are within 2 % after so many steps"
+        within(f"the mean of the samples, {name}", found.mean, _MEAN, 0.03, why)
+        within(f"their deviation, {name}", found.deviation, _VARIANCE**0.5, 0.03, why)
+
+
+@check
+def reaches_a_mixture(subject: Subject) -> None:
+    """With the exact denoiser, samples fall into the modes of a mixture as its weights say."""
+    sampler, count = sampler_of(subject), 2000
+    process = VariancePreserving(schedule=Linear())
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    denoiser = ExactMixture(process, [[1.0], [-0.8]], [0.02, 0.05], weights.tolist())
+    noise = BatchNoise(
+        seed=subject.seed_for("mixture"),
+        step=0,
+        rows=range(count),
+        total=count,
+        dtype=torch.float64,
+    )
+    times = Trailing().times(100, process.schedule)
+    end = walked(sampler, denoiser, process.prior((count, 1), noise), times, noise).flatten()
+    right = end > 0.1
+    limit = normal_limit(3)
+    why = f"{by_chance(f'{count} samples', 3)}, and 2 % for 100 steps"
+    share_error = limit * math.sqrt(0.3 * 0.7 / count) + 0.02
+    within("the share in the right mode", float(right.double().mean()), 0.3, share_error, why)
+    for chosen, mean, variance in ((right, 1.0, 0.02), (~right, -0.8, 0.05)):
+        inside = end[chosen]
+        error = limit * math.sqrt(variance / max(inside.numel(), 1)) + 0.02
+        within(f"the mean of the mode at {mean}", float(inside.mean()), mean, error, why)
+
+
+@check
+def converges_as_declared(subject: Subject) -> None:
+    """On a schedule even in log-SNR, between finite noise levels, the error falls as declared."""
+    sampler = sampler_of(subject)
+    if sampler.order is None:
+        raise NotApplicable("it declares no order")
+    errors = _errors(sampler)
+    finest = " ".join(f"{n}: {e:.3g}" for n, e in zip(_SIZES, errors, strict=True))
+    if errors[-1] < _ROUNDING:
+        raise NotApplicable(f"it is exact here, but for rounding (steps: error; {finest})")
+    measured = math.log2(errors[-2] / errors[-1])
+    require(
+        abs(measured - sampler.order) <= 0.2,
+        f"the order, from the errors at so many steps: {finest}",
+        measured=f"{measured:.2f}",
+        expected=f"{sampler.order} within 0.2",
+        why="at these sizes the next term of the error changes the slope by less",
+    )
+
+
+def _errors(sampler: Sampler) -> list[float]:
+    if _is_stochastic(sampler):
+        return [_moment_error(sampler, steps) for steps in _SIZES]
+    return [_flow_error(sampler, steps) for steps in _SIZES]
+
+
+def _is_stochastic(sampler: Sampler) -> bool:
+    counting = Probe()
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    walked(sampler, mixture(_smooth(VariancePreserving)), x, even(4, 1.0, _END), counting)
+    return counting.drawn > 0
+
+
+def _moment_error(sampler: Sampler, steps: int) -> float:
+    process = _smooth(VariancePreserving)
+    found = moments_of_walk(sampler, process, even(steps, 1.0, _END), _MEAN, _VARIANCE)
+    exact = exact_moments(process, _END, _MEAN, _VARIANCE)
+    return max(abs(found.mean - exact.mean), abs(found.deviation - exact.deviation))
+
+
+def _flow_error(sampler: Sampler, steps: int) -> float:
+    start = flow_start(_smooth(VariancePreserving), 1.0)
+    end = walked(
+        sampler, mixture(_smooth(VariancePreserving)), start, even(steps, 1.0, _END), Probe()
+    )
+    return float((end - flow_end(_smooth(VariancePreserving), 1.0, _END)).square().mean().sqrt())
+
+
+@check
+def follows_the_flow(subject: Subject) -> None:
+    """A sampler that draws no noise ends where the probability flow does, on any process."""
+    sampler = sampler_of(subject)
+    if _is_stochastic(sampler):
+        raise NotApplicable("it draws noise")
+    for process_class in _PROCESSES:
+        process = _smooth(process_class)
+        start = flow_start(process, 1.0)
+        end = walked(sampler, mixture(process), start, even(200, 1.0, _END), Probe())
+        why = "first-order samplers err by 2 % of the data's deviation at most, in 200 steps"
+        exact = flow_end(process, 1.0, _END)
+        within(f"the end of the flow, {process_class.__name__}", end, exact, 0.03, why)
+
+
+@check
+def any_network_gives_the_same_walk(subject: Subject) -> None:
+    """What a network predicts (epsilon, x_0, velocity) makes no difference to the walk."""
+    sampler = sampler_of(subject)
+    process = VariancePreserving(schedule=Linear())
+    times = Trailing().times(10, process.schedule)
+    x = process.prior((3, 2), noise_for(subject.seed_for("start"), 3))
+    ends = []
+    for parameterization in (X0(), Epsilon(), Velocity()):
+        model = OracleModel(denoiser=mixture(process), parameterization=parameterization)
+        denoiser = GaussianDenoiser(model, parameterization, process)
+        ends.append(walked(sampler, denoiser, x, times, noise_for(subject.seed_for("noise"), 3)))
+    why = "networks are told the time in float32, whose error the first steps enlarge most"
+    for name, end in zip(("epsilon", "velocity"), ends[1:], strict=True):
+        within(f"the end for a network that predicts {name}", end, ends[0], 1e-5, why)
+
+
+CHECKS: tuple[Check, ...] = (
+    reaches_the_data,
+    reaches_a_mixture,
+    converges_as_declared,
+    follows_the_flow,
+    any_network_gives_the_same_walk,
+)

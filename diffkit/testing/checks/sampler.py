@@ -1,0 +1,317 @@
+"""The laws of samplers: what a walk is. Where it leads is in `limits`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from diffkit.assembly.checks import schedule_facts
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.core.component import Config, arguments_of
+from diffkit.core.noise import Noise
+from diffkit.core.sampler import Sampler, State
+from diffkit.core.schedule import NoiseSchedule
+from diffkit.testing.check import Check, check
+from diffkit.testing.checks import limits
+from diffkit.testing.checks.limits import sampler_of
+from diffkit.testing.laws import NotApplicable, require, within
+from diffkit.testing.reference import UniformLogSNR, ZeroTerminal
+from diffkit.testing.subject import Subject
+from diffkit.testing.walks import Insists, Watched, even, mixture, noise_for, walked
+
+_ROUNDING = "the same arithmetic in float64, so only its rounding may differ"
+
+
+def _process(schedule: NoiseSchedule | None = None) -> VariancePreserving:
+    return VariancePreserving(schedule=schedule or Linear())
+
+
+def _times(steps: int = 10) -> tuple[float, ...]:
+    return Trailing().times(steps, Linear())
+
+
+def _start(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return _process().prior((count, 2), noise_for(subject.seed_for("start"), count, dtype))
+
+
+def _noise(subject: Subject, count: int) -> Noise:
+    return noise_for(subject.seed_for("noise"), count)
+
+
+@check
+def visits_its_times(subject: Subject) -> None:
+    """A walk yields a state at each time after the first, and the last at the last time."""
+    sampler, times = sampler_of(subject), _times()
+    x = _start(subject, 3)
+    found = list(sampler.walk(mixture(_process()), x, times, _noise(subject, 3), {}))
+    require(
+        all(isinstance(state, State) for state in found),
+        "what the walk yields",
+        measured=sorted({type(state).__name__ for state in found}),
+        expected="State",
+    )
+    visited = [state.t for state in found]
+    require(
+        all(isinstance(t, float) for t in visited),
+        "the times of the states",
+        measured=sorted({type(t).__name__ for t in visited}),
+        expected="host numbers (float)",
+    )
+    missing = sorted(set(times[1:]) - set(visited))
+    require(
+        not missing and visited[-1] == times[-1],
+        f"the times visited, asked to walk over {len(times)} times from 1 to 0",
+        measured=f"{len(visited)} states, the last at {visited[-1]}, none at {missing[:3]}",
+        expected="each of the times after the first, the last one last",
+    )
+    wrong = [state.t for state in found if state.x.shape != x.shape]
+    require(not wrong, "the shape of x", measured=f"another at t = {wrong[:3]}", expected=x.shape)
+    finite = all(bool(state.x.isfinite().all()) for state in found)
+    require(finite, "the states", measured="numbers that are not finite", expected="finite ones")
+
+
+@check
+def asks_as_often_as_declared(subject: Subject) -> None:
+    """A walk asks the denoiser as often as `calls` says."""
+    sampler = sampler_of(subject)
+    if sampler.calls(_times()) is None:
+        raise NotApplicable("it declares that its calls depend on the samples")
+    for times in (_times(1), _times(2), _times(10), even(7, 1.0, 0.3)):
+        watched = Watched(mixture(_process()))
+        walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
+        require(
+            len(watched.asked) == sampler.calls(times),
+            f"calls of the denoiser in {len(times) - 1} steps from {times[0]} to {times[-1]}",
+            measured=len(watched.asked),
+            expected=sampler.calls(times),
+            why="users compare samplers at equal numbers of calls",
+        )
+
+
+@check
+def asks_where_networks_are_trained(subject: Subject) -> None:
+    """The denoiser is asked at host times between t_min and 1, never at t = 0."""
+    sampler = sampler_of(subject)
+    for schedule in (Linear(), UniformLogSNR()):
+        watched = Watched(mixture(_process(schedule)))
+        times = Trailing().times(10, schedule)
+        walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
+        asked = [torch.as_tensor(t, dtype=torch.float64).cpu() for t in watched.asked]
+        low, high = min(float(t.min()) for t in asked), max(float(t.max()) for t in asked)
+        require(
+            low >= schedule.t_min * (1 - 1e-9) and high <= 1.0,
+            f"the times asked on {type(schedule).__name__}",
+            measured=f"from {low:.6g} to {high:.6g}",
+            expected=f"within [{schedule.t_min:.6g}, 1]",
+            why="a network has never seen less noise than at t_min",
+        )
+        on_device = [t for t in watched.asked if isinstance(t, Tensor) and t.device.type != "cpu"]
+        require(not on_device, "times asked", measured="device tensors", expected="host numbers")
+
+
+@check
+def same_noise_same_walk(subject: Subject) -> None:
+    """The same start and the same noise give the same walk, on a used and on a new instance."""
+    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    ends = [
+        walked(one, mixture(_process()), x, times, _noise(subject, 3))
+        for one in (sampler, sampler, sampler_of(subject))
+    ]
+    within("a second walk of one instance", ends[1], ends[0], 0.0, "nothing was changed")
+    within("a walk of a new instance", ends[2], ends[0], 0.0, "nothing was changed")
+
+
+@check
+def walks_do_not_share_state(subject: Subject) -> None:
+    """Two walks of one instance that go on in turn end where each would alone."""
+    sampler, times = sampler_of(subject), _times()
+    starts = (_start(subject, 3), -0.5 * _start(subject, 3))
+    alone = [walked(sampler, mixture(_process()), x, times, _noise(subject, 3)) for x in starts]
+    walks = [sampler.walk(mixture(_process()), x, times, _noise(subject, 3), {}) for x in starts]
+    for first, second in zip(*walks, strict=True):
+        ends = (first.x, second.x)
+    for index in range(2):
+        within(
+            f"walk {index + 1} of two", ends[index], alone[index], 0.0, "history is a walk's own"
+        )
+
+
+@check
+def samples_do_not_depend_on_their_batch(subject: Subject) -> None:
+    """A sample is the same alone and in a batch."""
+    sampler, times, x = sampler_of(subject), _times(), _start(subject, 4)
+    together = walked(sampler, mixture(_process()), x, times, _noise(subject, 4))
+    key = subject.seed_for("noise")
+    for index in (0, 3):
+        noise = type(noise_for(key, 1))(seed=key, indices=[index], dtype=torch.float64)
+        alone = walked(sampler, mixture(_process()), x[index : index + 1], times, noise)
+        within(f"sample {index} alone", alone[0], together[index], 1e-9, _ROUNDING)
+
+
+@check
+def yielded_states_stay_as_they_are(subject: Subject) -> None:
+    """Neither the start nor a state that was yielded is ever written to."""
+    sampler, x = sampler_of(subject), _start(subject, 3)
+    before, kept = x.clone(), []
+    for state in sampler.walk(mixture(_process()), x, _times(), _noise(subject, 3), {}):
+        kept.append((state, state.x.clone()))
+    within("the start, after the walk", x, before, 0.0, "inputs are the caller's")
+    for state, copy in kept:
+        within(f"the state at t = {state.t:.3g}, later", state.x, copy, 0.0, "it was given away")
+
+
+class _Switching(Noise):
+    """One source of noise, and after `switch` another; counts its draws."""
+
+    def __init__(self, sources: Sequence[Noise]) -> None:
+        self._sources, self._current, self.drawn = sources, 0, 0
+
+    def switch(self) -> None:
+        self._current, self.drawn = 1, 0
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        self.drawn += 1
+        return self._sources[self._current].normal(shape)
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        self.drawn += 1
+        return self._sources[self._current].uniform(shape)
+
+
+@check
+def no_noise_is_added_at_the_end(subject: Subject) -> None:
+    """The step to t = 0 draws no noise."""
+    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    noise = _Switching([_noise(subject, 3), noise_for(subject.seed_for("other"), 3)])
+    for state in sampler.walk(mixture(_process()), x, times, noise, {}):
+        if state.t == times[-2]:
+            noise.switch()
+    plain = walked(sampler, mixture(_process()), x, times, _noise(subject, 3))
+    why = "noise added at t = 0 stays in the sample: data has none"
+    within("the end, with other noise in the last step", state.x, plain, 0.0, why)
+    require(noise.drawn == 0, "draws in the last step", measured=noise.drawn, expected=0, why=why)
+
+
+@check
+def noise_that_is_drawn_is_used(subject: Subject) -> None:
+    """A sampler whose walk does not depend on the noise draws none."""
+    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    noise = _Switching([_noise(subject, 3)])
+    end = walked(sampler, mixture(_process()), x, times, noise)
+    if noise.drawn == 0:
+        return
+    other = noise_for(subject.seed_for("other"), 3)
+    different = walked(sampler, mixture(_process()), x, times, other)
+    require(
+        not torch.equal(end, different),
+        f"the end of a walk that drew noise {noise.drawn} times",
+        measured="the same for another noise",
+        expected="another end, or no draws",
+        why="drawing costs time, and hides that the noise is not used",
+    )
+
+
+@check
+def modes_do_not_leak(subject: Subject) -> None:
+    """No gradient or autocast mode is left changed at a yield."""
+    sampler = sampler_of(subject)
+    with torch.enable_grad():
+        for state in sampler.walk(
+            mixture(_process()), _start(subject, 2), _times(3), _noise(subject, 2), {}
+        ):
+            modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+            cast = torch.is_autocast_enabled("cpu")
+            torch.set_grad_enabled(True)
+            require(
+                modes == (True, False) and not cast,
+                f"modes at the yield at t = {state.t:.3g}",
+                measured=f"grad {modes[0]}, inference {modes[1]}, autocast {cast}",
+                expected="grad True, inference False, autocast False, as before",
+                why="a mode left on across a yield changes the consumer's code",
+            )
+
+
+@check
+def keeps_the_dtype(subject: Subject) -> None:
+    """States have the dtype of the start, and float32 walks end near float64 ones."""
+    sampler, times = sampler_of(subject), _times()
+    exact = walked(sampler, mixture(_process()), _start(subject, 3), times, _noise(subject, 3))
+    single = noise_for(subject.seed_for("noise"), 3, torch.float32)
+    x = _start(subject, 3).float()
+    found = list(sampler.walk(mixture(_process()), x, times, single, {}))
+    dtypes = {state.x.dtype for state in found}
+    require(dtypes == {torch.float32}, "dtypes", measured=dtypes, expected={torch.float32})
+    if _draws(subject) == 0:
+        within("the end in float32", found[-1].x, exact, 2e-4, "float32 rounds, in ten steps")
+
+
+def _draws(subject: Subject) -> int:
+    noise = _Switching([_noise(subject, 2)])
+    walked(sampler_of(subject), mixture(_process()), _start(subject, 2), _times(), noise)
+    return noise.drawn
+
+
+@check
+def clipping_is_consistent(subject: Subject) -> None:
+    """To clip a predicted x_0 is to walk as if the clipped one had been predicted."""
+    sampler, x, process = sampler_of(subject), _start(subject, 3), _process()
+    # At t = 0 every sampler is at x_0 itself, whatever epsilon was: so end before.
+    times = even(5, 1.0, 0.3)
+
+    def end(x_0: float, ranged: bool) -> Tensor:
+        insists = Insists(process, x_0, (-1.0, 1.0) if ranged else None)
+        return walked(sampler, insists, x, times, _noise(subject, 3))
+
+    clipped = end(1.5, True)
+    if torch.equal(clipped, end(1.5, False)):
+        raise NotApplicable("it does not clip")
+    why = "epsilon has to be derived again from the clipped x_0, or x_s fits neither"
+    within("the end for x_0 = 1.5 clipped to 1", clipped, end(1.0, False), 1e-9, why)
+
+
+@check
+def begins_where_no_signal_is_left(subject: Subject) -> None:
+    """A walk from zero terminal SNR is finite."""
+    sampler, schedule = sampler_of(subject), ZeroTerminal()
+    _consent(subject, sampler, schedule)
+    for spaced in (Trailing().times(10, schedule), Trailing().times(1, schedule)):
+        x = _start(subject, 3)
+        end = walked(sampler, mixture(_process(schedule)), x, spaced, _noise(subject, 3))
+        require(
+            bool(end.isfinite().all()),
+            f"the end of {len(spaced) - 1} steps on a schedule with log-SNR -inf at t = 1",
+            measured=end.flatten()[:4].tolist(),
+            expected="finite numbers; or `requires` refuses schedule.zero_terminal_snr",
+            why="alpha is 0 there, and must not be divided by",
+        )
+
+
+def _consent(subject: Subject, sampler: Sampler, schedule: NoiseSchedule) -> None:
+    facts = {**schedule_facts(schedule), "data.range": (-1.0, 1.0), "data.shape": (2,)}
+    config = cast(Config, SimpleNamespace(**arguments_of(sampler)))
+    for problem in type(sampler).requires(config, facts):
+        raise NotApplicable(f"it refuses such a schedule: {problem}")
+
+
+CHECKS: tuple[Check, ...] = (
+    visits_its_times,
+    asks_as_often_as_declared,
+    asks_where_networks_are_trained,
+    same_noise_same_walk,
+    walks_do_not_share_state,
+    samples_do_not_depend_on_their_batch,
+    yielded_states_stay_as_they_are,
+    no_noise_is_added_at_the_end,
+    noise_that_is_drawn_is_used,
+    modes_do_not_leak,
+    keeps_the_dtype,
+    clipping_is_consistent,
+    begins_where_no_signal_is_left,
+    *limits.CHECKS,
+)

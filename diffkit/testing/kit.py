@@ -1,0 +1,170 @@
+"""The conformance kit: every check that applies to a component, as tests or as a report."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from diffkit.core.component import Component
+from diffkit.errors import ComponentError
+from diffkit.plugins.entries import ComponentEntry, Origin
+from diffkit.plugins.host import Host, default_host
+from diffkit.testing.check import Check
+from diffkit.testing.checks import checks_for
+from diffkit.testing.laws import LawBroken, NotApplicable
+from diffkit.testing.subject import Bench, Subject
+
+if TYPE_CHECKING:
+    import pytest
+
+Configurations = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By full id: the configurations to check it with."""
+ExpectedFailures = Mapping[str, Mapping[str, str]]
+"""By full id and name of a check: why it fails."""
+Benches = Mapping[str, Bench]
+"""By full id: what the component is tried with."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check said of one component."""
+
+    subject: Subject
+    check: Check
+    status: Literal["passed", "failed", "skipped"]
+    message: str
+    seconds: float
+
+
+def parametrize_with_checks(
+    components: str | type[Component] | Sequence[str | type[Component]],
+    *,
+    configurations: Configurations | None = None,
+    expected_failures: ExpectedFailures | None = None,
+    benches: Benches | None = None,
+    host: Host | None = None,
+    seed: int = 0,
+) -> pytest.MarkDecorator:
+    """Turn a test of `(component, check)` into one test for every check of every component.
+
+        @parametrize_with_checks("acme.*")
+        def test_contract(component, check):
+            check(component)
+
+    Args:
+        components: full ids, patterns of them as `acme.*`, or component classes.
+        configurations: by full id, the configurations to check; default the one that
+            `__init__` has by default.
+        expected_failures: by full id and check, why it fails. They are strict: a check that
+            passes nevertheless fails the test.
+        benches: by full id, other shapes or conditions to try it with.
+        host: where components are found; default what is installed.
+        seed: of everything random in the checks.
+
+    Raises:
+        ComponentError: a name matches nothing, or an argument names something that is not
+            checked.
+    """
+    import pytest
+
+    expected = expected_failures or {}
+    found = subjects(components, configurations=configurations, benches=benches, host=host)
+    pairs = [(subject, check) for subject in _seeded(found, seed) for check in checks_for(subject)]
+    _refuse_unknown(expected, pairs)
+    parameters = []
+    for subject, check in pairs:
+        reason = expected.get(subject.entry.id, {}).get(check.name)
+        strictly = pytest.mark.xfail(strict=True, raises=LawBroken, reason=reason or "")
+        marks = [strictly] if reason is not None else []
+        name = f"{subject.kind}-{subject}-{check.name}"
+        parameters.append(pytest.param(subject, check, id=name, marks=marks))
+    return pytest.mark.parametrize(("component", "check"), parameters)
+
+
+def subjects(
+    components: str | type[Component] | Sequence[str | type[Component]],
+    *,
+    configurations: Configurations | None = None,
+    benches: Benches | None = None,
+    host: Host | None = None,
+) -> list[Subject]:
+    """The subjects that these ids, patterns or classes name; a class need not be registered.
+
+    Raises:
+        ComponentError: a name matches nothing, or an argument names what is not among them.
+    """
+    host = default_host() if host is None else host
+    named = [components] if isinstance(components, str | type) else list(components)
+    entries: dict[ComponentEntry, Host] = {}
+    for name in named:
+        entries.update(_of_class(name) if isinstance(name, type) else _matching(name, host))
+    ids = {entry.id for entry in entries}
+    for given in (configurations or {}, benches or {}):
+        for full_id in given:
+            if full_id not in ids:
+                known = ", ".join(sorted(ids))
+                raise ComponentError(f"{full_id!r} is not among the components checked: {known}")
+    found = []
+    for entry, finder in entries.items():
+        bench = (benches or {}).get(entry.id, Bench())
+        for config in (configurations or {}).get(entry.id, [{}]):
+            found.append(Subject(entry, finder, config, bench))
+    return found
+
+
+def run_checks(found: Iterable[Subject], *, seed: int = 0) -> Iterator[Outcome]:
+    """Every check of every subject, one outcome each, as they come."""
+    for subject in _seeded(found, seed):
+        for check in checks_for(subject):
+            yield _outcome(subject, check)
+
+
+def _outcome(subject: Subject, check: Check) -> Outcome:
+    start = time.perf_counter()
+    status: Literal["passed", "failed", "skipped"] = "passed"
+    message = ""
+    try:
+        check(subject)
+    except NotApplicable as reason:
+        status, message = "skipped", str(reason)
+    except LawBroken as broken:
+        status, message = "failed", str(broken)
+    return Outcome(subject, check, status, message, time.perf_counter() - start)
+
+
+def _seeded(found: Iterable[Subject], seed: int) -> Iterator[Subject]:
+    for subject in found:
+        yield Subject(subject.entry, subject.host, subject.config, subject.bench, seed)
+
+
+def _matching(pattern: str, host: Host) -> dict[ComponentEntry, Host]:
+    found = {e: host for e in host.components() if fnmatch.fnmatchcase(e.id, pattern)}
+    if not found:
+        ids = ", ".join(sorted({entry.id for entry in host.components()}))
+        problems = "".join(f"; {problem}" for problem in host.problems)
+        raise ComponentError(f"no component is called {pattern!r}; installed: {ids}{problems}")
+    return found
+
+
+def _of_class(component: type[Component]) -> dict[ComponentEntry, Host]:
+    """An entry of its own, in a host of its own, so that specs can name it."""
+    host = Host()
+    entry = ComponentEntry(
+        component.kind, component.__name__.lower(), component, Origin("classes", "0", "classes")
+    )
+    host.add(entry)
+    return {entry: host}
+
+
+def _refuse_unknown(expected: ExpectedFailures, pairs: Sequence[tuple[Subject, Check]]) -> None:
+    checked = {(subject.entry.id, check.name) for subject, check in pairs}
+    for full_id, failures in expected.items():
+        for name in failures:
+            if (full_id, name) not in checked:
+                known = ", ".join(sorted(c for i, c in checked if i == full_id)) or "none"
+                raise ComponentError(
+                    f"expected_failures: {full_id} has no check {name!r}; it has: {known}"
+                )

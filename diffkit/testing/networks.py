@@ -1,0 +1,112 @@
+"""What the laws of networks are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from diffkit.core.component import Config
+from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.parameterization import TIME_SCALE
+from diffkit.errors import ComponentError
+from diffkit.spec.signature import signature_of, validated
+from diffkit.testing.laws import NotApplicable
+from diffkit.testing.subject import Subject
+
+_GRID = 1000
+_FEW = 25
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network is asked."""
+
+    x: Tensor
+    c_noise: Tensor
+    condition: Condition
+
+    def rows(self, chosen: list[int]) -> Input:
+        """These samples of it."""
+        condition = {name: value[chosen] for name, value in self.condition.items()}
+        return Input(self.x[chosen], self.c_noise[chosen], condition)
+
+
+def trained(subject: Subject) -> EpsilonModel:
+    """The network in float64 and eval mode, moved off its zeros."""
+    network: EpsilonModel = subject.make()
+    generator = subject.generator("moved")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad and parameter.is_floating_point():
+                # By fan-in, so that wide layers do not drown what they were initialised with.
+                inputs = parameter[0].numel() if parameter.ndim > 1 else _FEW
+                step = 0.5 / inputs**0.5
+                parameter.add_(step * torch.randn(parameter.shape, generator=generator))
+    return network.double().eval()
+
+
+def input_of(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -> Input:
+    """Samples, noise levels from end to end, and the conditions that the network declares."""
+    facts = facts_of(subject)
+    shape = (count, *subject.bench.shape)
+    x = torch.randn(shape, generator=subject.generator("x"), dtype=torch.float64).to(dtype)
+    grid = facts.get("steps") or _GRID
+    levels = TIME_SCALE / grid * torch.linspace(1, grid, count).round()
+    offered, condition = subject.bench.condition(count), {}
+    for name in facts.get("conditions", ()):
+        if name not in offered:
+            raise ComponentError(
+                f"the network declares the condition {name!r}, and the bench offers "
+                f"{sorted(offered) or 'none'}; give `Bench(conditions={{{name!r}: ...}})`"
+            )
+        value = offered[name]
+        condition[name] = value.to(dtype) if value.is_floating_point() else value
+    # Networks are told the noise level in float32, whatever they compute in.
+    return Input(x, levels, condition)
+
+
+def facts_of(subject: Subject) -> Mapping[str, Any]:
+    """What the component so configured says of itself."""
+    return subject.cls.facts(config_of(subject))
+
+
+def config_of(subject: Subject) -> Config:
+    """The configuration, checked, with its defaults. Raises ComponentError."""
+    signature = signature_of(subject.cls, subject.host)
+    config, problems = validated(signature, subject.config, subject.entry.id)
+    if config is None:
+        raise ComponentError("; ".join(problems))
+    return cast(Config, config)
+
+
+def at_neighbours(subject: Subject) -> Input:
+    """One sample at four runs of eight neighbouring noise levels."""
+    grid = facts_of(subject).get("steps") or _GRID
+    if grid == 1:
+        raise NotApplicable("it knows one noise level only")
+    starts = (0.0, 0.3 * grid, 0.7 * grid, grid - 8.0)
+    runs = [torch.arange(1, 9) + max(int(start), 0) for start in starts]
+    k = torch.unique(torch.cat(runs).clamp(max=grid))
+    return replace(input_of(subject, 1).rows([0] * len(k)), c_noise=TIME_SCALE / grid * k.float())
+
+
+def asked(network: EpsilonModel, given: Input) -> Tensor:
+    """The output, without gradients."""
+    with torch.no_grad():
+        output: Tensor = network(given.x, given.c_noise, given.condition)
+    return output
+
+
+def another(name: str, value: Tensor, row: int) -> Tensor:
+    """The condition of another sample that differs from this one's."""
+    others: list[Tensor] = list(value)
+    for other in others:
+        if not torch.equal(other, value[row]):
+            return other
+    raise ComponentError(
+        f"the bench gives {len(value)} samples the same condition {name!r}; make them differ"
+    )

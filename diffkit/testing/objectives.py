@@ -1,0 +1,152 @@
+"""What the laws of losses are measured on: data of one point, and a network that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from diffkit.assembly.checks import schedule_facts
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
+from diffkit.bundled.parameterizations.x_0 import X0
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
+from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.noise import SampleNoise
+from diffkit.core.parameterization import TIME_SCALE, Parameterization
+from diffkit.core.process import GaussianProcess
+from diffkit.core.times import DrawnTimes
+from diffkit.functional.scalars import expand
+from diffkit.testing.laws import NotApplicable
+from diffkit.testing.networks import config_of
+from diffkit.testing.oracles import ExactGaussian, OracleModel
+from diffkit.testing.reference import RectifiedFlow, VarianceExploding
+from diffkit.testing.subject import Subject
+
+_RANGE = (-1.0, 1.0)
+
+
+@dataclass
+class Trial:
+    """A batch of one point at known times, noise, and a network that is as wrong as one likes."""
+
+    subject: Subject
+    process: GaussianProcess
+    parameterization: Parameterization
+    t: Tensor
+    weight: Tensor = field(init=False)
+    knowing: float = 1.0
+    """The share of the exact answer in the network's; the rest is what it was shown."""
+    seed: int = field(init=False)
+    first: int = 0
+    """The index of the first sample."""
+    asked: list[Tensor] = field(init=False, default_factory=list)
+    """The noise in what the network was shown, by call."""
+
+    def __post_init__(self) -> None:
+        self.weight = torch.ones(self.count, dtype=torch.float64)
+        self.seed = self.subject.seed_for("noise")
+
+    def __str__(self) -> str:
+        return f"with {type(self.process).__name__} and {type(self.parameterization).__name__}"
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.t)
+
+    @property
+    def point(self) -> Tensor:
+        """The data."""
+        generator = self.subject.generator("point")
+        shape = self.subject.bench.shape
+        return 2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0
+
+    def only(self, row: int) -> Trial:
+        """This sample of it, with its own time and noise."""
+        return Trial(
+            self.subject,
+            self.process,
+            self.parameterization,
+            self.t[[row]],
+            knowing=self.knowing,
+            first=self.first + row,
+        )
+
+    def direction(self, subject: Subject, number: int) -> Tensor:
+        """A random error of the network, about 1 a coordinate."""
+        generator = subject.generator(f"direction {number}")
+        shape = (self.count, *subject.bench.shape)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
+        """The loss of a network with this error in its output."""
+        exact = ExactGaussian(self.process, self.point.flatten(), 0.0)
+        oracle = OracleModel(denoiser=exact, parameterization=self.parameterization)
+        network = _Wrong(trial=self, oracle=oracle, error=error)
+        rows = range(self.first, self.first + self.count)
+        context = LossContext(
+            denoiser=GaussianDenoiser(
+                network, self.parameterization, self.process, data_range=_RANGE
+            ),
+            process=self.process,
+            noise=SampleNoise(seed=self.seed, indices=rows, dtype=torch.float64),
+            draw_times=lambda count: DrawnTimes(self.t[:count], self.weight[:count]),
+            step=0,
+            average=exact,
+        )
+        self.asked.clear()
+        return loss(Batch(self.point.expand(self.count, *self.point.shape).clone()), context)
+
+
+class _Wrong(EpsilonModel):
+    """The exact network with an error added; it notes what noise it is shown."""
+
+    def __init__(self, *, trial: Any, oracle: Any, error: Any) -> None:
+        super().__init__()
+        self._trial, self._oracle, self._error = trial, oracle, error
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        trial: Trial = self._trial
+        t = c_noise.detach().double() / TIME_SCALE
+        alpha, sigma = (expand(c, x) for c in trial.process.scales(trial.process.log_snr(t)))
+        trial.asked.append((x.detach() - alpha * trial.point) / sigma)
+        exact = cast(Tensor, self._oracle(x, c_noise, condition))
+        output = torch.lerp(x, exact, trial.knowing)
+        return output if self._error is None else output + self._error
+
+
+def made(subject: Subject) -> Loss:
+    """The loss. Raises NotApplicable where the process or the network here is not for it."""
+    loss: Loss = subject.make()
+    if not issubclass(VariancePreserving, loss.process_class):
+        raise NotApplicable(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
+    known = {
+        **schedule_facts(Linear()),
+        "data.shape": subject.bench.shape,
+        "data.range": _RANGE,
+        "model.conditions": (),
+    }
+    if problems := list(subject.cls.requires(config_of(subject), known)):
+        raise NotApplicable("; ".join(problems))
+    return loss
+
+
+def processes() -> Iterator[GaussianProcess]:
+    """Three curves with the same log-SNR."""
+    yield VariancePreserving(schedule=Linear())
+    yield VarianceExploding(schedule=Linear())
+    yield RectifiedFlow(schedule=Linear())
+
+
+def parameterizations() -> Iterator[Parameterization]:
+    """Three things that a network can predict."""
+    yield Epsilon()
+    yield Velocity()
+    yield X0()

@@ -1,0 +1,161 @@
+"""Components to test others with: smooth, small, and exactly known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffkit.core.component import Config
+from diffkit.core.data import DataShape
+from diffkit.core.dataset import Dataset
+from diffkit.core.denoiser import DataRange
+from diffkit.core.loss import Batch
+from diffkit.core.metric import Embedding, FeatureExtractor
+from diffkit.core.noise import Noise
+from diffkit.core.process import GaussianProcess
+from diffkit.core.schedule import NoiseSchedule, Time, as_time
+from diffkit.errors import ComponentError
+from diffkit.functional.gaussian import Scales
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+
+
+class UniformLogSNR(NoiseSchedule):
+    """`l(t) = first + (last - first) t`: as smooth as can be, and finite at both ends.
+
+    On it an even walk in t is even in log-SNR, where orders of convergence are defined.
+
+    Args:
+        first: the log-SNR as t falls to 0.
+        last: the log-SNR at t = 1, below the first.
+    """
+
+    def __init__(self, *, first: float = 8.0, last: float = -8.0) -> None:
+        if not last < first:
+            raise ComponentError(f"UniformLogSNR: last {last} must be below first {first}")
+        self._first, self._last = first, last
+
+    @property
+    def t_min(self) -> float:
+        """A thousandth."""
+        return 1e-3
+
+    def log_snr(self, t: Time) -> Float64[Tensor, "..."]:
+        """The line; +inf at t = 0."""
+        t = as_time(t)
+        return torch.where(t == 0, torch.inf, torch.lerp(*self._ends(t), t))
+
+    def time_at(self, log_snr: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Its inverse. Raises ComponentError outside [last, first]."""
+        t = (self._first - log_snr.double()) / (self._first - self._last)
+        t = torch.where(torch.isposinf(log_snr), 0.0, t)
+        # What rounding carries over the edge is the edge.
+        if not bool(((t >= -1e-12) & (t <= 1 + 1e-12)).all()):
+            raise ComponentError(
+                f"UniformLogSNR: log-SNRs lie in [{self._last}, {self._first}], and "
+                f"{log_snr.min().item():.6g}..{log_snr.max().item():.6g} was asked for"
+            )
+        return t.clamp(0.0, 1.0)
+
+    def _ends(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full_like(t, self._first), torch.full_like(t, self._last)
+
+
+class ZeroTerminal(NoiseSchedule):
+    """`l(t) = -2 log tan(pi t / 2)`: no signal at all is left at t = 1.
+
+    Hoogeboom et al. (2023), section 3.1, the unshifted cosine in continuous time.
+    """
+
+    @property
+    def t_min(self) -> float:
+        """A thousandth."""
+        return 1e-3
+
+    def log_snr(self, t: Time) -> Float64[Tensor, "..."]:
+        """The formula; -inf at t = 1."""
+        t = as_time(t)
+        inside = -2.0 * torch.log(torch.tan(t * (torch.pi / 2)))
+        return torch.where(t == 1, -torch.inf, inside)
+
+    def time_at(self, log_snr: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Its inverse, defined everywhere."""
+        return torch.atan(torch.exp(-0.5 * log_snr.double())) * (2 / torch.pi)
+
+
+class _Plain(GaussianProcess):
+    def __init__(self, *, schedule: NoiseSchedule) -> None:
+        self._schedule = schedule
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The log-SNR over time."""
+        return self._schedule
+
+    def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
+        """`N(0, sigma_1^2)`."""
+        sigma = self.scales(self.log_snr(1.0)).sigma
+        return sigma.to(torch.float64) * noise.normal(shape)
+
+
+class VarianceExploding(_Plain):
+    """`alpha = 1`, `sigma = exp(-l/2)`. Song et al. (2021, SDE), eq. 30."""
+
+    def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
+        """`1` and `exp(-l/2)`."""
+        return Scales(torch.ones_like(log_snr), torch.exp(-log_snr / 2))
+
+
+class RectifiedFlow(_Plain):
+    """`alpha + sigma = 1`. Liu et al. (2023), eq. 1, with t read as the share of noise."""
+
+    def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
+        """`sigmoid(l/2)` and `sigmoid(-l/2)`."""
+        return Scales(torch.sigmoid(log_snr / 2), torch.sigmoid(-log_snr / 2))
+
+
+class Points(Dataset):
+    """A few hundred samples from a mixture of Gaussians, in [-1, 1], always the same."""
+
+    def __init__(self, *, shape: DataShape = (1, 8, 8), count: int = 256) -> None:
+        self._shape = tuple(shape)
+        generator = torch.Generator().manual_seed(count)
+        centres = 0.5 * torch.randn(4, *self._shape, generator=generator)
+        self._labels = torch.randint(4, (count,), generator=generator)
+        spread = 0.1 * torch.randn(count, *self._shape, generator=generator)
+        self._samples = (centres[self._labels] + spread).clamp(-1.0, 1.0)
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """`shape` and `range`."""
+        return {"shape": tuple(config.shape), "range": (-1.0, 1.0)}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self._shape
+
+    @property
+    def range(self) -> DataRange | None:
+        """[-1, 1]."""
+        return (-1.0, 1.0)
+
+    def __len__(self) -> int:
+        return self._samples.shape[0]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The samples at these indices, and as `label` which Gaussian each is from."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return Batch(self._samples[rows], {"label": self._labels[rows]})
+
+
+class PixelFeatures(FeatureExtractor):
+    """The sample itself, flattened."""
+
+    def fit(self, dataset: Dataset, seed: int) -> Embedding:
+        """The same for all data."""
+        return lambda samples: samples.flatten(1)

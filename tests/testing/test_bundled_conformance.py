@@ -1,0 +1,34 @@
+"""Every bundled component passes the kit."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffkit.plugins.host import default_host
+from diffkit.testing import parametrize_with_checks
+
+# Files are written by the tests of these datasets, which hold them to the same checks.
+NEED_FILES = {"diffkit.idx", "diffkit.image-folder", "diffkit.npz"}
+BUNDLED = sorted(
+    {e.id for e in default_host().components() if e.origin.distribution == "diffkit"} - NEED_FILES
+)
+SMALL = {
+    "diffkit.unet": [{"width": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8}],
+    "diffkit.mlp": [{"width": 32, "depth": 2}],
+    "diffkit.classifier": [{"steps": 5}],
+    "diffkit.ddpm": [{}, {"variance": "fixed_large"}, {"clip": False}],
+    "diffkit.linear": [{}, {"steps": 50}, {"steps": 4000, "rescale": False}],
+    "diffkit.cosine": [{}, {"steps": 10}],
+}
+
+
+@parametrize_with_checks(BUNDLED, configurations=SMALL)
+def test_contract(component, check) -> None:
+    check(component)
+
+
+def test_nothing_is_left_out() -> None:
+    pytest.importorskip("sklearn")
+    assert len(BUNDLED) + len(NEED_FILES) == len(
+        {e.id for e in default_host().components() if e.origin.distribution == "diffkit"}
+    )

@@ -1,0 +1,132 @@
+"""The kit as plugin authors use it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mutants_every import OffsetIgnored
+from mutants_sampler import DeclaresTooMuch, Flow
+
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.errors import ComponentError
+from diffkit.plugins.entries import ComponentEntry, Origin
+from diffkit.plugins.host import Host
+from diffkit.testing import LawBroken, Subject, parametrize_with_checks, run_checks, subjects
+from diffkit.testing.checks import checks_of
+from diffkit.testing.laws import normal_limit, within
+
+AUTHORS_FILE = """
+from diffkit.testing import parametrize_with_checks
+from diffkit.testing.checks.sampler import visits_its_times
+from mutants_sampler import DeclaresTooMuch, Flow
+
+@parametrize_with_checks(
+    [DeclaresTooMuch, Flow],
+    expected_failures={
+        "classes.declarestoomuch": {"converges_as_declared": "it is of first order"},
+        "classes.flow": {"visits_its_times": "this is not true"},
+    },
+)
+def test_contract(component, check):
+    check(component)
+"""
+
+
+def test_an_authors_file(tmp_path) -> None:
+    (tmp_path / "test_authors.py").write_text(AUTHORS_FILE)
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_authors.py"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": here, "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # One expected failure, one that passes nevertheless (strict), some that do not apply.
+    assert re.search(r"^1 failed, \d+ passed, \d+ skipped, 1 xfailed", done.stdout, re.MULTILINE)
+    assert "visits_its_times" in done.stdout
+    assert "XPASS(strict)" in done.stdout
+
+
+def test_a_broken_law_says_what_was_measured_and_why() -> None:
+    check = next(c for c in checks_of("sampler") if c.name == "converges_as_declared")
+    with pytest.raises(LawBroken) as caught:
+        check(subjects(DeclaresTooMuch)[0])
+    message = str(caught.value)
+    assert message.startswith("classes.declarestoomuch: On a schedule even in log-SNR")
+    assert re.search(r"measured: (0\.9|1\.0)", message)
+    assert "expected: 2 within 0.2" in message
+    assert "because:" in message
+
+
+def test_an_exception_of_the_component_breaks_the_law() -> None:
+    class Raises(Flow):
+        def step(self, denoiser, x_t, t, s, noise):
+            raise KeyError("oh")
+
+    outcome = next(o for o in run_checks(subjects(Raises)) if o.check.name == "visits_its_times")
+    assert outcome.status == "failed"
+    assert "KeyError: 'oh'" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("components", "options", "words"),
+    [
+        ("acme.*", {}, r"no component is called 'acme\.\*'"),
+        (DDPM, {"configurations": {"acme.x": [{}]}}, "'acme.x' is not among"),
+        (DDPM, {"expected_failures": {"classes.ddpm": {"no_such": "?"}}}, "no check 'no_such'"),
+        (DDPM, {"expected_failures": {"acme.x": {"visits_its_times": "?"}}}, "acme.x has no check"),
+    ],
+)
+def test_names_that_match_nothing_are_refused(components, options, words) -> None:
+    with pytest.raises(ComponentError, match=words):
+        parametrize_with_checks(components, **options)
+
+
+def test_configurations_are_checked_one_by_one() -> None:
+    given = {"diffkit.ddpm": [{"variance": "fixed_large"}, {"clip": False}]}
+    found = subjects("diffkit.ddpm", configurations=given)
+    assert [dict(subject.config) for subject in found] == given["diffkit.ddpm"]
+    assert found[0].make()._fraction == 1.0
+
+
+def test_an_ignored_option_is_named() -> None:
+    check = next(c for c in checks_of("every") if c.name == "every_option_does_something")
+    with pytest.raises(LawBroken, match="measured: offset"):
+        check(subjects(OffsetIgnored)[0])
+
+
+def test_what_is_not_listed_is_noticed() -> None:
+    check = next(c for c in checks_of("every") if c.name == "listing_imports_nothing")
+    origin = Origin("nowhere", "1", "nowhere")
+    entry = ComponentEntry("sampler", "gone", "diffkit.bundled.samplers.ddpm:DDPM", origin)
+    with pytest.raises(LawBroken, match="measured: False"):
+        check(Subject(entry, Host()))
+
+
+def test_a_tolerance_holds_its_false_alarm_rate() -> None:
+    torch.manual_seed(0)
+    limit = normal_limit(comparisons=10, false_alarm=0.01)
+    worst = torch.randn(20_000, 10, dtype=torch.float64).abs().amax(1)
+    rate = float((worst > limit).double().mean())
+    # 200 alarms are expected; five standard errors either way.
+    assert abs(rate - 0.01) < 5 * (0.01 / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [(torch.nan, 0.0), (torch.inf, 0.0), (torch.ones(2), torch.ones(3)), (1.1, 1.0)],
+)
+def test_within_refuses(measured, expected) -> None:
+    with pytest.raises(LawBroken):
+        within("it", measured, expected, 0.05, "a test")
+
+
+def test_within_accepts_equal_infinities() -> None:
+    within("it", torch.tensor([torch.inf, 1.0]), torch.tensor([torch.inf, 1.01]), 0.05, "a test")

@@ -233,7 +233,7 @@ def _metric(subject: Subject, metric: Metric, done: Exercise, _: torch.dtype) ->
     count = min(metric.samples_needed(data), 256)
     samples = done.give("samples", _samples(subject, torch.float32, count))
     measured = metric.measure(samples, data, subject.seed)
-    done.outputs.update({name: torch.tensor(value) for name, value in measured.items()})
+    done.outputs.update({name: torch.as_tensor(value) for name, value in measured.items()})
     done.outputs["samples needed"] = torch.tensor(metric.samples_needed(data))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -108,12 +108,12 @@ class Trial:
 class _Wrong(EpsilonModel):
     """The exact network with an error added; it notes what noise it is shown."""
 
-    def __init__(self, *, trial: Any, oracle: Any, error: Any) -> None:
+    def __init__(self, *, trial: Trial, oracle: OracleModel, error: Tensor | None) -> None:
         super().__init__()
         self._trial, self._oracle, self._error = trial, oracle, error
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
-        trial: Trial = self._trial
+        trial = self._trial
         t = c_noise.detach().double() / TIME_SCALE
         alpha, sigma = (expand(c, x) for c in trial.process.scales(trial.process.log_snr(t)))
         trial.asked.append((x.detach() - alpha * trial.point) / sigma)

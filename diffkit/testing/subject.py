@@ -16,11 +16,15 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.component import Component
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
-from diffkit.errors import ComponentError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
 from diffkit.spec.signature import signature_of, validated
 from diffkit.testing.reference import PixelFeatures, Points
+
+
+class CannotBeMade(ComponentError):
+    """The component cannot be imported, or refuses its configuration."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +66,33 @@ class Subject:
 
     @cached_property
     def cls(self) -> type[Component]:
-        """The component class, imported now. Raises ComponentError."""
-        return self.host.load(self.entry)
+        """The component class, imported now. Raises CannotBeMade."""
+        try:
+            return self.host.load(self.entry)
+        except ComponentError as error:
+            raise CannotBeMade(str(error)) from error
 
     def make(self, config: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
         """A new instance, with this configuration or another; its weights depend on the seed.
 
-        What the pipeline would supply comes from the bench, or from `supplied`, by kind.
+        What the pipeline would supply comes from the bench, or from `supplied`, by kind. Raises
+        CannotBeMade.
         """
-        signature = signature_of(self.cls, self.host)
         given = self.config if config is None else config
-        checked, problems = validated(signature, given, self.entry.id)
-        if checked is None:
-            raise ComponentError("; ".join(problems))
 
         def supply(source: str) -> Any:
             return supplied[source] if source in supplied else self._supply(source)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed_for("weights"))
-            return created(self.cls, checked, signature, supply, self.host)
+        try:
+            signature = signature_of(self.cls, self.host)
+            checked, problems = validated(signature, given, self.entry.id)
+            if checked is None:
+                raise CannotBeMade("; ".join(problems))
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed_for("weights"))
+                return created(self.cls, checked, signature, supply, self.host)
+        except DiffkitError as error:
+            raise CannotBeMade(str(error)) from error
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""

@@ -53,9 +53,9 @@ def test_json(invoke, tmp_path) -> None:
 
 
 def test_a_configuration(invoke) -> None:
-    done = invoke("check", "diffkit.linear", "--config", "{steps: 20}", "--seed", "3")
+    done = invoke("check", "diffkit.linear", "--config", "{steps: 50}", "--seed", "3")
     assert done.exit_code == 0
-    assert 'diffkit.linear{"steps": 20}' in done.output
+    assert 'diffkit.linear{"steps": 50}' in done.output
 
 
 def test_mistakes_are_explained(invoke) -> None:

@@ -13,8 +13,17 @@ from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.core.loss import LossRecord
 from diffkit.core.weighting import Weighting
+from diffkit.errors import ComponentError
 from diffkit.functional.betas import cosine_betas
 from diffkit.functional.scalars import expand
+
+
+class CannotBeBorn(Weighting):
+    def __init__(self, *, power: float = 1.0):
+        raise ComponentError("power has to be given")
+
+    def weight(self, log_snr):
+        return torch.exp(-log_snr.abs())
 
 
 class DefaultOutOfRange(Weighting):
@@ -90,6 +99,7 @@ class SharedTable(Cosine):
 
 
 MUTANTS = (
+    Mutant(CannotBeBorn, "defaults that cannot be used"),
     Mutant(DefaultOutOfRange, "a default outside its own range"),
     Mutant(TakesAnything, "arguments taken by **options"),
     Mutant(RandomAtBirth, "a random number drawn on creation"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mutants_every import OffsetIgnored
-from mutants_sampler import DeclaresTooMuch, Flow
+from mutants_sampler import DeclaresTooMuch, Flow, YieldsWithoutGradients
 
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.errors import ComponentError
@@ -73,6 +73,12 @@ def test_an_exception_of_the_component_breaks_the_law() -> None:
     outcome = next(o for o in run_checks(subjects(Raises)) if o.check.name == "visits_its_times")
     assert outcome.status == "failed"
     assert "KeyError: 'oh'" in outcome.message
+
+
+def test_a_component_that_leaks_a_mode_does_not_disturb_the_next() -> None:
+    caught = [o.check.name for o in run_checks(subjects(YieldsWithoutGradients)) if o.message]
+    assert "modes_do_not_leak" in caught
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The kit is tested by components with mistakes: each is caught, and each check catches one.
 
-`python tests/testing/test_mutants.py` writes the table of docs/conformance.md.
+`python tests/testing/test_mutants.py` writes the lists of docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from mutant import Mutant
 
 from diffkit.plugins.kinds import KINDS
@@ -18,7 +19,6 @@ from diffkit.testing import Outcome, run_checks, subjects
 from diffkit.testing.checks import checks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
-BEGIN, END = "<!-- mutants -->", "<!-- end of mutants -->"
 GROUPS = ("every", *KINDS)
 NOT_BY_A_CLASS = {
     "listing_imports_nothing": "classes are not listed; tests/testing/test_kit.py has one that is"
@@ -44,7 +44,7 @@ def caught_by(mutant: Mutant) -> list[str]:
     return [o.check.name for o in found if o.status == "failed"]
 
 
-@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", list(mutants()), ids=lambda mutant: mutant.name)
 def test_every_mutant_is_caught(mutant) -> None:
     assert caught_by(mutant)
 
@@ -71,22 +71,33 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def test_the_documented_table_is_this_one() -> None:
-    written = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].strip()
-    assert written == table(), "run python tests/testing/test_mutants.py"
-
-
-def test_every_check_is_documented_with_its_law() -> None:
-    page = PAGE.read_text()
+def laws() -> str:
+    lines = []
     for group in GROUPS:
-        for check in checks_of(group):
-            assert f"- `{check.name}`: {check.law}" in page
+        lines.append("\n**Every kind**\n" if group == "every" else f"\n**`{group}`**\n")
+        lines += [f"- `{check.name}`: {check.law}." for check in checks_of(group)]
+    return "\n".join(lines)
+
+
+def between(page: str, name: str) -> str:
+    return page.partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0].strip()
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"
+
+
+def test_the_documented_table_is_this_one() -> None:
+    assert between(PAGE.read_text(), "mutants") == table(), "run this file as a script"
+
+
+def test_the_documented_laws_are_these() -> None:
+    assert between(PAGE.read_text(), "laws") == laws().strip(), "run this file as a script"
 
 
 if __name__ == "__main__":
-    import torch
-
     torch.set_num_threads(1)
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}")
+    written = replaced(PAGE.read_text(), "laws", laws())
+    PAGE.write_text(replaced(written, "mutants", table()))

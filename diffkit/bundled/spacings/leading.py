@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.schedule import NoiseSchedule
@@ -18,6 +19,8 @@ class Leading(Spacing):
     expects some signal, so low frequencies (an image's brightness) come out wrong; Lin et al.
     (2024), section 3.3. Use `trailing` except to reproduce others' samples.
     """
+
+    starts_at_one: ClassVar[bool] = False
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:

@@ -18,13 +18,27 @@ from diffkit.spec.pipeline import ComponentSpec
 from diffkit.spec.signature import reference_of, signature_of, validated
 from diffkit.testing.check import Check, check
 from diffkit.testing.exercises import exercise
-from diffkit.testing.laws import NotApplicable, require, within
-from diffkit.testing.subject import Subject
+from diffkit.testing.laws import LawBroken, NotApplicable, require, within
+from diffkit.testing.subject import CannotBeMade, Subject
 from diffkit.testing.variations import variations
 
 _SECONDS = 120
 _TENSOR_KINDS = ("process", "model", "loss", "sampler")
 """The kinds that compute in the dtype of their inputs; the rest are float64, or their own."""
+
+
+@check
+def it_can_be_made(subject: Subject) -> None:
+    """The component can be imported, and made with this configuration."""
+    try:
+        subject.make()
+    except CannotBeMade as error:
+        raise LawBroken(
+            "making it",
+            measured=error,
+            expected="an instance",
+            why="nothing else can be checked; give another configuration where this one is wrong",
+        ) from error
 
 
 @check
@@ -240,6 +254,7 @@ def _equal(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
 
 
 CHECKS: tuple[Check, ...] = (
+    it_can_be_made,
     config_survives_json,
     unknown_keys_are_refused,
     the_spec_makes_it_again,

@@ -1,0 +1,75 @@
+"""The laws of forward processes; those of Gaussian ones are in two modules beside this."""
+
+from __future__ import annotations
+
+import torch
+
+from diffkit.core.noise import SampleNoise
+from diffkit.core.process import ForwardProcess
+from diffkit.spec.signature import signature_of
+from diffkit.testing.check import Check, check
+from diffkit.testing.checks.gaussian_forward import FORWARD_CHECKS
+from diffkit.testing.checks.gaussian_reverse import REVERSE_CHECKS
+from diffkit.testing.laws import NotApplicable, require
+from diffkit.testing.reference import UniformLogSNR
+from diffkit.testing.subject import Subject
+
+
+@check
+def the_schedule_is_the_one_given(subject: Subject) -> None:
+    """The process follows the schedule that it is given."""
+    if "schedule" not in signature_of(subject.cls, subject.host).supplied.values():
+        raise NotApplicable("the process asks for no schedule")
+    for schedule in (UniformLogSNR(), UniformLogSNR(first=7.0, last=-9.0)):
+        process: ForwardProcess = subject.make(schedule=schedule)
+        require(
+            process.schedule is schedule,
+            "the process's schedule",
+            measured=process.schedule,
+            expected=f"{schedule}, which it was given",
+        )
+
+
+@check
+def noise_comes_from_the_source(subject: Subject) -> None:
+    """Draws and priors are made of the noise source alone, each sample's from its own index."""
+    process: ForwardProcess = subject.make()
+    seed = subject.seed_for("source")
+    for name, call in (("draw", process.draw), ("prior", process.prior)):
+
+        def drawn(*indices: int, seed: int = seed) -> torch.Tensor:
+            noise = SampleNoise(seed=seed, indices=indices)
+            return call((len(indices), *subject.bench.shape), noise)  # noqa: B023
+
+        first = drawn(0, 1, 2)
+        require(first.shape[0] == 3, f"{name} of 3 samples", measured=len(first), expected="3 rows")
+        same, other = drawn(0, 1, 2), drawn(0, 1, 2, seed=seed + 1)
+        require(
+            torch.equal(first, same),
+            f"{name} twice from equal noise sources",
+            measured="other numbers",
+            expected="equal numbers",
+            why="results must follow from the seed",
+        )
+        # A prior may be one point: all tokens masked.
+        require(
+            name == "prior" or not torch.equal(first, other),
+            f"{name} from noise sources of two seeds",
+            measured="equal numbers",
+            expected="other numbers",
+        )
+        require(
+            torch.equal(drawn(1)[0], first[1]),
+            f"{name} of sample 1 alone and among three",
+            measured="other numbers",
+            expected="equal numbers",
+            why="a sample must not depend on the batch it is drawn in",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    the_schedule_is_the_one_given,
+    noise_comes_from_the_source,
+    *FORWARD_CHECKS,
+    *REVERSE_CHECKS,
+)

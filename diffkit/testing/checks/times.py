@@ -1,0 +1,166 @@
+"""The laws of training times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.schedule import NoiseSchedule
+from diffkit.core.times import TrainingTimes
+from diffkit.testing.check import Check, check
+from diffkit.testing.checks.common import ZeroTerminalSNR, accepted, float64, plain
+from diffkit.testing.laws import NotApplicable, require, within
+from diffkit.testing.reference import UniformLogSNR
+from diffkit.testing.subject import Subject
+
+_LAST = 1 - 2**-53
+"""The largest float64 below 1."""
+_MANY, _BINS = 100_000, 10
+
+
+def _schedules(subject: Subject) -> Iterator[tuple[str, NoiseSchedule]]:
+    return accepted(
+        subject,
+        {
+            "on a grid of 1000": Linear(),
+            "on a grid of 50": Linear(steps=50),
+            "on a continuous schedule": UniformLogSNR(),
+            "with zero terminal SNR": ZeroTerminalSNR(),
+        },
+    )
+
+
+def _even(count: int) -> Tensor:
+    """The middles of `count` equal parts of [0, 1), and both ends of it."""
+    middles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return torch.cat([float64(0.0), middles, float64(_LAST)])
+
+
+@check
+def times_are_trained_times(subject: Subject) -> None:
+    """Times are in (0, 1], one a number drawn, where the schedule snaps them to."""
+    times: TrainingTimes = subject.make()
+    uniform = _even(2000)
+    for where, schedule in _schedules(subject):
+        t = times.draw(uniform, schedule).t
+        plain(f"times {where}", t, uniform.shape)
+        low = schedule.t_min * (1 - 1e-9)
+        require(
+            bool(((t >= low) & (t <= 1)).all()),
+            f"times {where}",
+            measured=f"from {float(t.min()):.6g} to {float(t.max()):.6g}",
+            expected=f"from {schedule.t_min:.6g} (t_min) to 1",
+            why="t = 0 is clean data, which no network is asked about",
+        )
+        why = "a rounding of k / T; other times are no times that the network is asked at"
+        within(f"times {where} against what they snap to", t, schedule.snap(t), 1e-9, why)
+
+
+@check
+def importance_is_finite_and_not_negative(subject: Subject) -> None:
+    """Weights are float64, one a time, at least 0 and finite."""
+    times: TrainingTimes = subject.make()
+    uniform = _even(2000)
+    for where, schedule in _schedules(subject):
+        weight = times.draw(uniform, schedule).weight
+        plain(f"weights {where}", weight, uniform.shape)
+        good = weight.isfinite() & (weight >= 0)
+        first = int((~good).double().argmax())
+        require(
+            bool(good.all()),
+            f"the weight {where} of the uniform number {float(uniform[first]):.6g}",
+            measured=float(weight[first]),
+            expected="at least 0, and finite",
+        )
+
+
+@check
+def draws_follow_from_the_uniform_numbers(subject: Subject) -> None:
+    """Equal uniform numbers give equal times and weights, other ones other times."""
+    times: TrainingTimes = subject.make()
+    generator = subject.generator("uniform")
+    uniform, others = (torch.rand(64, generator=generator, dtype=torch.float64) for _ in range(2))
+    for where, schedule in _schedules(subject):
+        first, again = times.draw(uniform, schedule), times.draw(uniform.clone(), schedule)
+        fresh = subject.make().draw(uniform, schedule)
+        for name, second in (("drawn again", again), ("drawn by a new instance", fresh)):
+            same = torch.equal(first.t, second.t) and torch.equal(first.weight, second.weight)
+            require(
+                same,
+                f"times {where}, {name} from equal numbers",
+                measured="other times or weights",
+                expected="the same",
+                why="randomness comes from the numbers given, or runs cannot be repeated",
+            )
+        require(
+            not torch.equal(first.t, times.draw(others, schedule).t),
+            f"times {where} from 64 other numbers",
+            measured="the same times",
+            expected="other times",
+        )
+
+
+@check
+def times_reach_both_ends(subject: Subject) -> None:
+    """Training reaches t = 1, where every walk starts, and the first per cents of (0, 1]."""
+    times: TrainingTimes = subject.make()
+    uniform = _even(20_000)
+    for where, schedule in _schedules(subject):
+        t = times.draw(uniform, schedule).t
+        last = 0.99 if schedule.steps is None else 1 - 1e-9
+        require(
+            float(t.max()) >= last,
+            f"the largest time {where}, over even numbers in [0, 1) and its ends",
+            measured=float(t.max()),
+            expected=f"at least {last}",
+            why="a walk starts at t = 1, and asks a network that was never trained there",
+        )
+        early = max(0.02, schedule.t_min)
+        require(
+            float(t.min()) <= early * (1 + 1e-9),
+            f"the smallest time {where}, over even numbers in [0, 1) and its ends",
+            measured=float(t.min()),
+            expected=f"at most {early}",
+            why="a walk ends in small steps there",
+        )
+
+
+@check
+def weights_restore_the_uniform_law(subject: Subject) -> None:
+    """Weights that are not all 1 make expectations those under the uniform law of t."""
+    times: TrainingTimes = subject.make()
+    middles = (torch.arange(_MANY, dtype=torch.float64) + 0.5) / _MANY
+    # In no order, since a law may treat neighbours in a batch together.
+    uniform = middles[torch.randperm(_MANY, generator=subject.generator("order"))]
+    weighted = False
+    for where, schedule in _schedules(subject):
+        t, weight = times.draw(uniform, schedule)
+        if bool((weight == 1).all()):
+            continue
+        weighted = True
+        share = 0.0 if schedule.steps is None else 0.5 / schedule.steps
+        # Edges between grid times; the first part of (0, 1] takes what is snapped up to t_min.
+        parts = ((t - share) * _BINS).ceil().clamp(1, _BINS).long() - 1
+        mass = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, parts, weight / _MANY)
+        within(
+            f"the mean weight in each tenth of (0, 1], {where}",
+            mass,
+            1 / _BINS,
+            2e-3 + 10 * float(weight.max()) / _MANY,
+            "100,000 even numbers, of which each edge of a tenth may misplace a few; and a "
+            "step of snapping",
+        )
+    if not weighted:
+        raise NotApplicable("all weights are 1: the law is the objective's own")
+
+
+CHECKS: tuple[Check, ...] = (
+    times_are_trained_times,
+    importance_is_finite_and_not_negative,
+    draws_follow_from_the_uniform_numbers,
+    times_reach_both_ends,
+    weights_restore_the_uniform_law,
+)

@@ -1,0 +1,262 @@
+"""Mistakes of forward processes."""
+
+from __future__ import annotations
+
+import torch
+from mutant import Mutant
+
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.prediction import Target
+from diffkit.core.process import Gaussian
+from diffkit.functional import gaussian
+from diffkit.functional.gaussian import Affine, Scales
+from diffkit.functional.scalars import combine, expand
+from diffkit.testing.reference import RectifiedFlow, VarianceExploding
+
+
+class SwappedPosterior(VariancePreserving):
+    def posterior(self, x_0, x_t, t, s):
+        on_x_0, on_x_t, variance = gaussian.posterior(*self._ends(t, s))
+        return self._mean_and_variance(Affine(on_x_t, on_x_0, variance), x_0, x_t)
+
+
+class VarianceFloor(VariancePreserving):
+    def posterior(self, x_0, x_t, t, s):
+        mean, variance = super().posterior(x_0, x_t, t, s)
+        return Gaussian(mean, variance.clamp(min=1e-20))
+
+
+class EndsAtTheFirstLevel(VariancePreserving):
+    def posterior(self, x_0, x_t, t, s):
+        first = 1e-3 if isinstance(s, float) and s < 1e-3 < t else s
+        return super().posterior(x_0, x_t, t, first)
+
+
+class NextVariance(VariancePreserving):
+    def posterior(self, x_0, x_t, t, s):
+        mean, _ = super().posterior(x_0, x_t, t, s)
+        return Gaussian(mean, self.transition(x_t, s, t).variance)
+
+
+class FirstTimeForAll(VariancePreserving):
+    def posterior(self, x_0, x_t, t, s):
+        t, s = (torch.as_tensor(time, dtype=torch.float64).flatten()[0] for time in (t, s))
+        return super().posterior(x_0, x_t, t, s)
+
+
+class Reversing(VariancePreserving):
+    """`reverse` with another deviation."""
+
+    def _deviation(self, log_variance):
+        return torch.exp(0.5 * log_variance)
+
+    def reverse(self, prediction, x_t, t, s, noise):
+        mean = self.posterior(prediction.x_0, x_t, t, s).mean
+        if s == 0.0:
+            return mean
+        deviation = self._deviation(self.log_variance(prediction, t, s))
+        return mean + expand(deviation, x_t) * noise.normal(x_t.shape)
+
+
+class RootOfLogVariance(Reversing):
+    def _deviation(self, log_variance):
+        return log_variance.abs().sqrt()
+
+
+class VarianceForDeviation(Reversing):
+    def _deviation(self, log_variance):
+        return torch.exp(log_variance)
+
+
+class NoiseAtTheLastStep(VariancePreserving):
+    def reverse(self, prediction, x_t, t, s, noise):
+        if s > 0.0:
+            return super().reverse(prediction, x_t, t, s, noise)
+        mean = super().reverse(prediction, x_t, t, s, noise)
+        return mean + 0.0074 * noise.normal(x_t.shape)
+
+
+class OneGridStepOnly(VariancePreserving):
+    def reverse(self, prediction, x_t, t, s, noise):
+        s = t - 1 / self.schedule.steps if s > 0.0 and self.schedule.steps else s
+        return super().reverse(prediction, x_t, t, s, noise)
+
+
+class ExchangesOutputs(VariancePreserving):
+    def interpret(self, output, x_t, t, target=None):
+        found = super().interpret(output, x_t, t, target)
+        exchanged = Target(found.target.on_epsilon, found.target.on_x_0)
+        return super().interpret(output, x_t, t, exchanged)
+
+
+class VelocitySign(VariancePreserving):
+    def interpret(self, output, x_t, t, target=None):
+        if target is not None:
+            target = Target(-target.on_x_0, target.on_epsilon)
+        return super().interpret(output, x_t, t, target)
+
+
+class StandardPriorExploding(VarianceExploding):
+    def prior(self, shape, noise):
+        return noise.normal(shape)
+
+
+class VarianceForPrior(VarianceExploding):
+    def prior(self, shape, noise):
+        return self.scales(self.log_snr(1.0)).sigma * super().prior(shape, noise)
+
+
+class VariancesSubtracted(VariancePreserving):
+    def transition(self, x_s, s, t):
+        mean, _ = super().transition(x_s, s, t)
+        sigma_t, sigma_s = (self.scales(self.log_snr(time)).sigma for time in (t, s))
+        return Gaussian(mean, expand(sigma_t.square() - sigma_s.square(), x_s))
+
+
+class RatioOfAlphaBars(VariancePreserving):
+    def transition(self, x_s, s, t):
+        _, variance = super().transition(x_s, s, t)
+        alpha_t, alpha_s = (self.scales(self.log_snr(time)).alpha for time in (t, s))
+        return Gaussian(expand((alpha_t / alpha_s).square(), x_s) * x_s, variance)
+
+
+class FractionReversed(VariancePreserving):
+    def log_variance(self, prediction, t, s):
+        fraction = prediction.variance_fraction
+        other = 1.0 if fraction is None else 1.0 - fraction
+        return super().log_variance(prediction.with_variance_fraction(other), t, s)
+
+
+class FractionNotInLogs(VariancePreserving):
+    def log_variance(self, prediction, t, s):
+        small, large = (
+            super(FractionNotInLogs, self)
+            .log_variance(prediction.with_variance_fraction(end), t, s)
+            .exp()
+            for end in (0.0, 1.0)
+        )
+        fraction = prediction.variance_fraction
+        return (small + (0.0 if fraction is None else fraction) * (large - small)).log()
+
+
+class BetaForFlow(RectifiedFlow):
+    def log_variance(self, prediction, t, s):
+        fraction = prediction.variance_fraction
+        if not isinstance(fraction, float) or fraction < 1.0:
+            return super().log_variance(prediction, t, s)
+        alpha_t, alpha_s = (self.scales(self.log_snr(time)).alpha for time in (t, s))
+        return (1 - (alpha_t / alpha_s).square()).log()
+
+
+class AlphaBarForAlpha(VariancePreserving):
+    def diffuse(self, x_0, t, epsilon):
+        alpha, sigma = self.scales(self.log_snr(t))
+        return combine(alpha.square(), x_0, sigma.square(), epsilon)
+
+
+class WrongAxis(VariancePreserving):
+    def diffuse(self, x_0, t, epsilon):
+        alpha, sigma = self.scales(self.log_snr(t))
+        return alpha * x_0 + sigma * epsilon
+
+
+class MinusSigma(VariancePreserving):
+    def diffuse(self, x_0, t, epsilon):
+        return super().diffuse(x_0, t, -epsilon)
+
+
+class AlwaysSingle(VariancePreserving):
+    def diffuse(self, x_0, t, epsilon):
+        return super().diffuse(x_0.float(), t, epsilon.float())
+
+
+class NoRoot(VariancePreserving):
+    def scales(self, log_snr):
+        return Scales(torch.sigmoid(log_snr), torch.sigmoid(-log_snr))
+
+
+class Cancelling(VariancePreserving):
+    def scales(self, log_snr):
+        signal = torch.sigmoid(log_snr)
+        return Scales(signal.sqrt(), (1 - signal).sqrt())
+
+
+class ScalesInSingle(VariancePreserving):
+    def scales(self, log_snr):
+        return super().scales(log_snr.float())
+
+
+class InfiniteSNR(VariancePreserving):
+    def scales(self, log_snr):
+        snr = torch.exp(log_snr)
+        return Scales((snr / (1 + snr)).sqrt(), (1 / (1 + snr)).sqrt())
+
+
+class OwnSchedule(VariancePreserving):
+    @property
+    def schedule(self):
+        return Linear(steps=100)
+
+
+class ShiftedBehindTheSchedule(VariancePreserving):
+    def log_snr(self, t):
+        return super().log_snr(t) - 1.386
+
+
+class OneNoiseForAll(VariancePreserving):
+    def draw(self, shape, noise):
+        return noise.normal(shape)[:1].expand(*shape)
+
+
+class OffsetNoise(VariancePreserving):
+    def draw(self, shape, noise):
+        offset = noise.normal((shape[0], *(1 for _ in shape[1:])))
+        return noise.normal(shape) + 0.3 * offset
+
+
+class UniformNoise(VariancePreserving):
+    def draw(self, shape, noise):
+        return noise.uniform(shape)
+
+
+class PriorOfItsOwn(VariancePreserving):
+    def prior(self, shape, noise):
+        return torch.randn(shape, dtype=noise.normal(shape).dtype)
+
+
+RIGHT = (VariancePreserving, VarianceExploding, RectifiedFlow)
+MUTANTS = (
+    Mutant(SwappedPosterior, "the posterior mean's coefficients are exchanged"),
+    Mutant(VarianceFloor, "the posterior variance has a floor, at s = 0 too"),
+    Mutant(EndsAtTheFirstLevel, "the last step ends at the first noise level, not at the data"),
+    Mutant(NextVariance, "the posterior has the variance of q(x_t | x_s)"),
+    Mutant(FirstTimeForAll, "one sample's time is used for the whole batch"),
+    Mutant(RootOfLogVariance, "the root of the log-variance as the deviation"),
+    Mutant(VarianceForDeviation, "exp(log-variance) without the half as the deviation"),
+    Mutant(NoiseAtTheLastStep, "noise is added at the last step"),
+    Mutant(OneGridStepOnly, "a long step back uses the formulas of one grid step"),
+    Mutant(ExchangesOutputs, "outputs of epsilon are read as x_0, and the reverse"),
+    Mutant(VelocitySign, "velocity is read with the wrong sign"),
+    Mutant(StandardPriorExploding, "a standard normal prior where variance explodes"),
+    Mutant(VarianceForPrior, "the prior's deviation is sigma squared"),
+    Mutant(VariancesSubtracted, "q(x_t | x_s) has the variance sigma_t^2 - sigma_s^2"),
+    Mutant(RatioOfAlphaBars, "q(x_t | x_s) scales by the ratio of alpha-bars, without the root"),
+    Mutant(FractionReversed, "fixed_large and fixed_small are exchanged"),
+    Mutant(FractionNotInLogs, "variances are interpolated, not their logarithms"),
+    Mutant(BetaForFlow, "DDPM's beta as the largest variance of another curve"),
+    Mutant(AlphaBarForAlpha, "diffusion without the root: alpha-bar for alpha"),
+    Mutant(WrongAxis, "times of samples are applied along the last axis"),
+    Mutant(MinusSigma, "noise is subtracted"),
+    Mutant(AlwaysSingle, "diffusion in float32 whatever comes in"),
+    Mutant(NoRoot, "alpha = sigmoid(log-SNR), without the root"),
+    Mutant(Cancelling, "sigma as the root of 1 - alpha^2, which cancels"),
+    Mutant(ScalesInSingle, "scales in float32"),
+    Mutant(InfiniteSNR, "infinity divided by infinity at t = 0"),
+    Mutant(OwnSchedule, "a process with a schedule of its own beside the one given"),
+    Mutant(ShiftedBehindTheSchedule, "the process shifts the log-SNR, the schedule does not"),
+    Mutant(OneNoiseForAll, "all samples of a batch share one noise"),
+    Mutant(OffsetNoise, "offset noise, of which the formulas know nothing"),
+    Mutant(UniformNoise, "uniform noise for normal noise"),
+    Mutant(PriorOfItsOwn, "the prior is drawn from torch's global generator"),
+)

@@ -1,0 +1,279 @@
+"""Right components that are unusual pass the kit: a check that fails them is wrong itself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.parameterization import Parameterization
+from diffkit.core.prediction import Prediction, Target
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.schedule import NoiseSchedule, as_time
+from diffkit.core.times import DrawnTimes, TrainingTimes
+from diffkit.errors import ComponentError
+from diffkit.functional.gaussian import Scales
+from diffkit.testing import Bench, run_checks, subjects
+from diffkit.testing.checks import checks_of
+from diffkit.testing.laws import NotApplicable
+from diffkit.testing.reference import RectifiedFlow, UniformLogSNR, VarianceExploding
+
+
+class Continuous(NoiseSchedule):
+    """A schedule that gives its curve and, by bisection, its inverse."""
+
+    t_min = 1e-4
+
+    def log_snr(self, t):
+        t = as_time(t)
+        return torch.where(t == 0, torch.inf, self._curve(t))
+
+    def time_at(self, log_snr):
+        if bool((log_snr < self.log_snr(1.0) - 1e-9).any()):
+            raise ComponentError("there is no such noise")
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
+        for _ in range(80):
+            middle = (low + high) / 2
+            noisier = self.log_snr(middle) <= log_snr
+            low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
+        return torch.where(torch.isposinf(log_snr), 0.0, high)
+
+
+class Flow(Continuous):
+    """-inf at t = 1."""
+
+    def _curve(self, t):
+        return 2 * (torch.log1p(-t) - t.log())
+
+
+class LinearBeta(Continuous):
+    def _curve(self, t):
+        spent = 0.1 * t + 9.95 * t.square()
+        return -torch.expm1(spent).log()
+
+
+class ContinuousCosine(Continuous):
+    def _curve(self, t):
+        return -2 * torch.tan((t * math.pi / 2).clamp(max=math.pi / 2 - 1e-7)).log()
+
+
+class Laplace(Continuous):
+    """A kink in the middle, and both ends infinite."""
+
+    def _curve(self, t):
+        far = 1 - 2 * (t - 0.5).abs()
+        return -(t - 0.5).sign() * -far.log()
+
+
+class Cauchy(Continuous):
+    """As steep at both ends as anybody has published."""
+
+    def _curve(self, t):
+        return torch.tan(math.pi / 2 * (1 - 2 * t))
+
+
+class Level(Continuous):
+    """Without a slope at either end."""
+
+    def _curve(self, t):
+        return 8 * torch.cos(math.pi * t)
+
+
+class Geometric(Continuous):
+    """sigma from 0.002 to 80, evenly in the log."""
+
+    t_min = 1e-3
+
+    def _curve(self, t):
+        return -2 * (math.log(0.002) + math.log(80 / 0.002) * t)
+
+
+class Monotone(nn.Module, Continuous):
+    """A small network with positive weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+        self.place = nn.Parameter(torch.tensor([0.2, 0.7], dtype=torch.float64))
+
+    def _curve(self, t):
+        bends = torch.sigmoid(6 * (t[..., None] - self.place)) * self.slope.exp()
+        return 9 - bends.sum(-1) - 3 * t
+
+
+class PerCoordinate(GaussianProcess):
+    """Each coordinate has a noise level of its own, as blurring has in frequency."""
+
+    def __init__(self, *, schedule: NoiseSchedule):
+        self._schedule = schedule
+
+    @property
+    def schedule(self):
+        return self._schedule
+
+    def log_snr(self, t):
+        less = torch.linspace(0.0, 2.0, 8, dtype=torch.float64)
+        return self._schedule.log_snr(t).reshape(-1, 1, 1, 1) - less
+
+    def scales(self, log_snr):
+        return Scales(torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt())
+
+    def prior(self, shape, noise):
+        return noise.normal(shape)
+
+    def reverse(self, prediction, x_t, t, s, noise):
+        # A deviation of each coordinate is float32 at least.
+        return super().reverse(prediction, x_t, t, s, noise).to(x_t.dtype)
+
+
+class Tokens(Prediction):
+    def __init__(self, x_0):
+        self._x_0 = x_0
+
+    @property
+    def x_0(self):
+        return self._x_0
+
+
+class Masking(ForwardProcess):
+    """Tokens that are hidden one by one: nothing is Gaussian."""
+
+    def __init__(self, *, schedule: NoiseSchedule):
+        self._schedule = schedule
+
+    @property
+    def schedule(self):
+        return self._schedule
+
+    def _hidden(self, t):
+        return torch.sigmoid(-self._schedule.log_snr(t))
+
+    def draw(self, shape, noise):
+        return noise.uniform(shape)
+
+    def diffuse(self, x_0, t, epsilon):
+        hidden = self._hidden(t).reshape(-1, *([1] * (x_0.ndim - 1)))
+        return torch.where(epsilon < hidden, torch.full_like(x_0, -1), x_0)
+
+    def prior(self, shape, noise):
+        return torch.where(noise.uniform(shape) < self._hidden(1.0), -1.0, 0.0)
+
+    def interpret(self, output, x_t, t):
+        return Tokens(output)
+
+    def reverse(self, prediction, x_t, t, s, noise):
+        stays = self._hidden(s) / self._hidden(t)
+        shown = (x_t >= 0) | (noise.uniform(x_t.shape) >= stays)
+        return torch.where(shown, prediction.x_0.to(x_t.dtype), x_t)
+
+
+class EDM(Parameterization):
+    def target(self, scales):
+        total = (scales.sigma.square() + scales.alpha.square() / 4).sqrt()
+        return Target(2 * scales.sigma / total, -scales.alpha / (2 * total))
+
+    def c_in(self, scales):
+        return (scales.sigma.square() + scales.alpha.square() / 4).rsqrt()
+
+    def c_noise(self, t, log_snr):
+        return -log_snr / 8
+
+
+class Antithetic(TrainingTimes):
+    """The two halves of a batch mirror each other."""
+
+    def draw(self, uniform, schedule):
+        half = uniform[: (len(uniform) + 1) // 2]
+        t = torch.cat([half, 1 - half])[: len(uniform)]
+        snapped = schedule.snap(1 - t)
+        return DrawnTimes(snapped, torch.ones_like(snapped))
+
+
+class ByLogSNR(TrainingTimes):
+    """Even in log-SNR, weighted back by the slope of the schedule, found on a table."""
+
+    @classmethod
+    def requires(cls, config, facts):
+        if facts["schedule.zero_terminal_snr"]:
+            yield "there is no even in log-SNR down to -inf"
+
+    def draw(self, uniform, schedule):
+        count = schedule.steps or 512
+        edges = torch.linspace(0.0, 1.0, count + 1, dtype=torch.float64)
+        width = -schedule.log_snr(edges[1:]).diff()
+        width = torch.cat([width[:1], width])
+        share = width / width.sum()
+        ends = share.cumsum(0)
+        part = torch.searchsorted(ends, uniform, right=True).clamp(max=count - 1)
+        inside = ((uniform - ends[part] + share[part]) / share[part]).clamp(1e-6, 1)
+        t = torch.lerp(edges[part], edges[part + 1], inside)
+        return DrawnTimes(schedule.snap(t), 1 / (count * share[part]))
+
+
+UNUSUAL = (
+    *(Flow, LinearBeta, ContinuousCosine, Laplace, Cauchy, Level, Geometric, Monotone),
+    *(PerCoordinate, Masking, EDM, Antithetic, ByLogSNR),
+)
+
+
+BUNDLED = (
+    *("diffkit.linear", "diffkit.cosine", "diffkit.gaussian", "diffkit.epsilon", "diffkit.x_0"),
+    *("diffkit.velocity", "diffkit.uniform", "diffkit.none", "diffkit.trailing", "diffkit.leading"),
+)
+
+
+def failures(component, seed, **options):
+    found = subjects(component, **options)
+    return [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]
+
+
+@pytest.mark.parametrize("component", UNUSUAL, ids=lambda component: component.__name__)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_unusual_but_right(component, seed):
+    assert not failures(component, seed)
+
+
+@pytest.mark.parametrize(
+    ("component", "config"),
+    [
+        (Linear, {"steps": 50}),
+        (Linear, {"steps": 100, "rescale": False}),
+        (Linear, {"steps": 4000}),
+        (Cosine, {"steps": 1}),
+        (Cosine, {"steps": 2}),
+        (Cosine, {"steps": 50}),
+        (Cosine, {"offset": 0.1}),
+        (UniformLogSNR, {"first": 20.0, "last": 5.0}),
+        (UniformLogSNR, {"first": 1e-3, "last": -1e-3}),
+    ],
+)
+def test_right_in_every_configuration(component, config):
+    full_id = f"classes.{component.__name__.lower()}"
+    assert not failures(component, 0, configurations={full_id: [config]})
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (5,), (3, 4, 4), (2, 1)])
+@pytest.mark.parametrize("component", [VarianceExploding, RectifiedFlow])
+def test_right_in_every_shape(component, shape):
+    full_id = f"classes.{component.__name__.lower()}"
+    assert not failures(component, 0, benches={full_id: Bench(shape=shape)})
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_ones_at_any_seed(name, seed):
+    (subject,) = (replace(found, seed=seed) for found in subjects(name))
+    for check in checks_of(subject.kind):
+        with contextlib.suppress(NotApplicable):
+            check(subject)
+
+
+def test_the_default_dtype_is_put_back():
+    failures(Linear, 0)
+    assert torch.get_default_dtype() == torch.float32

@@ -20,6 +20,9 @@ VERBS = {
     "sample": "Draw samples from a trained run.",
     "eval": "Measure how good a run's samples are.",
     "demo": "Train on handwritten digits in a minute, and look at the result.",
+    "check": "Run the conformance kit on components.",
+    "doctor": "Import every plugin on its own, and say what is wrong.",
+    "new-plugin": "Write a package of components to begin with.",
 }
 """Each verb with its line in the help, so that the help imports none of them."""
 
@@ -39,7 +42,7 @@ class Verbs(click.Group):
         """Import the verb's module; its command is called `command`."""
         if cmd_name not in VERBS:
             return None
-        found = importlib.import_module(f"diffkit.cli.{cmd_name}").command
+        found = importlib.import_module(f"diffkit.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
 

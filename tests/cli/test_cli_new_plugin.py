@@ -1,0 +1,194 @@
+"""`diffkit new-plugin` writes a package whose components are right as they are."""
+
+import importlib
+import math
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import diffkit
+from diffkit.cli.new_plugin import EXAMPLES, package
+from diffkit.plugins.host import default_host
+from diffkit.plugins.kinds import KINDS
+
+ROOT = Path(__file__).parents[2]
+SPEC = {
+    "schedule": {"id": "linear", "config": {"steps": 100}},
+    "process": "gaussian",
+    "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "training": {"batch_size": 4, "warmup_steps": 1},
+    "steps": 4,
+}
+
+
+def _installed(folder, monkeypatch):
+    """Put a written package on the path with the metadata that installing it would make."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    info = folder / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(folder / "src"))
+    importlib.invalidate_caches()
+    default_host.cache_clear()
+
+
+def test_each_kind_has_a_template():
+    assert EXAMPLES.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_of_each_kind_builds_trains_and_samples(invoke, tmp_path, monkeypatch, kind):
+    name, class_name = EXAMPLES[kind]
+    monkeypatch.chdir(tmp_path)
+    result = invoke("new-plugin", f"new-{kind}", "--kind", kind)
+    assert result.exit_code == 0, result.output
+    module = f"diffkit_new_{kind}"
+    _installed(tmp_path / f"diffkit-new-{kind}", monkeypatch)
+    try:
+        found = diffkit.resolve(kind, f"new-{kind}.{name}")
+        assert (found.__module__, found.__name__) == (module, class_name)
+        points = {"id": "npz", "config": {"path": "points.npz", "images": "points"}}
+        _write_points(tmp_path / "points.npz")
+        spec = {**SPEC, "dataset": points, **_use(kind, f"new-{kind}.{name}")}
+        pipeline = diffkit.build(spec)
+        pipeline.train(steps=2, progress=False)
+        assert pipeline.sample(3, progress=False).isfinite().all()
+        if kind in ("metric", "features"):
+            assert all(math.isfinite(v) for v in pipeline.evaluate().values())
+        pipeline.save("saved")
+        assert f"new-{kind}.{name}" in (tmp_path / "saved" / "spec.json").read_text()
+    finally:
+        sys.modules.pop(module, None)
+        default_host.cache_clear()
+
+
+def _write_points(path):
+    import numpy as np
+
+    np.savez(path, points=np.random.default_rng(0).normal(size=(64, 2)).astype("f4"))
+
+
+def _use(kind, full_id):
+    if kind == "weighting":
+        return {"loss": {"id": "simple", "config": {"weighting": full_id}}}
+    return {kind: full_id}
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [("acme", "acme"), ("diffkit-acme", "acme"), ("Acme_Two", "acme-two"), ("a1.b", "a1-b")],
+)
+def test_names_with_and_without_the_prefix(invoke, tmp_path, monkeypatch, name, namespace):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("new-plugin", name, "--kind", "sampler", "--kind", "schedule")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / f"diffkit-{namespace}"
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == f"diffkit-{namespace}"
+    module = f"diffkit_{namespace.replace('-', '_')}"
+    assert project["entry-points"] == {
+        "diffkit.schedule.v1": {"sigmoid": f"{module}:Sigmoid"},
+        "diffkit.sampler.v1": {"ddim": f"{module}:DDIM"},
+    }
+    assert (folder / "src" / module / "__init__.py").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "1st", "a b", "a/b", "-", "acme-", "naïve", "diffkit", "local", "diffkit-local"]
+)
+def test_bad_names(invoke, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("new-plugin", "--kind", "sampler", "--", name)
+    assert result.exit_code == 2
+    assert f"'{name}'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_kinds(invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unknown = invoke("new-plugin", "acme", "--kind", "samplr")
+    assert unknown.exit_code == 2
+    assert "sampler" in unknown.stderr
+    assert invoke("new-plugin", "acme").exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(invoke, tmp_path):
+    full, empty, file = tmp_path / "full", tmp_path / "empty", tmp_path / "file"
+    (full / "x").mkdir(parents=True)
+    empty.mkdir()
+    file.write_text("mine")
+    for out in (full, file, file / "below"):
+        result = invoke("new-plugin", "acme", "--kind", "sampler", "--out", out)
+        assert result.exit_code == 2, result.output
+        assert str(out) in result.stderr
+    assert [path.name for path in full.iterdir()] == ["x"]
+    assert file.read_text() == "mine"
+    assert invoke("new-plugin", "acme", "--kind", "sampler", "--out", empty).exit_code == 0
+
+
+def test_it_says_what_it_wrote_and_what_comes_next(invoke, tmp_path):
+    out = tmp_path / "with space"
+    result = invoke("new-plugin", "acme", "--kind", "sampler", "--out", out)
+    written = {path for path in out.rglob("*") if path.is_file()}
+    said = {Path(line[6:]) for line in result.stdout.splitlines() if line.startswith("wrote ")}
+    assert said == written
+    for words in (f"install -e '{out}[test]'", "diffkit check 'acme.*'", f"pytest '{out}'"):
+        assert words in result.stdout
+
+
+def test_the_files_that_are_no_code():
+    files = package("acme", ["sampler"])
+    assert files["LICENSE"] == (ROOT / "LICENSE").read_text()
+    workflow = yaml.safe_load(files[".github/workflows/test.yml"])
+    commands = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
+    assert any("download.pytorch.org/whl/cpu" in command for command in commands)
+    assert "python -m pytest" in commands
+    assert files["tests/test_contract.py"] == (
+        "from diffkit.testing import parametrize_with_checks\n\n\n"
+        '@parametrize_with_checks("acme.*")\n'
+        "def test_contract(component, check):\n    check(component)\n"
+    )
+    assert not [
+        path
+        for path, text in files.items()
+        if "$" in text and path != "README.md" and not path.endswith(".yml")
+    ]
+
+
+@pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), list(KINDS)], ids="-".join)
+def test_the_code_is_formatted_and_sorted(tmp_path, kinds):
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
+    if ruff is None:
+        pytest.skip("no ruff")
+    text = package("acme", kinds)["src/diffkit_acme/__init__.py"]
+    (tmp_path / "acme.py").write_text(text)
+    isolated = ["--isolated", "--no-cache", "--line-length", "100", str(tmp_path)]
+    rules = "A,B,C4,D,E,F,I,N,PIE,RET,RUF,SIM,UP,W"
+    ignored = "D102,D105,D107,D203,D205,D212,D213,D400,D401,D406,D407,D413,D415,N806"
+    for words in (["check", "--select", rules, "--ignore", ignored], ["format", "--check"]):
+        # Here diffkit is not a package of the same project, as it is not for a plugin's author.
+        command = [ruff, *words, *isolated]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+
+
+def test_importing_the_verb_imports_nothing_heavy():
+    code = (
+        "import diffkit.cli.new_plugin, diffkit.cli.doctor, sys\n"
+        "assert not {'torch', 'pydantic', 'numpy', 'yaml'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,77 @@
+"""From a name to samples of one's own plugin, in an environment of its own, with no edit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffkit.cli.new_plugin import EXAMPLES
+
+ROOT = Path(__file__).parents[1]
+
+# Every kind but the weighting, which a loss would have to take.
+SPEC = """
+schedule: {id: acme.sigmoid, config: {steps: 100}}
+process: acme.rectified-flow
+model: {id: acme.residual-mlp, config: {width: 16, depth: 1}}
+loss: acme.pseudo-huber
+sampler: {id: acme.ddim, config: {eta: 0.5}}
+parameterization: acme.flow
+times: acme.logit-normal
+spacing: acme.power
+dataset: {id: acme.checkerboard, config: {size: 200}}
+features: acme.projection
+metric: acme.moments
+steps: 4
+training: {steps: 4, batch_size: 8}
+"""
+
+
+@pytest.mark.slow
+def test_a_new_plugin_is_written_installed_checked_trained_and_sampled(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    subprocess.run([sys.executable, "-m", "venv", "env"], cwd=tmp_path, check=True)
+    leave = ("PYTHONPATH", "DIFFKIT_DISABLE")
+    environment = {k: v for k, v in os.environ.items() if k not in leave}
+
+    def call(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(tmp_path / "env" / "bin" / program), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    pinned = ("-q", "-c", str(ROOT / "constraints.txt"))
+    call("pip", "install", *pinned, str(ROOT))
+    kinds = [word for kind in EXAMPLES for word in ("--kind", kind)]
+    # From the installed wheel, so that the templates are seen to be in it.
+    call("diffkit", "new-plugin", "acme", *kinds)
+    call("pip", "install", *pinned, "-e", "./diffkit-acme[test]")
+
+    listed = json.loads(call("diffkit", "list", "--json").stdout)
+    ids = {(entry["kind"], entry["id"]) for entry in listed}
+    assert {(kind, f"acme.{name}") for kind, (name, _) in EXAMPLES.items()} <= ids
+    found = json.loads(call("diffkit", "doctor", "--json", "--disable", "diffkit").stdout)
+    ours = [f for f in found["findings"] if f["distribution"] == "diffkit-acme"]
+    assert len(ours) == len(EXAMPLES)
+    assert {finding["status"] for finding in ours} == {"ok"}
+
+    call("diffkit", "check", "acme.*")
+    tested = call("python", "-m", "pytest", "-q", "diffkit-acme")
+    assert " passed" in tested.stdout
+    assert "failed" not in tested.stdout
+
+    call("diffkit", "train", "spec.yaml", "--out", "run")
+    call("diffkit", "sample", "run", "--num", "3", "--out", "samples.npz")
+    assert (tmp_path / "samples.npz").exists()
+    call("diffkit", "eval", "run")
+    assert "mean_distance" in (tmp_path / "run" / "eval.json").read_text()

@@ -1,0 +1,230 @@
+"""diffusers' schedulers as diffkit samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import ForwardProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit.core.schedule import NoiseSchedule
+from diffkit.errors import ComponentError
+from torch import Tensor
+
+from diffkit_diffusers import schedulers
+
+_ON_GRID = 1e-6
+"""How far, in units of the grid, a time may be from it through rounding."""
+
+
+class DiffusersScheduler(Sampler):
+    """Walks with a scheduler of diffusers, which is given the walked schedule and times.
+
+    It works for variance-preserving processes on discrete schedules. The betas are passed as
+    `trained_betas` and times as indices `k - 1`; diffusers keeps its tables in float32.
+    Schedulers that walk `x_t / alpha_t` are converted. `DDPMScheduler` and `DDIMScheduler` clip
+    as diffusers does (`DDIMScheduler` keeps the epsilon of the unclipped x_0) where the data
+    declare a range, unless `options.clip_sample` says otherwise.
+
+    Args:
+        scheduler: the name of a class of diffusers.
+        options: its constructor's arguments, but for what follows from the pipeline: the betas,
+            the times and the kind of prediction.
+        feed: what it is given as the network's output, `epsilon` or `sample`, which is x_0.
+
+    Raises:
+        ComponentError: the scheduler, an option, the schedule or the times are not supported;
+            names it.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = VariancePreserving
+
+    def __init__(
+        self,
+        *,
+        scheduler: str = "DPMSolverMultistepScheduler",
+        options: dict[str, Any] | None = None,
+        feed: Literal["epsilon", "sample"] = "epsilon",
+    ) -> None:
+        self._options = dict(options or {})
+        if problems := list(_problems(scheduler, self._options, feed)):
+            raise ComponentError("diffusers.scheduler: " + "; ".join(problems))
+        self._name, self._feed = scheduler, feed
+        self._traits = schedulers.TRAITS[scheduler]
+        # Values that only diffusers can judge are judged now, not when a walk begins.
+        schedulers.made(scheduler, self._options, feed, [0.01, 0.02])
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A discrete schedule, and options that are supported."""
+        if facts.get("schedule.steps") is None:
+            yield "diffusers' schedulers need a discrete schedule, and this one is continuous"
+        try:
+            options = config.options or {}
+            yield from _problems(config.scheduler, options, config.feed)
+            _clipping(config.scheduler, options, facts.get("data.range"))
+        except ComponentError as error:
+            yield str(error)
+
+    def calls(self, times: Sequence[float]) -> int:
+        """One a step, but for Heun (two, and one for the last to 0) and PNDM (one more)."""
+        steps = len(times) - 1
+        if self._name == "HeunDiscreteScheduler":
+            return 2 * steps - (1 if times[-1] == 0.0 else 0)
+        return steps + 1 if self._name == "PNDMScheduler" and steps > 1 else steps
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """Yield the state at each time; those between, of a predictor, are not shown."""
+        indices, grid = _indices(times, denoiser.process.schedule)
+        scheduler = self.prepared(denoiser.process, denoiser.data_range, times)
+        plan = _plan(scheduler, indices, len(times) - 1)
+        arguments = {}
+        if schedulers.draws_noise(self._name, self._options):
+            arguments["generator"] = sample_generators(noise, x.shape[0])
+        here = self._into(scheduler, x)
+        for call in plan:
+            index = scheduler.timesteps[call.place]
+            t = (call.index + 1) / grid
+            x_t = scheduler.scale_model_input(here, index).to(x.dtype)
+            prediction = denoiser(x_t, t)
+            if not isinstance(prediction, GaussianPrediction):
+                raise ComponentError(
+                    "diffusers.scheduler: the denoiser gives no Gaussian prediction"
+                )
+            output = prediction.epsilon if self._feed == "epsilon" else prediction.x_0
+            here = scheduler.step(output, index, here, return_dict=False, **arguments)[0]
+            if call.reached is not None:
+                x_s = self._out_of(scheduler, here, call.place + 1).to(x.dtype)
+                yield State(x_s, times[call.reached], prediction)
+
+    def prepared(
+        self, process: ForwardProcess, data_range: DataRange | None, times: Sequence[float]
+    ) -> Any:
+        """The scheduler of diffusers for one walk, set to its times.
+
+        Raises:
+            ComponentError: the process, the schedule or the times are not supported.
+        """
+        if not isinstance(process, VariancePreserving):
+            raise ComponentError(
+                f"diffusers.scheduler: the process {type(process).__name__} is not supported; "
+                "diffusers' schedulers walk the variance-preserving one, 'gaussian'"
+            )
+        indices, _ = _indices(times, process.schedule)
+        options = _clipping(self._name, self._options, data_range)
+        betas = schedulers.betas_of(process.schedule)
+        scheduler = schedulers.made(self._name, options, self._feed, betas)
+        if self._name == "DDPMScheduler" and times[-1] == 0.0 and indices[-1] > 0:
+            raise ComponentError(
+                "diffusers.scheduler: DDPMScheduler adds noise in its last step unless the walk "
+                f"visits the first noise level, and this one goes from index {indices[-1]} to 0; "
+                "use the spacing 'leading', or the sampler 'ddpm'"
+            )
+        return schedulers.with_times(scheduler, indices)
+
+    def _into(self, scheduler: Any, x: Tensor) -> Tensor:
+        if not self._traits.in_sigma_space:
+            return x
+        return x * (1 + schedulers.sigma_at(scheduler, 0, x).square()).sqrt()
+
+    def _out_of(self, scheduler: Any, x: Tensor, place: int) -> Tensor:
+        if not self._traits.in_sigma_space:
+            return x
+        return x / (1 + schedulers.sigma_at(scheduler, place, x).square()).sqrt()
+
+
+def sample_generators(noise: Noise, batch: int) -> list[torch.Generator]:
+    """A generator for each sample, seeded from its own numbers of the noise source.
+
+    So what diffusers draws for a sample depends on the seed and on the sample's index alone.
+    They are on the host, whatever the device, and so are the numbers they give.
+    """
+    parts = (noise.uniform((batch, 3)).cpu().double() * 2**21).long()
+    seeds = (parts[:, 0] << 42) + (parts[:, 1] << 21) + parts[:, 2]
+    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of the denoiser."""
+
+    place: int
+    """In the scheduler's list."""
+    index: int
+    reached: int | None
+    """Which of the walk's times the step after it reaches; None where it is not final."""
+
+
+def _plan(scheduler: Any, indices: Sequence[int], last: int) -> list[_Call]:
+    """The calls of a walk to its time number `last`.
+
+    A step is a predictor, and not yet final, where the next call is made at the time it led to
+    and leads there again.
+    """
+    asked = [round(float(index)) for index in scheduler.timesteps]
+    wanted = {index: place for place, index in enumerate(indices)}
+    calls = []
+    for place, index in enumerate(asked):
+        after = asked[place + 1 : place + 3]
+        predictor = len(after) == 2 and after[0] == after[1]
+        reached = wanted[after[0]] if after else len(indices)
+        calls.append(_Call(place, index, None if predictor else reached))
+        if calls[-1].reached == last:
+            break
+    return calls
+
+
+def _indices(times: Sequence[float], schedule: NoiseSchedule) -> tuple[list[int], int]:
+    """The indices, from 0, of the times that are asked, and T."""
+    grid = schedule.steps
+    if grid is None:
+        raise ComponentError(
+            f"diffusers.scheduler: the schedule {type(schedule).__name__} is continuous; "
+            "diffusers' schedulers need a discrete one"
+        )
+    asked = [t for t in times if t > 0.0]
+    off = [t for t in asked if abs(t * grid - round(t * grid)) > _ON_GRID]
+    if off:
+        raise ComponentError(
+            f"diffusers.scheduler: the time {off[0]:.6g} is not on the schedule's grid of {grid}; "
+            "diffusers' schedulers walk from grid time to grid time"
+        )
+    return [round(t * grid) - 1 for t in asked], grid
+
+
+def _problems(scheduler: str, options: Mapping[str, Any], feed: str) -> Iterable[str]:
+    yield from schedulers.option_problems(scheduler, options)
+    allowed = schedulers.TRAITS[scheduler].feeds
+    if feed not in allowed:
+        yield f"feed = {feed!r} is not supported by {scheduler}; it is {' or '.join(allowed)}"
+
+
+def _clipping(
+    scheduler: str, options: Mapping[str, Any], data_range: DataRange | None
+) -> dict[str, Any]:
+    """The options, with clipping to the data's range where diffusers would clip."""
+    if "clip_sample" in options or not schedulers.clips_by_default(scheduler):
+        return dict(options)
+    if data_range is None:
+        return {**options, "clip_sample": False}
+    low, high = data_range
+    if low != -high:
+        raise ComponentError(
+            f"diffusers.scheduler: {scheduler} clips to [-r, r] only, and the data's range is "
+            f"[{low}, {high}]; set options.clip_sample to false"
+        )
+    return {"clip_sample_range": high, **options, "clip_sample": True}

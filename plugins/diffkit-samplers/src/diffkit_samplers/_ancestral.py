@@ -1,0 +1,36 @@
+"""The step of a Gaussian chain with any share of the posterior's noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffkit.core.noise import Noise
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.functional.gaussian import noise_added
+from diffkit.functional.scalars import combine
+from diffkit_samplers._levels import Level, data_step
+
+
+def ancestral_step(
+    prediction: GaussianPrediction,
+    x_t: Tensor,
+    at_t: Level,
+    at_s: Level,
+    eta: float,
+    noise: Noise,
+) -> Tensor:
+    """`x_s = alpha_s x_0 + sqrt(sigma_s^2 - d^2) epsilon + d z`, `d = eta sigma_s sqrt(r)`.
+
+    `d^2` is eta^2 times the variance of `q(x_s | x_t, x_0)`. Song et al. (2021), DDIM, eq. 12 and
+    16. No noise is drawn at s = 0 or for eta = 0.
+    """
+    if eta == 0.0 or at_s.t == 0.0:
+        return data_step(x_t, prediction.x_0, at_t, at_s)
+    r = noise_added(2 * at_t.half, 2 * at_s.half)
+    kept = at_s.sigma * (1 - eta**2 * r).sqrt()
+    # Written with x_t: epsilon = (x_t - alpha_t x_0) / sigma_t.
+    on_x_0 = at_s.alpha - at_t.alpha * kept / at_t.sigma
+    mean = combine(on_x_0, prediction.x_0, kept / at_t.sigma, x_t)
+    deviation = eta * at_s.sigma * r.sqrt()
+    return combine(torch.ones_like(deviation), mean, deviation, noise.normal(x_t.shape))

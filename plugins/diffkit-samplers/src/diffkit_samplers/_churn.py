@@ -1,0 +1,69 @@
+"""Going back up in noise before a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from diffkit.core.noise import Noise
+from diffkit.core.process import GaussianProcess
+from diffkit.errors import ComponentError
+from diffkit.functional.scalars import combine
+from diffkit_samplers._levels import Level, level, single
+
+
+@final
+@dataclass(frozen=True)
+class Churn:
+    """The stochastic part of Karras et al. (2022), EDM, Algorithm 2, lines 4 to 6.
+
+    With `y = x / alpha` and `sigma' = sigma / alpha`: where `least <= sigma'_t <= most`, noise of
+    the deviation `scale` is added up to `sigma'_t (1 + gamma)`, `gamma = min(amount / N,
+    sqrt(2) - 1)`, over the N steps of a walk. It never leaves the noise levels of the schedule.
+    """
+
+    name: str
+    amount: float | None
+    least: float
+    most: float | None
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.most is not None and self.most < self.least:
+            raise ComponentError(
+                f"{self.name}: churn_max is {self.most}, below churn_min, {self.least}; "
+                "no noise level lies between them"
+            )
+
+    def __call__(
+        self, process: GaussianProcess, x_t: Tensor, at_t: Level, steps: int, noise: Noise
+    ) -> tuple[Tensor, Level]:
+        """`x_t` with more noise, and its level; both as they are where nothing is to be added."""
+        if self.amount is None or not at_t.finite:
+            return x_t, at_t
+        half = single(self.name, at_t)
+        most = math.inf if self.most is None else self.most
+        if not self.least <= math.exp(-half) <= most:
+            return x_t, at_t
+        gamma = min(self.amount / steps, math.sqrt(2.0) - 1.0)
+        noisiest = float(process.log_snr(1.0))
+        log_snr = max(2 * (half - math.log1p(gamma)), noisiest)
+        if log_snr >= 2 * half:
+            return x_t, at_t
+        up = level(process, _time_at(process, log_snr, at_t.t))
+        added = torch.exp(-2 * up.half) - torch.exp(-2 * at_t.half)
+        if not float(added) > 0.0:
+            return x_t, at_t
+        drawn = noise.normal(x_t.shape)
+        deviation = self.scale * up.alpha * added.sqrt()
+        return combine(up.alpha / at_t.alpha, x_t, deviation, drawn), up
+
+
+def _time_at(process: GaussianProcess, log_snr: float, t: float) -> float:
+    found = float(process.schedule.time_at(torch.tensor(log_snr, dtype=torch.float64)))
+    # Rounding must neither leave the schedule nor lose noise.
+    return min(max(found, t), 1.0)

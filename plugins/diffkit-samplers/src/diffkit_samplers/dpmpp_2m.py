@@ -1,0 +1,79 @@
+"""DPM-Solver++, second order, multistep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit.functional.scalars import combine
+from diffkit_samplers._levels import Level, data_step, level
+from diffkit_samplers._predictor import Predictor, range_to_clip_to
+
+
+@final
+class DPMpp2M(Sampler):
+    """`x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) ((1 + 1/2r) D_t - 1/2r D_before)`.
+
+    `h = lambda_s - lambda_t`, `r` the length of the step before in units of h. Lu et al. (2022),
+    DPM-Solver++, Algorithm 2. The first step and the one to s = 0 are of first order, and so is
+    one from a time without signal.
+
+    Args:
+        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
+            where a range is declared.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+
+    def __init__(self, *, clip: bool | None = None) -> None:
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        return range_to_clip_to(config, facts)
+
+    @property
+    def order(self) -> int:
+        """2."""
+        return 2
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """One call a step; the history is the prediction of the step before."""
+        ask = Predictor("samplers.dpmpp-2m", denoiser, self._clip)
+        before: tuple[Level, Tensor] | None = None
+        for t, s in pairwise(times):
+            at_t, at_s = level(ask.process, t), level(ask.process, s)
+            prediction = ask(x, t)
+            x_0 = extrapolated(prediction.x_0, before, at_t, at_s)
+            x = data_step(x, x_0, at_t, at_s)
+            before = (at_t, prediction.x_0)
+            yield State(x, s, prediction)
+
+
+def extrapolated(
+    x_0: Tensor, before: tuple[Level, Tensor] | None, at_t: Level, at_s: Level
+) -> Tensor:
+    """The prediction half a step ahead, on the line through this one and the one before.
+
+    `x_0` as it is where there is none before, or a log-SNR is infinite.
+    """
+    if before is None or not (before[0].finite and at_t.finite and at_s.finite):
+        return x_0
+    beyond = 0.5 * (at_s.half - at_t.half) / (at_t.half - before[0].half)
+    return combine(1 + beyond, x_0, -beyond, before[1])

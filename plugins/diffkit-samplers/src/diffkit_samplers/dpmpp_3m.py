@@ -1,0 +1,87 @@
+"""DPM-Solver++, third order, multistep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit_samplers._history import History, asks_twice
+from diffkit_samplers._levels import Level, data_step, level, single
+from diffkit_samplers._predictor import Predictor, range_to_clip_to
+
+_NAME = "samplers.dpmpp-3m"
+
+
+@final
+class DPMpp3M(Sampler):
+    """A step along the parabola in lambda through the last three predictions of `x_0`.
+
+    `x_s = (sigma_s/sigma_t) x_t + alpha_s int_0^h exp(tau - h) P(tau) dtau`. Lu et al. (2022),
+    DPM-Solver++, section 4, with k = 3; the integral is taken exactly. The first step with a finite
+    log-SNR at both ends asks once more, at its end, and is of second order, without which the
+    whole were of order 2; a walk of fewer than two such steps does without. The second is of
+    second order, the one to s = 0 and one from a time without signal of first order.
+
+    Args:
+        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
+            where a range is declared.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+
+    def __init__(self, *, clip: bool | None = None) -> None:
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        return range_to_clip_to(config, facts)
+
+    @property
+    def order(self) -> int:
+        """3."""
+        return 3
+
+    def calls(self, times: Sequence[float]) -> int:
+        """One a step, and one more where the first is raised."""
+        return len(times) - 1 + asks_twice(times)
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """The history is the last three predictions."""
+        ask = Predictor(_NAME, denoiser, self._clip)
+        past, to_raise = History(3), asks_twice(times)
+        for t, s in pairwise(times):
+            at_t, at_s = level(ask.process, t), level(ask.process, s)
+            prediction = ask(x, t)
+            if not (at_t.finite and at_s.finite):
+                x = data_step(x, prediction.x_0, at_t, at_s)
+            else:
+                past.add(single(_NAME, at_t), prediction.x_0)
+                if to_raise:
+                    x, to_raise = _raised(ask, x, prediction.x_0, at_t, at_s), False
+                else:
+                    x = past.step(x, at_t, at_s)
+            yield State(x, s, prediction)
+
+
+def _raised(ask: Predictor, x_t: Tensor, x_0: Tensor, at_t: Level, at_s: Level) -> Tensor:
+    """A step of second order along the line through the predictions at both its ends."""
+    path = History(2)
+    path.add(single(_NAME, at_s), ask(data_step(x_t, x_0, at_t, at_s), at_s.t).x_0)
+    path.add(single(_NAME, at_t), x_0)
+    return path.step(x_t, at_t, at_s)

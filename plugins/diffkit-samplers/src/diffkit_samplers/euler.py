@@ -1,0 +1,82 @@
+"""Euler steps of the probability flow, with or without churn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, ClassVar, final
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit_samplers._churn import Churn
+from diffkit_samplers._levels import data_step, level
+from diffkit_samplers._predictor import Predictor, any_time, range_to_clip_to
+
+_CHURNS = "churn asks between the times of the walk"
+
+
+@final
+class Euler(Sampler):
+    """`y_s = y_t + (sigma'_s - sigma'_t) (y_t - D)/sigma'_t`, `y = x/alpha, sigma' = sigma/alpha`.
+
+    Karras et al. (2022), EDM, Algorithms 1 and 2 without the correction. In these variables an
+    Euler step is a DDIM step with eta = 0, so without churn the two samplers are one.
+
+    Args:
+        churn: how much noise is added in a walk, `S_churn`; None draws none: deterministic.
+        churn_min: the smallest `sigma / alpha` at which noise is added.
+        churn_max: the largest; None sets no limit.
+        churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
+            detail that networks lose.
+        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
+            where a range is declared.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+
+    def __init__(
+        self,
+        *,
+        churn: Annotated[float, Gt(0)] | None = None,
+        churn_min: Annotated[float, Ge(0)] = 0.0,
+        churn_max: Annotated[float, Gt(0)] | None = None,
+        churn_noise: Annotated[float, Gt(0)] = 1.0,
+        clip: bool | None = None,
+    ) -> None:
+        self._churn = Churn("samplers.euler", churn, churn_min, churn_max, churn_noise)
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A range to clip to where that is asked for; with churn, a model for any time."""
+        yield from range_to_clip_to(config, facts)
+        if config.churn is not None:
+            yield from any_time(facts, _CHURNS)
+
+    @property
+    def order(self) -> int:
+        """1; with churn, of the mean and the variance."""
+        return 1
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """One call a step."""
+        ask = Predictor("samplers.euler", denoiser, self._clip)
+        for t, s in pairwise(times):
+            start = level(ask.process, t)
+            x, up = self._churn(ask.process, x, start, len(times) - 1, noise)
+            prediction = ask(x, up.t)
+            x = data_step(x, prediction.x_0, up, level(ask.process, s))
+            yield State(x, s, prediction)

@@ -1,0 +1,97 @@
+"""Pseudo linear multistep."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit_samplers._history import asks_twice
+from diffkit_samplers._levels import data_step, level, noise_correction, weighted
+from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers.heun import heun_step
+
+_ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
+
+@final
+class PLMS(Sampler):
+    """A DDIM step along `epsilon' = (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24`.
+
+    `e_j` is the noise predicted j steps before. Liu et al. (2022), PNDM, eq. 9 and 12. The first
+    step with a finite log-SNR at both ends is Heun's, with one more call (the paper's pseudo
+    improved Euler; a walk of fewer than two such steps does without); the second and third use
+    the Adams-Bashforth rules of two and three values. The step to s = 0 and one from a time
+    without signal are of first order.
+
+    The coefficients take steps to be even. As DDIM's step weighs the noise unevenly within a
+    step, the whole is of order 2, not 4; and like Heun's its steps must not change
+    `sigma / alpha` by a large factor where there is hardly any signal.
+
+    Args:
+        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
+            where a range is declared.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+
+    def __init__(self, *, clip: bool | None = None) -> None:
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        return range_to_clip_to(config, facts)
+
+    @property
+    def order(self) -> int:
+        """2."""
+        return 2
+
+    def calls(self, times: Sequence[float]) -> int:
+        """One a step, and one more where the first is Heun's."""
+        return len(times) - 1 + asks_twice(times)
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """The history is the noise predicted at the last four times."""
+        ask = Predictor("samplers.plms", denoiser, self._clip)
+        past: deque[Tensor] = deque(maxlen=len(_ADAMS_BASHFORTH))
+        to_raise = asks_twice(times)
+        for t, s in pairwise(times):
+            at_t, at_s = level(ask.process, t), level(ask.process, s)
+            prediction = ask(x, t)
+            finite = at_t.finite and at_s.finite
+            if finite:
+                past.appendleft(prediction.epsilon)
+            if finite and to_raise:
+                x, to_raise = heun_step(ask, prediction, x, at_t, at_s), False
+            else:
+                x_s = data_step(x, prediction.x_0, at_t, at_s)
+                x = x_s if not finite else noise_correction(x_s, _change(past), at_t, at_s)
+            yield State(x, s, prediction)
+
+
+def _change(past: Sequence[Tensor]) -> Tensor:
+    """`epsilon' - e_0`."""
+    first, *others = _ADAMS_BASHFORTH[len(past) - 1]
+    return weighted(past, [first - 1.0, *others])

@@ -1,0 +1,124 @@
+"""Log-likelihoods, against densities that are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.core.noise import SampleNoise
+from diffkit.errors import ComponentError
+from diffkit.testing import ExactGaussian, ExactMixture
+from diffkit_samplers.likelihood import log_likelihood
+from samplers_problems import CURVES, ContinuousCosine, LogLinear, marginal
+
+X = torch.tensor([[-1.3, 0.2], [0.4, 0.0], [2.0, -1.0]], dtype=torch.float64)
+TOLERANCES = {"rtol": 1e-8, "atol": 1e-8}
+NOISY = LogLinear(first=8.0, last=-16.0)
+
+
+def noise(count=3, seed=0):
+    return SampleNoise(seed=seed, indices=range(count), dtype=torch.float64)
+
+
+def normal(x, mean, deviation):
+    return (-0.5 * ((x - mean) / deviation).square() - torch.log(deviation)).sum(
+        -1
+    ) - 0.5 * math.log(2 * math.pi) * x.shape[-1]
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+@pytest.mark.parametrize(("mean", "variance"), [(0.7, 0.25), (0.0, 2.0), (-1.0, 0.01)])
+def test_gaussian_data(curve, trace, mean, variance):
+    # A prior that is not the data's marginal at t = 1: its image under the flow is known too.
+    process = curve(schedule=LogLinear())
+    (mean_1, std_1), (mean_0, std_0) = (
+        marginal(process, t, mean, variance) for t in (1.0, LogLinear.t_min)
+    )
+    alpha, _ = process.scales(process.log_snr(LogLinear.t_min))
+    _, sigma_1 = process.scales(process.log_snr(1.0))
+    at_1 = mean_1 + std_1 / std_0 * (alpha * X - mean_0)
+    prior = torch.ones_like(sigma_1) if curve is VariancePreserving else sigma_1
+    known = normal(at_1, 0.0, prior) + 2 * torch.log(alpha * std_1 / std_0)
+    # The Jacobian is a multiple of the identity, for which random signs are exact.
+    found = log_likelihood(
+        ExactGaussian(process, mean, variance), X, trace=trace, noise=noise(), **TOLERANCES
+    )
+    # The errors of some hundred steps; up to 300 nats are summed.
+    assert torch.allclose(found, known, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", [NOISY, ContinuousCosine()])
+def test_a_mixture(schedule):
+    process = VariancePreserving(schedule=schedule)
+    means, variances = [[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.2]
+    least = torch.exp(-schedule.log_snr(schedule.t_min))
+    known = torch.logsumexp(
+        torch.stack(
+            [
+                math.log(0.5) + normal(X, torch.tensor(mean).double(), (v + least).sqrt().expand(2))
+                for mean, v in zip(means, variances, strict=True)
+            ]
+        ),
+        0,
+    )
+    found = log_likelihood(ExactMixture(process, means, variances), X, trace="exact", **TOLERANCES)
+    # With log-SNR -16 at t = 1 the prior is off the marginal by 3e-4 of its deviation.
+    assert torch.allclose(found, known, rtol=0, atol=2e-3)
+
+
+def test_the_estimate_is_unbiased():
+    covariance = torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
+    denoiser = ExactGaussian(VariancePreserving(schedule=NOISY), 0.0, covariance)
+    count = 400
+    x = X[:1].expand(count, 2)
+    options = {"rtol": 1e-5, "atol": 1e-5}
+    exact = log_likelihood(denoiser, x[:1], trace="exact", **options)
+    one = log_likelihood(denoiser, x, noise=noise(count), **options)
+    four = log_likelihood(denoiser, x, noise=noise(count), probes=4, **options)
+    # Four standard errors: once in 16,000 draws.
+    assert abs(one.mean() - exact) < 4 * one.std() / count**0.5
+    # The variance falls with the number of probes; of 400 it is known to 7 %.
+    assert four.var().item() == pytest.approx(one.var().item() / 4, rel=0.4)
+    assert one.std() > 0.1
+
+
+def test_it_integrates_to_one():
+    process = VariancePreserving(schedule=LogLinear())
+    x = torch.linspace(-8, 8, 401, dtype=torch.float64)[:, None]
+    found = log_likelihood(ExactMixture(process, [[-1.0], [1.0]], 0.1), x, trace="exact")
+    # The trapezoid is exact for smooth densities; the solver's tolerance is 1e-5.
+    assert torch.trapezoid(found.exp(), x[:, 0]).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_batches_dtypes_and_gradients():
+    denoiser = ExactMixture(VariancePreserving(schedule=LogLinear()), [[-1.0, 0.0]], 0.1)
+    kept = X.clone()
+    with torch.no_grad():
+        together = log_likelihood(denoiser, X, noise=noise())
+    assert torch.equal(X, kept)
+    assert not together.requires_grad
+    alone = log_likelihood(denoiser, X[:1], noise=noise(1))
+    # The kernels may sum in another order.
+    assert torch.allclose(alone, together[:1], rtol=0, atol=1e-10)
+    single = log_likelihood(denoiser, X.float(), noise=noise())
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), together, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs noise"),
+        ({"trace": "all"}, "hutchinson or exact"),
+        ({"trace": "exact", "probes": 0}, "at least 1"),
+        ({"trace": "exact", "rtol": 0.0}, "positive"),
+    ],
+)
+def test_mistakes(options, message):
+    denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
+    with pytest.raises(ComponentError, match=message):
+        log_likelihood(denoiser, X, **options)

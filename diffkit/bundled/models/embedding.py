@@ -18,8 +18,10 @@ def sinusoidal(c_noise: Float[Tensor, " b"], width: int) -> Float[Tensor, "b wid
     Vaswani et al. (2017), section 3.5, in the form of Ho et al. (2020)'s code.
     """
     half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=c_noise.device) / max(half - 1, 1)
-    angles = c_noise[:, None].float() * torch.exp(-math.log(10_000.0) * exponents)
+    # In this order, float32 rounds the frequencies as other libraries' tables are rounded; at an
+    # angle of 1000 another order is 1e-4 away, which shows when weights are exchanged.
+    exponents = -math.log(10_000.0) * torch.arange(half, dtype=torch.float32, device=c_noise.device)
+    angles = c_noise[:, None].float() * torch.exp(exponents / max(half - 1, 1))
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

@@ -21,7 +21,12 @@ from diffkit.plugins.kinds import HOOKS_GROUP, KINDS
 from diffkit.spec.files import parse_yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PLUGINS = sorted((ROOT / "plugins").iterdir(), reverse=True)
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(plugin / "README.md" for plugin in PLUGINS),
+]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 _FENCE = re.compile(
     r"(?P<marker><!-- not run: [^\n]+ -->\n+)?"
@@ -183,7 +188,8 @@ def test_readme_sets_up_with_the_two_commands() -> None:
         'python3.11 -m venv .venv && .venv/bin/pip install -c constraints.txt ".[demo]" '
         "&& .venv/bin/diffkit demo",
         'python3.11 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[test]" '
-        "&& .venv/bin/python -m pytest",
+        + "".join(f'-e "plugins/{plugin.name}[test]" ' for plugin in PLUGINS)
+        + "&& .venv/bin/python -m pytest",
     ):
         assert f"```bash\n{command}\n```" in readme
 

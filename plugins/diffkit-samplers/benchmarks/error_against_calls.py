@@ -1,6 +1,6 @@
 """Error against model calls of all samplers, on a mixture of Gaussians whose flow is known.
 
-    python benchmarks/error_against_calls.py --out images/error_against_calls.png
+    python benchmarks/error_against_calls.py --out ../../docs/images/error-against-calls.png
 
 Prints Markdown tables and draws a picture. Nothing is trained: the denoiser is exact, so every
 error is the sampler's own.

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_environment import ROOT, FreshEnvironment
 
 from diffkit.cli.new_plugin import EXAMPLES
-
-ROOT = Path(__file__).parents[1]
 
 # Every kind but the weighting, which a loss would have to take.
 SPEC = """
@@ -35,27 +31,12 @@ training: {steps: 4, batch_size: 8}
 @pytest.mark.slow
 def test_a_new_plugin_is_written_installed_checked_trained_and_sampled(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
-    subprocess.run([sys.executable, "-m", "venv", "env"], cwd=tmp_path, check=True)
-    leave = ("PYTHONPATH", "DIFFKIT_DISABLE")
-    environment = {k: v for k, v in os.environ.items() if k not in leave}
-
-    def call(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(tmp_path / "env" / "bin" / program), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    pinned = ("-q", "-c", str(ROOT / "constraints.txt"))
-    call("pip", "install", *pinned, str(ROOT))
+    call = FreshEnvironment(tmp_path)
+    call.install(ROOT)
     kinds = [word for kind in EXAMPLES for word in ("--kind", kind)]
     # From the installed wheel, so that the templates are seen to be in it.
     call("diffkit", "new-plugin", "acme", *kinds)
-    call("pip", "install", *pinned, "-e", "./diffkit-acme[test]")
+    call.install("-e", "./diffkit-acme[test]")
 
     listed = json.loads(call("diffkit", "list", "--json").stdout)
     ids = {(entry["kind"], entry["id"]) for entry in listed}

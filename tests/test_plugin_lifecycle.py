@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from fresh_environment import ROOT, FreshEnvironment
 
 PYPROJECT = """
 [build-system]
@@ -60,22 +55,8 @@ def test_a_plugin_is_installed_used_saved_and_missed(tmp_path) -> None:
     (package / "pyproject.toml").write_text(PYPROJECT)
     (package / "diffkit_acme.py").write_text(MODULE)
     (tmp_path / "spec.yaml").write_text(SPEC)
-    subprocess.run([sys.executable, "-m", "venv", "env"], cwd=tmp_path, check=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-
-    def call(program: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(tmp_path / "env" / "bin" / program), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    pinned = ("-q", "-c", str(ROOT / "constraints.txt"))
-    call("pip", "install", *pinned, str(ROOT), str(package))
+    call = FreshEnvironment(tmp_path)
+    call.install(ROOT, package)
     listed = json.loads(call("diffkit", "list", "--json").stdout)
     assert "acme.mean" in json.dumps(listed)
     make = "import numpy as n; n.savez('points.npz', points=n.random.randn(50, 2).astype('f4'))"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_environment import ROOT, FreshEnvironment
 
-ROOT = Path(__file__).parents[1]
 PLUGINS = sorted((ROOT / "plugins").iterdir())
 
 ALONE = """
@@ -58,37 +55,25 @@ assert (one - other).abs().max() < 1e-4
 
 @pytest.mark.slow
 def test_wheels_are_whole(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "env"], cwd=tmp_path, check=True)
-    leave = ("PYTHONPATH", "DIFFKIT_DISABLE")
-    environment = {k: v for k, v in os.environ.items() if k not in leave}
-
-    def call(program: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [str(tmp_path / "env" / "bin" / program), *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    call = FreshEnvironment(tmp_path)
 
     def distributions() -> set[str]:
-        return {entry["distribution"] for entry in json.loads(call("diffkit", "list", "--json"))}
+        return {
+            entry["distribution"] for entry in json.loads(call("diffkit", "list", "--json").stdout)
+        }
 
     for package in (ROOT, *PLUGINS):
         call("pip", "wheel", "-q", "--no-deps", "-w", "wheels", str(package))
     wheels = {path.name.split("-")[0]: str(path) for path in (tmp_path / "wheels").iterdir()}
     assert set(wheels) == {"diffkit", *(plugin.name.replace("-", "_") for plugin in PLUGINS)}
-    pinned = ("install", "-q", "-c", str(ROOT / "constraints.txt"))
 
-    call("pip", *pinned, wheels.pop("diffkit"))
+    call.install(wheels.pop("diffkit"))
     assert distributions() == {"diffkit"}
     call("python", "-c", ALONE)
 
     wheels["diffkit_samplers"] += "[ode]"
-    call("pip", *pinned, *wheels.values())
+    call.install(*wheels.values())
     assert distributions() == {"diffkit", *(plugin.name for plugin in PLUGINS)}
     call("python", "-c", TOGETHER)
-    found = json.loads(call("diffkit", "doctor", "--json"))
+    found = json.loads(call("diffkit", "doctor", "--json").stdout)
     assert {finding["status"] for finding in found["findings"]} == {"ok"}

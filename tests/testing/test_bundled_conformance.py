@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffkit.plugins.host import default_host
-from diffkit.testing import parametrize_with_checks
+from diffkit.testing import parametrize_with_checks, run_checks, subjects
 
 # Files are written by the tests of these datasets, which hold them to the same checks.
 NEED_FILES = {"diffkit.idx", "diffkit.image-folder", "diffkit.npz"}
@@ -25,6 +25,13 @@ SMALL = {
 @parametrize_with_checks(BUNDLED, configurations=SMALL)
 def test_contract(component, check) -> None:
     check(component)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_no_flake_in_ten_runs(seed) -> None:
+    found = subjects(BUNDLED, configurations=SMALL)
+    assert not [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]
 
 
 def test_nothing_is_left_out() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from diffkit.core.process import GaussianProcess
-from diffkit.testing import parametrize_with_checks
+from diffkit.testing import parametrize_with_checks, run_checks, subjects
 
 from diffkit_diffusers.sampler import DiffusersScheduler
 from small_pipelines import small
@@ -11,9 +12,19 @@ from small_pipelines import small
 NETWORK = {"architecture": small(norm_eps=1e-5, flip_sin_to_cos=True, dropout=0.0)}
 
 
-@parametrize_with_checks("diffusers.*", configurations={"diffusers.unet-2d": [NETWORK]})
+CONFIGURATIONS = {"diffusers.unet-2d": [NETWORK]}
+
+
+@parametrize_with_checks("diffusers.*", configurations=CONFIGURATIONS)
 def test_contract(component, check):
     check(component)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_no_flake_in_ten_runs(seed):
+    outcomes = run_checks(subjects("diffusers.*", configurations=CONFIGURATIONS), seed=seed)
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
 
 
 class OfAnyProcess(DiffusersScheduler):

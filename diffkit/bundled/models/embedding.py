@@ -18,8 +18,8 @@ def sinusoidal(c_noise: Float[Tensor, " b"], width: int) -> Float[Tensor, "b wid
     Vaswani et al. (2017), section 3.5, in the form of Ho et al. (2020)'s code.
     """
     half = width // 2
-    # In this order, float32 rounds the frequencies as other libraries' tables are rounded; at an
-    # angle of 1000 another order is 1e-4 away, which shows when weights are exchanged.
+    # In this order, float32 rounds the frequencies as other libraries do. At angles up to 1000
+    # another rounding is another angle, which shows when weights are exchanged.
     exponents = -math.log(10_000.0) * torch.arange(half, dtype=torch.float32, device=c_noise.device)
     angles = c_noise[:, None].float() * torch.exp(exponents / max(half - 1, 1))
     return torch.cat([angles.sin(), angles.cos()], dim=1)

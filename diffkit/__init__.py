@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DiffkitError,
         SpecError,
         TrainingError,
+        TrainingInterrupted,
     )
     from diffkit.pipeline import Pipeline, build, load
     from diffkit.plugins.default import components, resolve
@@ -35,6 +36,7 @@ _HOMES = {
     "PipelineSpec": "diffkit.spec.pipeline",
     "SpecError": "diffkit.errors",
     "TrainingError": "diffkit.errors",
+    "TrainingInterrupted": "diffkit.errors",
     "build": "diffkit.pipeline",
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
@@ -52,6 +54,7 @@ __all__ = [
     "PipelineSpec",
     "SpecError",
     "TrainingError",
+    "TrainingInterrupted",
     "build",
     "components",
     "hookimpl",

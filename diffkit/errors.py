@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from signal import Signals
 
 
 class DiffkitError(Exception):
@@ -31,6 +32,17 @@ class CheckpointError(DiffkitError):
 
 class TrainingError(DiffkitError):
     """Training cannot go on."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came while training, which ended after the update that was under way.
+
+    It is a KeyboardInterrupt, not an error, so that nothing swallows it by accident.
+    """
+
+    def __init__(self, signal: Signals, what_remains: str) -> None:
+        self.signal = signal
+        super().__init__(f"training was ended by {signal.name}. {what_remains}")
 
 
 def _listed(headline: str, problems: tuple[str, ...]) -> str:

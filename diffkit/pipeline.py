@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +23,13 @@ from diffkit.errors import CheckpointError, SpecError
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
+from diffkit.run.checkpointing import restore, weights_of
+from diffkit.run.lock import sole_writer
+from diffkit.run.processes import Processes, launched_rank, processes_of
 from diffkit.run.progress import bar
 from diffkit.run.sampling import Walk, chosen_walk
 from diffkit.run.sinks import tensorboard_sink
-from diffkit.run.training import Trainer, restore
+from diffkit.run.training import Trainer
 from diffkit.spec.pipeline import PipelineSpec
 from diffkit.spec.signature import changed_training
 
@@ -119,8 +123,9 @@ class Pipeline:
         Raises:
             SpecError: a training field is unknown or out of range.
             DataError: the data are empty or of another shape.
-            TrainingError: the loss is no longer finite.
-            CheckpointError: `out` holds another run, or cannot be written.
+            TrainingError: a loss or a gradient is not finite; or another process of the run died.
+            TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
+            CheckpointError: `out` holds another run, is being trained, or cannot be written.
         """
         spec = changed_training(self._spec.training, training)
         self._spec = self._spec.model_copy(update={"training": spec})
@@ -130,24 +135,39 @@ class Pipeline:
             self._average = None  # An average that no longer follows must not be sampled with.
         elif self._average is None:
             self._average = copy.deepcopy(self._system).requires_grad_(False)
-        run = Run(directory, self._spec.model_dump(mode="json"))
-        events = Events(self._assembler.host.load_hooks(), observers)
-        sinks = () if directory is None else tensorboard_sink(directory)
-        trainer = Trainer(
+        processes = processes_of(self.device)
+        with ExitStack() as held:
+            if directory is not None and processes.first:
+                held.enter_context(sole_writer(directory))
+            trainer = self._trainer(dataset, directory, processes, observers)
+            if directory is not None:
+                self._prepare(directory, trainer, resume, processes)
+            try:
+                trainer.train(show=progress)
+            finally:
+                self._trained_steps = trainer.progressed.step
+        return self
+
+    def _trainer(
+        self,
+        dataset: Dataset,
+        directory: Path | None,
+        processes: Processes,
+        observers: Iterable[object],
+    ) -> Trainer:
+        first = processes.first
+        hooks = self._assembler.host.load_hooks() if first else ()
+        return Trainer(
             system=self._system,
             average=self._average,
             dataset=dataset,
-            spec=spec,
+            spec=self._spec.training,
             seed=self._spec.seed,
-            run=run,
-            events=events,
-            sinks=sinks,
+            run=Run(directory, self._spec.model_dump(mode="json")),
+            events=Events(hooks, observers if first else ()),
+            processes=processes,
+            sinks=tensorboard_sink(directory) if directory is not None and first else (),
         )
-        if directory is not None:
-            self._prepare(directory, trainer, resume)
-        trainer.train(show=progress)
-        self._trained_steps = trainer.progressed.step
-        return self
 
     def sample(
         self,
@@ -242,9 +262,7 @@ class Pipeline:
         directory = Path(directory)
         artifacts.refuse_to_hide(directory, self._trained_steps)
         self._write_spec(directory)
-        tensors = {"model": dict(self._system.state_dict())}
-        if self._average is not None:
-            tensors["ema"] = dict(self._average.state_dict())
+        tensors = weights_of(self._system, self._average)
         progress = {"step": self._trained_steps, "seconds": 0.0}
         keep = max(self._spec.training.keep, 1)
         artifacts.write_checkpoint(directory, self._trained_steps, tensors, progress, keep)
@@ -261,18 +279,25 @@ class Pipeline:
         self._trained_steps = int(artifacts.read_json(checkpoint / "trainer.json")["step"])
         return self
 
-    def _prepare(self, directory: Path, trainer: Trainer, resume: bool) -> None:
-        existing = artifacts.checkpoints(directory)
+    def _prepare(
+        self, directory: Path, trainer: Trainer, resume: bool, processes: Processes
+    ) -> None:
+        if processes.first:
+            artifacts.clear_remains(directory)
+        processes.wait()
+        taken = artifacts.checkpoints(directory) or (directory / artifacts.METRICS).exists()
         if resume:
             latest = artifacts.latest_checkpoint(directory)
             self.restore(latest)
             trainer.resume(latest)
-        elif existing or (directory / artifacts.METRICS).exists():
+        elif taken:
             raise CheckpointError(
                 f"{directory} holds a run already; resume it (resume=True, --resume), or choose "
                 "another directory"
             )
-        self._write_spec(directory)
+        processes.wait()
+        if processes.first:
+            self._write_spec(directory)
 
     def _write_spec(self, directory: Path) -> None:
         if self._assembler.unsaveable:
@@ -319,14 +344,15 @@ def build(
     Args:
         spec: what the pipeline is made of; five names are enough.
         host: where components are found; default what is installed.
-        device: where the weights go; default the first CUDA device, else the CPU.
+        device: where the weights go; default the CPU, or the first CUDA device, or that of this
+            process where a launcher started several.
 
     Raises:
         SpecError: with everything that is wrong.
     """
     assembler = Assembler(spec, default_host() if host is None else host)
     pipeline = Pipeline(assembler, assembler.assemble())
-    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return pipeline.to(device or _default_device())
 
 
 def load(
@@ -334,17 +360,31 @@ def load(
     *,
     host: Host | None = None,
     device: str | torch.device | None = None,
+    checkpoint: Literal["last", "best"] | int = "last",
 ) -> Pipeline:
-    """A pipeline from a directory that training or `Pipeline.save` wrote, at its last checkpoint.
+    """A pipeline from a directory that training or `Pipeline.save` wrote.
 
     Only registered components are created and only safetensors are read: nothing in a file can
     make code run.
+
+    Args:
+        directory: of the run.
+        host: where components are found; default what is installed.
+        device: where the weights go; default as for `build`.
+        checkpoint: the last one, the one before which the mean loss was least, or the one after
+            so many updates.
 
     Raises:
         SpecError: a component is missing (names its distribution and version) or misconfigured.
         CheckpointError: a file is missing, truncated, or does not fit.
     """
     directory = Path(directory)
-    latest = artifacts.latest_checkpoint(directory)
+    chosen = artifacts.chosen_checkpoint(directory, checkpoint)
     spec = artifacts.read_json(directory / artifacts.SPEC)
-    return build(spec, host=host, device=device).restore(latest)
+    return build(spec, host=host, device=device).restore(chosen)
+
+
+def _default_device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", launched_rank() or 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from signal import SIGINT
 
 import click
 
 from diffkit.cli.options import command_line, host_options, make_host
+from diffkit.errors import TrainingInterrupted
 
 
 @click.command("train")
@@ -35,7 +37,11 @@ def command(
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
 ) -> None:
-    """Train the pipeline that the file SPEC describes (.yaml, .toml or .json)."""
+    """Train the pipeline that the file SPEC describes (.yaml, .toml or .json).
+
+    SIGINT (Ctrl-C) and SIGTERM end it after the update that is under way, with a checkpoint; the
+    exit code is then 130 or 143.
+    """
     from diffkit.cli.settings import with_settings
     from diffkit.pipeline import build
     from diffkit.spec.files import read_data
@@ -51,19 +57,21 @@ def command(
     )
     try:
         pipeline.train(out=out, resume=resume)
-    except KeyboardInterrupt:
-        click.echo(_interrupted(out, again), err=True)
-        raise click.exceptions.Exit(130) from None
+    except KeyboardInterrupt as error:
+        click.echo(_interrupted(error, out, again), err=True)
+        ended_by = error.signal if isinstance(error, TrainingInterrupted) else SIGINT
+        raise click.exceptions.Exit(128 + ended_by) from None
     click.echo(f"The run is in {out}")
     click.echo(f"Sample from it:  {sample}")
     click.echo(f"Go on, with more training.steps:  {again}")
 
 
-def _interrupted(out: Path, again: str) -> str:
+def _interrupted(error: KeyboardInterrupt, out: Path, again: str) -> str:
     """What remains of an interrupted run, and how to go on."""
     from diffkit.run.artifacts import checkpoints
 
     kept = checkpoints(out)
     if not kept:
         return f"interrupted before the first checkpoint; delete {out} and train again"
-    return f"interrupted; {kept[-1].name} is kept. Resume with\n  {again}"
+    ended = f"ended by {error.signal.name}" if isinstance(error, TrainingInterrupted) else "killed"
+    return f"{ended}; {kept[-1].name} is kept. Resume with\n  {again}"

@@ -2,6 +2,7 @@
 
 RUN/spec.json                      every default written out, with provenance
 RUN/metrics.jsonl                  one line each time metrics were taken
+RUN/.lock                          held by the process that trains
 RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
                                    trainer.json
 """
@@ -60,8 +61,10 @@ def write_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     progress: Mapping[str, Any],
     keep: int,
+    keep_best: int = 0,
 ) -> Path:
-    """Write a checkpoint folder whole or not at all, then delete all but the last `keep`.
+    """Write a checkpoint folder whole or not at all, then delete all but the last `keep` and the
+    `keep_best` with the least `loss` in their progress.
 
     `tensors` maps file names (without ending) to named tensors. Raises CheckpointError; earlier
     checkpoints stay.
@@ -88,9 +91,42 @@ def write_checkpoint(
     except CheckpointError:
         _remove(temporary)
         raise
-    for old in checkpoints(run)[:-keep]:
-        _remove(old)
+    found = checkpoints(run)
+    for old in set(found[:-keep]) - set(best_checkpoints(run)[:keep_best]):
+        # Deleting a folder takes several steps, and a process can be killed between any two.
+        hidden = folder / f".{old.name}.{os.getpid()}.tmp"
+        old.rename(hidden)
+        _remove(hidden)
     return final
+
+
+def best_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints that recorded a loss, the one with the least first."""
+    losses = {path: _recorded_loss(path) for path in checkpoints(run)}
+    rated = {path: loss for path, loss in losses.items() if loss is not None}
+    return sorted(rated, key=lambda path: rated[path])
+
+
+def _recorded_loss(checkpoint: Path) -> float | None:
+    try:
+        loss = read_json(checkpoint / "trainer.json").get("loss")
+    except CheckpointError:
+        return None  # An old checkpoint that is broken must not keep a new one from being written.
+    return float(loss) if isinstance(loss, int | float) else None
+
+
+def clear_remains(run: Path) -> None:
+    """Delete what processes that were killed left half written. Only for the one that writes."""
+    for folder in (run, run / CHECKPOINTS):
+        for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+            _remove(path)
+    for path in (run / CHECKPOINTS).glob(".*.old"):
+        # Killed between two renames: what was to be replaced is whole, and so comes back.
+        final = path.with_name(path.name.removeprefix(".").split(".")[0])
+        if final.exists():
+            _remove(path)
+        else:
+            path.rename(final)
 
 
 def refuse_to_hide(run: Path, step: int) -> None:
@@ -123,6 +159,25 @@ def latest_checkpoint(run: Path) -> Path:
     if not found:
         raise CheckpointError(f"{run}: it holds no checkpoint; train it first, or save a pipeline")
     return found[-1]
+
+
+def chosen_checkpoint(run: Path, which: str | int) -> Path:
+    """The `last` checkpoint, the `best` one, or that of a step. Raises CheckpointError."""
+    latest = latest_checkpoint(run)
+    if which == "last":
+        return latest
+    if which == "best":
+        best = best_checkpoints(run)
+        if not best:
+            raise CheckpointError(f"{run}: no checkpoint recorded a loss; take the last one")
+        return best[0]
+    for path in checkpoints(run):
+        if isinstance(which, int) and path.name == f"step-{which:08d}":
+            return path
+    kept = ", ".join(str(int(path.name.removeprefix("step-"))) for path in checkpoints(run))
+    raise CheckpointError(
+        f"{run}: there is no checkpoint {which!r}; take last, best, or one of the steps {kept}"
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -44,6 +44,9 @@ class TrainingSpec(SpecModel):
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop earlier, once so much time was spent training."""
     batch_size: Annotated[int, Field(ge=1)] = 128
+    """Of an update, over all processes and micro-batches."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """In how many micro-batches each process computes its share of a batch, to save memory."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -64,6 +67,11 @@ class TrainingSpec(SpecModel):
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     keep: Annotated[int, Field(ge=1)] = 3
     """How many of the last checkpoints to keep."""
+    keep_best: Annotated[int, Field(ge=0)] = 1
+    """How many checkpoints to keep beside those: the ones before which the mean loss was least."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What an update does whose loss or gradient is not finite, and which is never applied: stop
+    the run when metrics are next taken, or be left out."""
 
 
 class Provenance(SpecModel):

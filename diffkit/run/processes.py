@@ -1,0 +1,169 @@
+"""The processes that share a run: one, or several that a launcher started."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from diffkit.errors import ComponentError, TrainingError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Processes(ABC):
+    """What training and sampling ask of the processes beside their own."""
+
+    count: int
+    rank: int
+    """Of this process, from 0; process 0 writes files and shows progress."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def rows(self, total: int) -> range:
+        """This process's share of so many rows: contiguous, and of nearly equal sizes."""
+        return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
+
+    @abstractmethod
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """The module to train through: gradients are averaged over the processes."""
+
+    @abstractmethod
+    def unsynchronised(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Where gradients are only added up, for all micro-batches but the last."""
+
+    @abstractmethod
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process."""
+
+    @abstractmethod
+    def gathered(self, rows: Tensor) -> Tensor:
+        """Rows `[n, ...]` of all processes, in the order of their ranks; n may differ."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """For the others to come here."""
+
+    @abstractmethod
+    def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
+        """Where the loss of another process becomes a TrainingError."""
+
+
+class Alone(Processes):
+    """A single process."""
+
+    count, rank = 1, 0
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """The module itself."""
+        return module
+
+    def unsynchronised(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Nothing to do."""
+        return nullcontext()
+
+    def any(self, flag: bool) -> bool:
+        """The flag."""
+        return flag
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The rows."""
+        return rows
+
+    def wait(self) -> None:
+        """Nobody to wait for."""
+
+    def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return nullcontext()
+
+
+class Launched(Processes):
+    """Several processes, through Hugging Face Accelerate, which finds what started them."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self.count, self.rank = accelerator.num_processes, accelerator.process_index
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """Accelerate's wrapper."""
+        wrapper = self._accelerator.prepare_model(module)
+        assert isinstance(wrapper, nn.Module)
+        return wrapper
+
+    def unsynchronised(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Accelerate's `no_sync`."""
+        context: AbstractContextManager[Any] = self._accelerator.no_sync(module)
+        return context
+
+    def any(self, flag: bool) -> bool:
+        """One small reduction."""
+        mine = torch.tensor(float(flag), device=self._accelerator.device)
+        return float(self._accelerator.reduce(mine, reduction="sum")) > 0
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """Padded to the longest, gathered, and cut again."""
+        device = self._accelerator.device
+        sizes = self._accelerator.gather(torch.tensor([len(rows)], device=device)).tolist()
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:])).to(device)
+        padded[: len(rows)] = rows.to(device)
+        parts = self._accelerator.gather(padded).split(max(sizes))
+        return torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)]).to(rows.device)
+
+    def wait(self) -> None:
+        """A barrier."""
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def failures_explained(self, what_remains: Callable[[], str]) -> Iterator[None]:
+        """Collectives fail with one of torch's errors where a partner is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not _is_about_a_partner(error):
+                raise
+            raise TrainingError(
+                f"process {self.rank} of {self.count} lost another process of this run, which "
+                f"died or lost its connection; see that one's output. {what_remains()}"
+            ) from error
+
+
+def launched_rank() -> int | None:
+    """This process's rank on its machine, where a launcher started several; else None."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return None
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def processes_of(device: torch.device) -> Processes:
+    """Those that the launcher started: `torchrun`, `accelerate launch`; else this one alone.
+
+    Raises:
+        ComponentError: there are several, and accelerate is not installed.
+    """
+    if launched_rank() is None:
+        return Alone()
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ComponentError(
+            "several processes were launched (WORLD_SIZE is set), and they need accelerate: "
+            "pip install 'diffkit[distributed]'"
+        ) from error
+    # Precision is the spec's affair; see `diffkit.assembly.precision`.
+    return Launched(Accelerator(cpu=device.type == "cpu", mixed_precision="no"))
+
+
+def _is_about_a_partner(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    words = ("gloo", "nccl", "connection", "peer", "socket", "rank", "process group")
+    return isinstance(error, torch.distributed.DistError) or any(word in text for word in words)

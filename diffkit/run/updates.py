@@ -1,0 +1,153 @@
+"""One update of the weights. Everything random in update n is a function of the seed and of n."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffkit.assembly.system import System
+from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch, LossRecord
+from diffkit.core.noise import BatchNoise, mix
+from diffkit.errors import SpecError
+from diffkit.functional.ema import ema_decay, ema_update
+from diffkit.run.order import DataOrder
+from diffkit.run.processes import Processes
+from diffkit.spec.pipeline import TrainingSpec
+
+
+class Updates:
+    """Makes one update after another.
+
+    A global batch of `batch_size` rows is shared by the processes, and each takes its share in
+    `accumulate` micro-batches. What is drawn for a row does not depend on who computes it,
+    dropout aside. An update whose loss or gradient is not finite changes nothing: neither the
+    weights, nor the optimiser's state, nor, therefore, the average. That is decided on the device.
+    """
+
+    def __init__(
+        self,
+        *,
+        system: System,
+        average: System | None,
+        dataset: Dataset,
+        spec: TrainingSpec,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        share = processes.count * spec.accumulate
+        if spec.batch_size % share:
+            raise SpecError(
+                [
+                    f"training.batch_size = {spec.batch_size} cannot be shared by "
+                    f"{processes.count} processes in {spec.accumulate} micro-batches each; take a "
+                    f"multiple of {share}"
+                ]
+            )
+        self._dataset, self._spec, self._seed = dataset, spec, seed
+        self._processes = processes
+        self._order = DataOrder(len(dataset), seed)
+        self._module: nn.Module = processes.wrapped(system)
+        self.weights = [p for p in system.parameters() if p.requires_grad]
+        self._device = self.weights[0].device
+        self.optimizer = optimizer(spec, self.weights)
+        self._followed, self._averages = (
+            ([], []) if average is None else (_floats(system), _floats(average))
+        )
+
+    def make(self, step: int) -> tuple[Tensor, Tensor]:
+        """Update number `step`, from 0: the mean loss of this process's rows and the norm of the
+        gradient, still on the device.
+        """
+        spec, rows = self._spec, self._processes.rows(self._spec.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, spec)
+        self.optimizer.zero_grad(set_to_none=True)
+        size = len(rows) // spec.accumulate
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        losses = []
+        for part in parts:
+            torch.manual_seed(
+                mix(self._seed, "dropout", step, *([part.start] if part.start else []))
+            )
+            last = part is parts[-1]
+            with nullcontext() if last else self._processes.unsynchronised(self._module):
+                losses.append(self._backward(part, step))
+        limit = float("inf") if spec.clip_norm is None else spec.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, limit)
+        # Fused optimisers look at this on the device, and then leave everything as it is.
+        setattr(self.optimizer, "found_inf", (~norm.isfinite()).float())  # noqa: B010
+        self.optimizer.step()
+        if spec.ema_decay is not None and self._averages:
+            ema_update(self._averages, self._followed, ema_decay(step, spec.ema_decay))
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(), norm
+
+    def load(self, state: Mapping[int, Mapping[str, Tensor]], groups: list[dict[str, Any]]) -> None:
+        """Take over an optimiser's state. Raises ValueError, KeyError where it does not fit."""
+        laid = {
+            index: {name: self._laid_out(index, value) for name, value in named.items()}
+            for index, named in state.items()
+        }
+        self.optimizer.load_state_dict({"state": laid, "param_groups": groups})
+
+    def _backward(self, rows: range, step: int) -> Tensor:
+        batch, uniform, noise = self._batch(rows, step)
+        record: LossRecord = self._module(batch, uniform, noise, step)
+        loss = record.values.mean()
+        # A loss that is not finite makes the whole gradient so, in every process.
+        marked = loss * (1.0 + 0.0 * loss.detach())
+        (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _batch(self, rows: range, step: int) -> tuple[Batch, Tensor, BatchNoise]:
+        size = self._spec.batch_size
+        read = self._dataset.batch(self._order.rows(step * size + rows.start, len(rows)))
+        host = torch.Generator().manual_seed(mix(self._seed, "times", step))
+        uniform = torch.rand(size, generator=host, dtype=torch.float64)[rows.start : rows.stop]
+        x_0 = read.x_0
+        if self._spec.horizontal_flip:
+            drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
+            mirrored = (drawn < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
+            x_0 = torch.where(mirrored, x_0.flip(-1), x_0)
+        condition = {name: self._moved(value) for name, value in read.condition.items()}
+        noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
+        return Batch(self._moved(x_0), condition), uniform, noise
+
+    def _moved(self, value: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return value.to(self._device)
+        return value.pin_memory().to(self._device, non_blocking=True)
+
+    def _laid_out(self, index: int, value: Tensor) -> Tensor:
+        """In the memory layout of its weight: fused optimisers walk both in step."""
+        weight = self.weights[index] if index < len(self.weights) else None
+        if weight is None or weight.shape != value.shape:
+            return value
+        return torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def learning_rate(step: int, spec: TrainingSpec) -> float:
+    """The rate of update number `step`, counted from 0: a linear rise, then constant."""
+    if step >= spec.warmup_steps:
+        return spec.learning_rate
+    return spec.learning_rate * (step + 1) / (spec.warmup_steps + 1)
+
+
+def optimizer(spec: TrainingSpec, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The fused optimiser that the spec names."""
+    kind = torch.optim.Adam if spec.optimizer == "adam" else torch.optim.AdamW
+    return kind(
+        weights,
+        lr=spec.learning_rate,
+        betas=spec.betas,
+        weight_decay=spec.weight_decay,
+        fused=True,
+    )
+
+
+def _floats(system: System) -> list[Tensor]:
+    return [t for t in (*system.parameters(), *system.buffers()) if t.is_floating_point()]

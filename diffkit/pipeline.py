@@ -187,8 +187,9 @@ class Pipeline:
     ) -> Tensor:
         """Draw `num` samples, `[num, *shape]`, on the host.
 
-        Sample i depends on the seed and on i alone, not on `batch_size`. Another sampler,
-        spacing, schedule or process can be walked without training again.
+        Sample i depends on the seed and on i alone, not on `batch_size`, nor on how many
+        processes were launched; they share the work, and each returns all samples. Another
+        sampler, spacing, schedule or process can be walked without training again.
 
         Args:
             num: how many, at least 1.
@@ -198,8 +199,8 @@ class Pipeline:
             spacing: instead of the spec's.
             schedule: to walk instead of the one trained with; equal log-SNR is what counts.
             process: to walk instead of the one trained with.
-            condition: what the model is conditioned on, batch first.
-            inputs: what the sampler asks for beside noise.
+            condition: what the model is conditioned on: one row a sample, or one for all.
+            inputs: what the sampler asks for beside noise, likewise.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -208,22 +209,52 @@ class Pipeline:
             SpecError: a choice is wrong, or does not go with the rest.
             ComponentError: the walk needs a noise level that the network never saw.
         """
-        if num < 1 or batch_size < 1:
-            raise SpecError([f"num and batch_size are at least 1, not {num} and {batch_size}"])
-        walk = self._walk(sampler, steps, spacing, schedule, process, condition, inputs)
+        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
+        found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
+        mine = torch.cat(found) if found else torch.empty(0, *walk.shape)
+        return processes_of(self.device).gathered(mine)
+
+    def batches(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        sampler: Choice | None = None,
+        steps: int | None = None,
+        spacing: Choice | None = None,
+        schedule: Choice | None = None,
+        process: Choice | None = None,
+        condition: Condition | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
+        batch_size: int = 64,
+        observers: Iterable[object] = (),
+        progress: bool | None = None,
+    ) -> Iterator[tuple[range, Tensor]]:
+        """The samples that `sample` gives, in batches with their numbers, as they are finished.
+
+        For more samples than memory holds. Where several processes were launched, each yields its
+        own share. The arguments are `sample`'s.
+        """
+        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
+        return self._batches(walk, seed, batch_size, observers, progress)
+
+    def _batches(
+        self,
+        walk: Walk,
+        seed: int,
+        size: int,
+        observers: Iterable[object],
+        show: bool | None,
+    ) -> Iterator[tuple[range, Tensor]]:
+        if size < 1:
+            raise SpecError([f"batch_size is at least 1, not {size}"])
+        processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
-        batches = []
-        with bar("sampling", num * (len(walk.times) - 1), progress) as shown:
-            for start in range(0, num, batch_size):
-                indices = range(start, min(start + batch_size, num))
-                x = torch.empty(0)
-                for done, state in enumerate(walk.states(seed, indices)):
-                    x = state.x
-                    shown.update((len(walk.times) - 1) * start + done * len(indices), "")
-                batches.append(x.cpu())
-                events.sample(run, batches[-1])
-        return torch.cat(batches)
+        with bar("sampling", 1.0, show if processes.first else False) as shown:
+            for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
+                events.sample(run, x)
+                yield rows, x
 
     def walk(
         self,
@@ -239,7 +270,7 @@ class Pipeline:
         inputs: Mapping[str, Tensor] | None = None,
     ) -> Iterator[State]:
         """The states on the way from noise to `num` samples; the arguments are `sample`'s."""
-        walk = self._walk(sampler, steps, spacing, schedule, process, condition, inputs)
+        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
         return walk.states(seed, range(num))
 
     def evaluate(self, samples: Tensor | None = None, *, seed: int = 0) -> dict[str, float]:
@@ -306,6 +337,7 @@ class Pipeline:
 
     def _walk(
         self,
+        num: int,
         sampler: Choice | None,
         steps: int | None,
         spacing: Choice | None,
@@ -314,6 +346,8 @@ class Pipeline:
         condition: Condition | None,
         inputs: Mapping[str, Tensor] | None,
     ) -> Walk:
+        if num < 1:
+            raise SpecError([f"num is at least 1, not {num}"])
         choices = {
             "sampler": sampler,
             "spacing": spacing,
@@ -323,6 +357,7 @@ class Pipeline:
         return chosen_walk(
             self._assembler,
             self._average if self._average is not None else self._system,
+            num,
             {kind: choice for kind, choice in choices.items() if choice is not None},
             steps,
             condition,

@@ -13,6 +13,7 @@ from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.model import EpsilonModel
 from diffkit.core.sampler import State, StepSampler
 
 FIVE = {
@@ -293,3 +294,26 @@ def test_observers_see_the_run_and_a_broken_one_does_not_stop_it(tmp_path) -> No
     watcher = _Watcher()
     diffkit.build(DIGITS).train(out=tmp_path, steps=4, observers=[_Broken(), watcher], **BRIEF)
     assert watcher.seen == ["start", "step 2", "step 4", "step-00000004", "end 4"]
+
+
+class OnTheGrid(EpsilonModel):
+    """Looks its noise level up in a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(51))
+
+    @classmethod
+    def facts(cls, config):
+        return {"steps": 50}
+
+    def forward(self, x, c_noise, condition):
+        return x * self.table[(c_noise * 50 / 1000).round().long()][:, None]
+
+
+def test_a_model_on_a_grid_is_not_asked_in_between() -> None:
+    pipeline = diffkit.build({**SMALL, "model": OnTheGrid()})
+    assert pipeline.sample(1).isfinite().all()
+    other = {"id": "linear", "config": {"steps": 50}}
+    with pytest.raises(diffkit.ComponentError, match="only at multiples of 1/50"):
+        pipeline.sample(1, schedule=other)

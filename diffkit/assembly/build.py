@@ -73,9 +73,12 @@ class Assembler:
             self._create("model")
         self._stop_if_wrong()
         made: dict[str, Any] = {name: self.instances[name] for name in _CREATED}
-        conditions = tuple(self._facts.get("model.conditions", ()))
         return Parts(
-            shape=self._data.shape, data_range=self._data.range, conditions=conditions, **made
+            shape=self._data.shape,
+            data_range=self._data.range,
+            conditions=tuple(self._facts.get("model.conditions", ())),
+            model_steps=self._facts.get("model.steps"),
+            **made,
         )
 
     def full_spec(self) -> PipelineSpec:

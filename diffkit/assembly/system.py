@@ -36,6 +36,8 @@ class Parts:
     data_range: tuple[float, float] | None
     conditions: tuple[str, ...] = ()
     """The names of the conditions that the model takes."""
+    model_steps: int | None = None
+    """T of a model that can be asked at multiples of 1/T only."""
 
 
 class System(nn.Module):

@@ -11,14 +11,16 @@ import click
 from diffkit.cli.options import host_options, make_host
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from diffkit.pipeline import Pipeline
 
 _ENDINGS = {
     ".png": "a grid of samples",
     ".gif": "an animation of the walk from noise",
     ".npz": "an array",
+    "/": "a folder of pictures",
 }
-_PICTURES = (".png", ".gif")
 _FRAMES = 40
 _BATCH = 64
 
@@ -29,9 +31,9 @@ _BATCH = 64
 @click.option(
     "--out",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where to: .png (a grid), .gif (the walk from noise) or .npz (an array).",
+    help="Where to: .png (a grid), .gif (the walk from noise), .npz (an array), or a folder, "
+    "written as NAME/, for a .png of each sample. The last two hold one batch at a time.",
 )
 @click.option("--sampler", metavar="NAME", help="Another sampler than the spec's.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the walk.")
@@ -46,7 +48,7 @@ _BATCH = 64
 def command(
     run: Path,
     num: int,
-    out: Path,
+    out: str,
     seed: int,
     steps: int | None,
     batch_size: int | None,
@@ -59,27 +61,26 @@ def command(
     A component is given as a name, or with its arguments:
     --sampler '{id: ddpm, config: {variance: fixed_large}}'
     """
-    ending = _checked_ending(out, batch_size)
+    ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.pipeline import load
 
     chosen: dict[str, Any] = {
         kind: _choice(kind, text) for kind, text in choices.items() if text is not None
     }
     pipeline = load(run, host=make_host(disabled, plugin_files))
-    if ending in _PICTURES:
+    if ending != ".npz":
         _check_images(pipeline)
+    chosen |= {"seed": seed, "steps": steps}
     if ending == ".gif":
-        _animate(pipeline, out, num, seed, steps, chosen)
+        _animate(pipeline, path, num, chosen)
     else:
-        samples = pipeline.sample(
-            num, seed=seed, steps=steps, batch_size=batch_size or _BATCH, **chosen
-        )
-        _write(pipeline, out, ending, samples)
-    click.echo(f"{num} samples are in {out}")
+        _write(pipeline, path, ending, num, {**chosen, "batch_size": batch_size or _BATCH})
+    click.echo(f"{num} samples are in {path}")
 
 
-def _checked_ending(out: Path, batch_size: int | None) -> str:
-    ending = out.suffix.lower()
+def _checked_ending(out: str, batch_size: int | None) -> str:
+    """How the samples are written; "/" for a folder."""
+    ending = "/" if out.endswith("/") or Path(out).is_dir() else Path(out).suffix.lower()
     if ending not in _ENDINGS:
         known = ", ".join(f"{name} ({what})" for name, what in _ENDINGS.items())
         raise click.UsageError(f"--out {out}: the file must end in one of {known}")
@@ -117,28 +118,42 @@ def _check_images(pipeline: Pipeline) -> None:
         )
 
 
-def _write(pipeline: Pipeline, out: Path, ending: str, samples: Any) -> None:
+def _write(
+    pipeline: Pipeline, out: Path, ending: str, num: int, choices: Mapping[str, Any]
+) -> None:
     from diffkit.run import pictures
+    from diffkit.run.processes import processes_of
 
+    alone = processes_of(pipeline.device).count == 1
+    data_range = pipeline.parts.data_range
+    if ending == "/":
+        pictures.write_pngs(out, pipeline.batches(num, **choices), data_range)
+    elif ending == ".npz" and alone:
+        batches = (x for _, x in pipeline.batches(num, **choices))
+        pictures.write_npz(out, (num, *pipeline.parts.shape), batches)
+    else:
+        _write_whole(pipeline, out, ending, pipeline.sample(num, **choices))
+
+
+def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) -> None:
+    """One file of all samples, by the first process where there are several."""
+    from diffkit.run import pictures
+    from diffkit.run.processes import processes_of
+
+    if not processes_of(pipeline.device).first:
+        return
     if ending == ".npz":
-        pictures.write_npz(out, samples)
+        pictures.write_npz(out, tuple(samples.shape), [samples])
         return
     images = pictures.to_bytes(samples, pipeline.parts.data_range)
     pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))
 
 
-def _animate(
-    pipeline: Pipeline,
-    out: Path,
-    num: int,
-    seed: int,
-    steps: int | None,
-    chosen: Mapping[str, Any],
-) -> None:
+def _animate(pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any]) -> None:
     from diffkit.run import pictures
     from diffkit.run.progress import bar
 
-    walk = pipeline.walk(num, seed=seed, steps=steps, **chosen)
+    walk = pipeline.walk(num, **choices)
     with bar("sampling", 1.0) as shown:
 
         def counted() -> Any:

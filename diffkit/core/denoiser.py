@@ -126,11 +126,21 @@ class GaussianDenoiser(Denoiser):
         target = self._parameterization.target(trained)
         return GaussianPrediction(output.to(x_t.dtype), x_t, target, walked)
 
-    def check_range(self, times: Sequence[float]) -> None:
-        """Raise ComponentError where a walk over these times leaves the trained noise levels."""
+    def check_range(self, times: Sequence[float], grid: int | None = None) -> None:
+        """Raise ComponentError where a walk over these times leaves the trained noise levels.
+
+        `grid` is the T of a network that can be asked at multiples of 1/T only.
+        """
         for t in times:
-            if t > 0.0:
-                self._trained_time(t, self._walked.log_snr(t))
+            if t == 0.0:
+                continue
+            u = self._trained_time(t, self._walked.log_snr(t))
+            if grid is not None and float((u * grid - (u * grid).round()).abs().max()) > 1e-3:
+                raise ComponentError(
+                    f"the walked process at t = {t:.6g} has the noise level of the trained time "
+                    f"{float(u):.6g}, and the model can be asked only at multiples of 1/{grid}; "
+                    "walk the schedule that it was trained with"
+                )
 
     def _trained_time(self, t: Time, log_snr: Tensor) -> Tensor:
         if self._walked is self._trained:

@@ -13,9 +13,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -36,18 +36,27 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: the disk is full, the folder is read-only ...; an earlier file stays.
     """
+    stream_file(path, lambda file: file.write(content))
+
+
+def stream_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `write_file`, with content that `write` writes to an open file.
+
+    What `write` raises passes through; the temporary file is then gone.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        _remove(temporary)
         raise _cannot_write(path, error) from error
+    finally:
+        _remove(temporary)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

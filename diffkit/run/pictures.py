@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from torch import Tensor
 
 from diffkit.errors import DataError
-from diffkit.run.artifacts import write_file
+from diffkit.run.artifacts import stream_file, write_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -122,11 +123,33 @@ def write_gif(path: Path, frames: Sequence[Image.Image], milliseconds: int = 80)
     write_file(path, content.getvalue())
 
 
-def write_npz(path: Path, samples: Tensor) -> None:
-    """Write samples as the array `samples`, float32. Raises CheckpointError."""
-    content = io.BytesIO()
-    np.savez_compressed(content, samples=samples.cpu().numpy())
-    write_file(path, content.getvalue())
+def write_npz(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor]) -> None:
+    """Write samples as the array `samples`, float32 `shape`, a batch at a time: no more than one
+    is held. Raises CheckpointError; a file that was there stays until the new one is whole.
+    """
+
+    def content(file: BinaryIO) -> None:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        with (
+            zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            archive.open("samples.npy", "w", force_zip64=True) as array,
+        ):
+            np.lib.format.write_array_header_1_0(array, header)
+            for batch in batches:
+                array.write(batch.float().contiguous().numpy().astype("<f4", copy=False).tobytes())
+
+    stream_file(path, content)
+
+
+def write_pngs(
+    folder: Path, batches: Iterable[tuple[range, Tensor]], data_range: tuple[float, float] | None
+) -> None:
+    """Write each image as a file of its own, named by its number. Raises CheckpointError."""
+    from PIL import Image
+
+    for rows, x in batches:
+        for number, pixels in zip(rows, to_bytes(x, data_range), strict=True):
+            write_png(folder / f"{number:06d}.png", Image.fromarray(pixels))
 
 
 def write_curve(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:

@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -152,6 +153,11 @@ def processes_of(device: torch.device) -> Processes:
     """
     if launched_rank() is None:
         return Alone()
+    return _launched(device.type == "cpu")
+
+
+@cache
+def _launched(on_cpu: bool) -> Launched:
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -159,8 +165,16 @@ def processes_of(device: torch.device) -> Processes:
             "several processes were launched (WORLD_SIZE is set), and they need accelerate: "
             "pip install 'diffkit[distributed]'"
         ) from error
-    # Precision is the spec's affair; see `diffkit.assembly.precision`.
-    return Launched(Accelerator(cpu=device.type == "cpu", mixed_precision="no"))
+    # Precision is the spec's affair.
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+    kind = str(accelerator.distributed_type.value)
+    if not kind.startswith("MULTI_"):
+        raise ComponentError(
+            f"the launcher asks for {kind}; only data parallelism, where each process holds the "
+            "whole model, is supported: set distributed_type to MULTI_GPU or MULTI_CPU in the "
+            "configuration of accelerate, or use torchrun"
+        )
+    return Launched(accelerator)
 
 
 def _is_about_a_partner(error: RuntimeError) -> bool:

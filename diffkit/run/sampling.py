@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,40 +19,52 @@ from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
+from diffkit.run.progress import Progress
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Everything that a walk from noise to data needs, but the seed and which samples."""
+    """Everything that a walk from noise to `num` samples needs, but the seed."""
 
-    denoiser: Denoiser
+    num: int
+    denoiser: Callable[[Condition], Denoiser]
     sampler: Sampler
+    process: ForwardProcess
     times: Sequence[float]
     shape: tuple[int, ...]
     device: torch.device
+    condition: Condition = field(default_factory=dict)
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [name for name in self.sampler.inputs if name not in self.inputs]
         extra = [name for name in self.inputs if name not in self.sampler.inputs]
+        problems = []
         if missing or extra:
             takes = ", ".join(self.sampler.inputs) or "none"
-            raise SpecError(
-                [
-                    f"{type(self.sampler).__name__} takes the inputs: {takes}; "
-                    f"given: {', '.join(self.inputs) or 'none'}"
-                ]
+            problems.append(
+                f"{type(self.sampler).__name__} takes the inputs: {takes}; "
+                f"given: {', '.join(self.inputs) or 'none'}"
             )
+        for what, tensors in (("condition", self.condition), ("inputs", self.inputs)):
+            problems += [
+                f"{what}.{name} has the shape {list(value.shape)}; it needs one row for each of "
+                f"the {self.num} samples, or one for all"
+                for name, value in tensors.items()
+                if value.ndim == 0 or value.shape[0] not in (1, self.num)
+            ]
+        if problems:
+            raise SpecError(problems)
 
-    def states(self, seed: int, indices: Sequence[int]) -> Iterator[State]:
-        """Each state for these samples, the prior first; no gradients are kept."""
-        noise = SampleNoise(seed=seed, indices=indices, device=self.device)
-        shape = (len(indices), *self.shape)
+    def states(self, seed: int, rows: range) -> Iterator[State]:
+        """Each state for these of the samples, the prior first; no gradients are kept."""
+        noise = SampleNoise(seed=seed, indices=rows, device=self.device)
+        inputs = self._rows_of(self.inputs, rows)
         with torch.no_grad():
-            x = self.denoiser.process.prior(shape, noise)
-            denoiser = self.denoiser.start(self.inputs)
+            x = self.process.prior((len(rows), *self.shape), noise)
+            denoiser = self.denoiser(self._rows_of(self.condition, rows)).start(inputs)
         yield State(x, self.times[0])
-        walk = self.sampler.walk(denoiser, x, self.times, noise, self.inputs)
+        walk = self.sampler.walk(denoiser, x, self.times, noise, inputs)
         while True:
             # Around each step alone: a mode left on across a yield would leak to the consumer.
             with torch.no_grad():
@@ -61,6 +73,29 @@ class Walk:
                 return
             yield state
 
+    def batches(
+        self, seed: int, rows: range, size: int, progress: Progress
+    ) -> Iterator[tuple[range, Tensor]]:
+        """Finished samples on the host, `size` at a time, with their numbers."""
+        steps = len(self.times) - 1
+        for start in range(0, len(rows), size):
+            part, x = rows[start : start + size], torch.empty(0)
+            for done, state in enumerate(self.states(seed, part)):
+                x = state.x
+                progress.update((steps * start + done * len(part)) / (steps * len(rows)), "")
+            yield part, x.cpu()
+
+    def _rows_of(self, tensors: Mapping[str, Tensor], rows: range) -> dict[str, Tensor]:
+        """One row a sample, on the device."""
+        return {
+            name: (
+                value.expand(len(rows), *value.shape[1:])
+                if value.shape[0] == 1
+                else value[rows.start : rows.stop]
+            ).to(self.device)
+            for name, value in tensors.items()
+        }
+
 
 _CONTINUOUS_STEPS = 1000
 
@@ -68,6 +103,7 @@ _CONTINUOUS_STEPS = 1000
 def chosen_walk(
     assembler: Assembler,
     system: System,
+    num: int,
     choices: Mapping[str, Any],
     steps: int | None,
     condition: Condition | None,
@@ -91,8 +127,34 @@ def chosen_walk(
     schedule = walked.schedule
     count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
-    denoiser = system.denoiser(walked, condition)
-    if isinstance(denoiser, GaussianDenoiser):
-        denoiser.check_range(times)
-    device = next(system.parameters()).device
-    return Walk(denoiser, sampler, times, system.parts.shape, device, inputs or {})
+    conditions = _known(condition or {}, system.parts.conditions)
+
+    def denoiser(rows: Condition) -> Denoiser:
+        return system.denoiser(walked, rows)
+
+    checked = denoiser(conditions)
+    if isinstance(checked, GaussianDenoiser):
+        checked.check_range(times, system.parts.model_steps)
+    return Walk(
+        num=num,
+        denoiser=denoiser,
+        sampler=sampler,
+        process=walked,
+        times=times,
+        shape=system.parts.shape,
+        device=next(system.parameters()).device,
+        condition=conditions,
+        inputs=inputs or {},
+    )
+
+
+def _known(given: Condition, taken: Sequence[str]) -> Condition:
+    """The conditions given. Raises SpecError where they are not those that the model takes."""
+    if set(given) != set(taken):
+        raise SpecError(
+            [
+                f"the model takes the conditions: {', '.join(taken) or 'none'}; "
+                f"given: {', '.join(given) or 'none'}"
+            ]
+        )
+    return given

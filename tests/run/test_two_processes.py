@@ -1,0 +1,122 @@
+"""Two processes on the CPU do what one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffkit.run import artifacts
+
+pytest.importorskip("accelerate")
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+def launched(task: str, folder: Path, count: int, code: int | None = 0) -> str:
+    """Run a task in so many processes; its output."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(SCRIPT), task, str(folder)]
+    if count > 1:
+        program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        command = [sys.executable, *program, *command[1:]]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    output = done.stdout + done.stderr
+    if code is None:
+        assert done.returncode != 0, output
+    else:
+        assert done.returncode == code, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[int, Path]:
+    """The same training by one process and by two."""
+    folder = tmp_path_factory.mktemp("runs")
+    for count in (1, 2):
+        launched("train", folder / str(count), count)
+    return {count: folder / str(count) for count in (1, 2)}
+
+
+def metrics(folder: Path, name: str) -> list[float]:
+    return [line[name] for line in artifacts.read_metrics(folder / "run")]
+
+
+def weights(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
+    last = artifacts.latest_checkpoint(folder / "run")
+    return artifacts.read_tensors(last / f"{name}.safetensors")
+
+
+def assert_near(one: Path, other: Path) -> None:
+    # The same sums in another order, in float32; Adam's first steps divide by small numbers.
+    assert metrics(one, "loss") == pytest.approx(metrics(other, "loss"), rel=1e-5)
+    assert metrics(one, "grad_norm") == pytest.approx(metrics(other, "grad_norm"), rel=1e-4)
+    for name in ("model", "ema"):
+        ours, theirs = weights(one, name), weights(other, name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert torch.allclose(ours[key], theirs[key], rtol=0, atol=1e-5), key
+
+
+def test_the_same_global_batch_gives_the_same_losses(runs) -> None:
+    assert len(metrics(runs[1], "loss")) == 8
+    assert_near(runs[1], runs[2])
+
+
+def test_files_are_written_once(runs) -> None:
+    for count in (1, 2):
+        found = sorted(path.name for path in artifacts.checkpoints(runs[count] / "run"))
+        assert found == ["step-00000004", "step-00000008"]
+        assert metrics(runs[count], "step") == list(range(1, 9))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_micro_batches_add_up_to_the_batch(runs, count, tmp_path) -> None:
+    launched("accumulate", tmp_path / "a", count)
+    assert_near(tmp_path / "a", runs[1])
+
+
+def test_a_run_of_two_goes_on_in_one_and_the_reverse(runs, tmp_path) -> None:
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        subprocess.run(["cp", "-r", str(runs[count]), str(folder)], check=True)
+        launched("resume", folder, 3 - count)
+        assert metrics(folder, "step") == list(range(1, 13))
+    assert_near(tmp_path / "1", tmp_path / "2")
+
+
+def test_samples_do_not_depend_on_the_number_of_processes(runs, tmp_path) -> None:
+    found = {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        subprocess.run(["cp", "-r", str(runs[1]), str(folder)], check=True)
+        launched("sample", folder, count)
+        found[count] = [np.load(folder / f"samples-{rank}.npy") for rank in range(count)]
+    # Every process has all of them; batches of another size round differently.
+    assert np.array_equal(*found[2])
+    assert np.allclose(found[1][0], found[2][0], rtol=0, atol=1e-5)
+    shares = {path.name for path in (tmp_path / "2").glob("rows-*.npy")}
+    assert shares == {f"rows-{r}-{s}.npy" for r, s in ((0, 0), (0, 2), (1, 3), (1, 5))}
+
+
+def test_a_process_that_dies_ends_the_run_and_leaves_a_checkpoint(tmp_path) -> None:
+    launched("lose_one", tmp_path / "lost", 2, code=None)
+    message = (tmp_path / "lost" / "error-0.txt").read_text()
+    assert "process 0 of 2 lost another process of this run" in message
+    last = artifacts.latest_checkpoint(tmp_path / "lost" / "run")
+    assert last.name == "step-00000004"
+    assert str(last) in message
+    launched("resume", tmp_path / "lost", 2)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path) -> None:
+    launched("odd_batch", tmp_path / "odd", 2)
+    message = (tmp_path / "odd" / "error-1.txt").read_text()
+    assert "training.batch_size = 5 cannot be shared by 2 processes" in message
+    assert "multiple of 2" in message

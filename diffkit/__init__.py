@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         TrainingError,
         TrainingInterrupted,
     )
-    from diffkit.pipeline import Pipeline, build, load
+    from diffkit.making import build, load
+    from diffkit.pipeline import Pipeline
     from diffkit.plugins.default import components, resolve
     from diffkit.plugins.hookspecs import hookimpl
     from diffkit.plugins.host import Host
@@ -37,10 +38,10 @@ _HOMES = {
     "SpecError": "diffkit.errors",
     "TrainingError": "diffkit.errors",
     "TrainingInterrupted": "diffkit.errors",
-    "build": "diffkit.pipeline",
+    "build": "diffkit.making",
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
-    "load": "diffkit.pipeline",
+    "load": "diffkit.making",
     "resolve": "diffkit.plugins.default",
 }
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.system import Parts, System
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
@@ -21,11 +22,10 @@ from diffkit.core.model import Condition
 from diffkit.core.sampler import State
 from diffkit.errors import CheckpointError, SpecError
 from diffkit.plugins.events import Events
-from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.lock import sole_writer
-from diffkit.run.processes import Processes, launched_rank, processes_of
+from diffkit.run.processes import Processes, processes_of
 from diffkit.run.progress import bar
 from diffkit.run.sampling import Walk, chosen_walk
 from diffkit.run.sinks import tensorboard_sink
@@ -35,6 +35,20 @@ from diffkit.spec.signature import changed_training
 
 Choice = str | Mapping[str, Any] | Component
 """A component to use instead: its name, its `{id, config}`, or an instance."""
+
+
+class WalkChoices(TypedDict, total=False):
+    """What can be chosen for a walk; `Pipeline.sample` says what each is."""
+
+    sampler: Choice | None
+    steps: int | None
+    spacing: Choice | None
+    schedule: Choice | None
+    process: Choice | None
+    condition: Condition | None
+    inputs: Mapping[str, Tensor] | None
+    precision: Precision | None
+    compile: Compilation | None
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,9 @@ class Pipeline:
     def __init__(self, assembler: Assembler, parts: Parts) -> None:
         self._assembler = assembler
         self._spec = assembler.full_spec()
-        self._system = System(parts).eval()
+        self._system = System(parts, self._spec.precision).eval()
         self._average: System | None = None
+        self._networks = Networks()
         self._trained_steps = 0
 
     @property
@@ -85,6 +100,7 @@ class Pipeline:
 
     def to(self, device: str | torch.device) -> Pipeline:
         """Move the weights; returns the pipeline."""
+        self._networks.clear()
         self._system.to(device)
         if self._average is not None:
             self._average.to(device)
@@ -127,6 +143,7 @@ class Pipeline:
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             CheckpointError: `out` holds another run, is being trained, or cannot be written.
         """
+        self._networks.clear()
         spec = changed_training(self._spec.training, training)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
@@ -181,6 +198,8 @@ class Pipeline:
         process: Choice | None = None,
         condition: Condition | None = None,
         inputs: Mapping[str, Tensor] | None = None,
+        precision: Precision | None = None,
+        compile: Compilation | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -201,6 +220,8 @@ class Pipeline:
             process: to walk instead of the one trained with.
             condition: what the model is conditioned on: one row a sample, or one for all.
             inputs: what the sampler asks for beside noise, likewise.
+            precision: of the network, instead of the spec's.
+            compile: the network, instead of as the spec says.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -209,7 +230,18 @@ class Pipeline:
             SpecError: a choice is wrong, or does not go with the rest.
             ComponentError: the walk needs a noise level that the network never saw.
         """
-        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
+        walk = self._walk(
+            num,
+            sampler=sampler,
+            steps=steps,
+            spacing=spacing,
+            schedule=schedule,
+            process=process,
+            condition=condition,
+            inputs=inputs,
+            precision=precision,
+            compile=compile,
+        )
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.shape)
         return processes_of(self.device).gathered(mine)
@@ -219,23 +251,17 @@ class Pipeline:
         num: int,
         *,
         seed: int = 0,
-        sampler: Choice | None = None,
-        steps: int | None = None,
-        spacing: Choice | None = None,
-        schedule: Choice | None = None,
-        process: Choice | None = None,
-        condition: Condition | None = None,
-        inputs: Mapping[str, Tensor] | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
+        **choices: Unpack[WalkChoices],
     ) -> Iterator[tuple[range, Tensor]]:
         """The samples that `sample` gives, in batches with their numbers, as they are finished.
 
         For more samples than memory holds. Where several processes were launched, each yields its
         own share. The arguments are `sample`'s.
         """
-        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
+        walk = self._walk(num, **choices)
         return self._batches(walk, seed, batch_size, observers, progress)
 
     def _batches(
@@ -261,16 +287,10 @@ class Pipeline:
         num: int,
         *,
         seed: int = 0,
-        sampler: Choice | None = None,
-        steps: int | None = None,
-        spacing: Choice | None = None,
-        schedule: Choice | None = None,
-        process: Choice | None = None,
-        condition: Condition | None = None,
-        inputs: Mapping[str, Tensor] | None = None,
+        **choices: Unpack[WalkChoices],
     ) -> Iterator[State]:
         """The states on the way from noise to `num` samples; the arguments are `sample`'s."""
-        walk = self._walk(num, sampler, steps, spacing, schedule, process, condition, inputs)
+        walk = self._walk(num, **choices)
         return walk.states(seed, range(num))
 
     def evaluate(self, samples: Tensor | None = None, *, seed: int = 0) -> dict[str, float]:
@@ -302,6 +322,7 @@ class Pipeline:
     def restore(self, checkpoint: str | Path) -> Pipeline:
         """Take the weights of a checkpoint folder. Raises CheckpointError where they do not fit."""
         checkpoint = Path(checkpoint)
+        self._networks.clear()
         restore(self._system, checkpoint / "model.safetensors")
         if (checkpoint / "ema.safetensors").exists():
             if self._average is None:
@@ -335,91 +356,32 @@ class Pipeline:
             raise SpecError(self._assembler.unsaveable)
         artifacts.write_json(directory / artifacts.SPEC, self._spec.model_dump(mode="json"))
 
-    def _walk(
-        self,
-        num: int,
-        sampler: Choice | None,
-        steps: int | None,
-        spacing: Choice | None,
-        schedule: Choice | None,
-        process: Choice | None,
-        condition: Condition | None,
-        inputs: Mapping[str, Tensor] | None,
-    ) -> Walk:
+    def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
+        """Raises TypeError for a choice that there is not, as any function does."""
         if num < 1:
             raise SpecError([f"num is at least 1, not {num}"])
-        choices = {
-            "sampler": sampler,
-            "spacing": spacing,
-            "schedule": schedule,
-            "process": process,
+        if unknown := choices.keys() - WalkChoices.__annotations__.keys():
+            raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a walk")
+        system = self._average if self._average is not None else self._system
+        parts = {
+            "sampler": choices.get("sampler"),
+            "spacing": choices.get("spacing"),
+            "schedule": choices.get("schedule"),
+            "process": choices.get("process"),
         }
+        network = self._networks.of(
+            system.parts.model,
+            choices.get("precision") or self._spec.precision,
+            choices.get("compile") or self._spec.compile,
+            self.device,
+        )
         return chosen_walk(
             self._assembler,
-            self._average if self._average is not None else self._system,
+            system,
             num,
-            {kind: choice for kind, choice in choices.items() if choice is not None},
-            steps,
-            condition,
-            inputs,
+            {kind: choice for kind, choice in parts.items() if choice is not None},
+            choices.get("steps"),
+            choices.get("condition"),
+            choices.get("inputs"),
+            network,
         )
-
-
-def build(
-    spec: PipelineSpec | Mapping[str, Any] | str | Path,
-    *,
-    host: Host | None = None,
-    device: str | torch.device | None = None,
-) -> Pipeline:
-    """A pipeline from a spec: a mapping, a `PipelineSpec`, or a YAML, TOML or JSON file.
-
-    In a mapping, a component instance can stand in place of its spec. Everything is checked
-    before the model is created.
-
-    Args:
-        spec: what the pipeline is made of; five names are enough.
-        host: where components are found; default what is installed.
-        device: where the weights go; default the CPU, or the first CUDA device, or that of this
-            process where a launcher started several.
-
-    Raises:
-        SpecError: with everything that is wrong.
-    """
-    assembler = Assembler(spec, default_host() if host is None else host)
-    pipeline = Pipeline(assembler, assembler.assemble())
-    return pipeline.to(device or _default_device())
-
-
-def load(
-    directory: str | Path,
-    *,
-    host: Host | None = None,
-    device: str | torch.device | None = None,
-    checkpoint: Literal["last", "best"] | int = "last",
-) -> Pipeline:
-    """A pipeline from a directory that training or `Pipeline.save` wrote.
-
-    Only registered components are created and only safetensors are read: nothing in a file can
-    make code run.
-
-    Args:
-        directory: of the run.
-        host: where components are found; default what is installed.
-        device: where the weights go; default as for `build`.
-        checkpoint: the last one, the one before which the mean loss was least, or the one after
-            so many updates.
-
-    Raises:
-        SpecError: a component is missing (names its distribution and version) or misconfigured.
-        CheckpointError: a file is missing, truncated, or does not fit.
-    """
-    directory = Path(directory)
-    chosen = artifacts.chosen_checkpoint(directory, checkpoint)
-    spec = artifacts.read_json(directory / artifacts.SPEC)
-    return build(spec, host=host, device=device).restore(chosen)
-
-
-def _default_device() -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", launched_rank() or 0)

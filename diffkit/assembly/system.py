@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from diffkit.assembly.network import Precision, for_training
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
-from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.model import Condition, EpsilonModel, Network
 from diffkit.core.noise import Noise
 from diffkit.core.parameterization import Parameterization
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -46,9 +47,10 @@ class System(nn.Module):
     So one wrapper, one optimiser and one state dict serve them all.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, precision: Precision = "float32") -> None:
         super().__init__()
         self.parts = parts
+        self.precision = precision
         self.model = parts.model
         for name in ("schedule", "process", "loss", "parameterization", "times"):
             component = getattr(parts, name)
@@ -68,8 +70,9 @@ class System(nn.Module):
         def draw_times(count: int) -> DrawnTimes:
             return self.parts.times.draw(uniform[:count], self.parts.schedule)
 
+        network = for_training(self.parts.model, self.precision, batch.x_0.device)
         context = LossContext(
-            denoiser=self.denoiser(condition=batch.condition),
+            denoiser=self.denoiser(condition=batch.condition, network=network),
             process=self.parts.process,
             noise=noise,
             draw_times=draw_times,
@@ -79,20 +82,25 @@ class System(nn.Module):
         return self.parts.loss(batch, context)
 
     def denoiser(
-        self, walked: ForwardProcess | None = None, condition: Condition | None = None
+        self,
+        walked: ForwardProcess | None = None,
+        condition: Condition | None = None,
+        network: Network | None = None,
     ) -> Denoiser:
         """The model as a denoiser of its own process, or of another Gaussian one.
+
+        `network` runs the model in its place.
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
         """
         parts = self.parts
         taken = {name: (condition or {})[name] for name in parts.conditions}
-        trained = parts.process
+        trained, model = parts.process, network or parts.model
         walked = trained if walked is None else walked
         if isinstance(trained, GaussianProcess) and isinstance(walked, GaussianProcess):
             return GaussianDenoiser(
-                parts.model,
+                model,
                 parts.parameterization,
                 trained,
                 walked,
@@ -101,4 +109,4 @@ class System(nn.Module):
             )
         if walked is not trained:
             raise SpecError(["another process can be walked only where both are Gaussian"])
-        return ModelDenoiser(parts.model, trained, condition=taken, data_range=parts.data_range)
+        return ModelDenoiser(model, trained, condition=taken, data_range=parts.data_range)

@@ -48,7 +48,7 @@ def command(
     digit, and the loss.
     """
     directory = _directory(out)
-    from diffkit.pipeline import build
+    from diffkit.making import build
 
     spec = demo_spec()
     spec["training"] = {**spec["training"], "max_seconds": seconds}

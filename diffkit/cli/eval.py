@@ -27,7 +27,7 @@ def command(
 
     Prints the values, and writes them to eval.json in the run.
     """
-    from diffkit.pipeline import load
+    from diffkit.making import load
 
     pipeline = load(run, host=make_host(disabled, plugin_files))
     values = measure(pipeline, run, seed)

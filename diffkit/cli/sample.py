@@ -40,6 +40,16 @@ _BATCH = 64
 @click.option("--spacing", metavar="NAME", help="Another spacing of the steps.")
 @click.option("--schedule", metavar="NAME", help="Walk another schedule than was trained.")
 @click.option("--process", metavar="NAME", help="Walk another process than was trained.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "auto"]),
+    help="Another precision of the network than the spec's.",
+)
+@click.option(
+    "--compile",
+    type=click.Choice(["off", "auto", "default", "reduce-overhead"]),
+    help="Compile the network otherwise than the spec says.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
@@ -52,6 +62,8 @@ def command(
     seed: int,
     steps: int | None,
     batch_size: int | None,
+    precision: str | None,
+    compile: str | None,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
     **choices: str | None,
@@ -62,7 +74,7 @@ def command(
     --sampler '{id: ddpm, config: {variance: fixed_large}}'
     """
     ending, path = _checked_ending(out, batch_size), Path(out)
-    from diffkit.pipeline import load
+    from diffkit.making import load
 
     chosen: dict[str, Any] = {
         kind: _choice(kind, text) for kind, text in choices.items() if text is not None
@@ -70,7 +82,7 @@ def command(
     pipeline = load(run, host=make_host(disabled, plugin_files))
     if ending != ".npz":
         _check_images(pipeline)
-    chosen |= {"seed": seed, "steps": steps}
+    chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}
     if ending == ".gif":
         _animate(pipeline, path, num, chosen)
     else:

@@ -43,7 +43,7 @@ def command(
     exit code is then 130 or 143.
     """
     from diffkit.cli.settings import with_settings
-    from diffkit.pipeline import build
+    from diffkit.making import build
     from diffkit.spec.files import read_data
 
     raw = with_settings(read_data(spec), settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.model import Condition, Network
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.prediction import GaussianPrediction, Prediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -54,7 +54,7 @@ class ModelDenoiser(Denoiser):
 
     def __init__(
         self,
-        model: EpsilonModel,
+        model: Network,
         process: ForwardProcess,
         *,
         condition: Condition | None = None,
@@ -89,7 +89,7 @@ class GaussianDenoiser(Denoiser):
 
     def __init__(
         self,
-        model: EpsilonModel,
+        model: Network,
         parameterization: Parameterization,
         trained: GaussianProcess,
         walked: GaussianProcess | None = None,

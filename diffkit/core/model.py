@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 Condition = Mapping[str, Tensor]
 """What a sample is conditioned on: named tensors, batch first."""
+
+
+class Network(Protocol):
+    """What is called like a model: one itself, or one that runs it in another way."""
+
+    def __call__(
+        self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition, /
+    ) -> Float[Tensor, "b *data"]: ...
 
 
 class EpsilonModel(nn.Module, Component):

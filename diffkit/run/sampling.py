@@ -13,7 +13,7 @@ from diffkit.assembly.build import Assembler
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
-from diffkit.core.model import Condition
+from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler, State
@@ -108,8 +108,10 @@ def chosen_walk(
     steps: int | None,
     condition: Condition | None,
     inputs: Mapping[str, Tensor] | None,
+    network: Network | None = None,
 ) -> Walk:
-    """A walk of `system`, with `choices` (sampler, spacing, schedule, process) for its own parts.
+    """A walk of `system`, with `choices` (sampler, spacing, schedule, process) for its own parts,
+    and `network`, if any, running its model.
 
     Raises:
         SpecError: a choice is wrong, or does not go with the rest.
@@ -130,7 +132,7 @@ def chosen_walk(
     conditions = _known(condition or {}, system.parts.conditions)
 
     def denoiser(rows: Condition) -> Denoiser:
-        return system.denoiser(walked, rows)
+        return system.denoiser(walked, rows, network)
 
     checked = denoiser(conditions)
     if isinstance(checked, GaussianDenoiser):

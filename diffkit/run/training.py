@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from diffkit.assembly.network import resolved_precision
 from diffkit.assembly.system import System
 from diffkit.core.dataset import Dataset
 from diffkit.errors import CheckpointError, DataError, TrainingError, TrainingInterrupted
@@ -207,6 +208,8 @@ class Trainer:
                 "step": self.progressed.step,
                 "seconds": self.progressed.seconds,
                 "loss": loss,
+                "precision": resolved_precision(self._system.precision, self._device),
+                "processes": self._processes.count,
             }
             path = write_training(
                 self._run.directory,

@@ -101,6 +101,12 @@ class PipelineSpec(SpecModel):
     metric: ComponentSpec = ComponentSpec(id="diffkit.frechet")
     features: ComponentSpec = ComponentSpec(id="diffkit.classifier")
     training: TrainingSpec = TrainingSpec()
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the network's products and convolutions, in training and in sampling; all else is float32,
+    and coefficients are float64. `auto` is bfloat16 where the device has it in hardware."""
+    compile: Literal["off", "auto", "default", "reduce-overhead"] = "off"
+    """How the network is compiled for sampling, by torch.compile. `auto` is reduce-overhead, which
+    records CUDA graphs, on CUDA, and off elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the initial weights and of training."""
     provenance: dict[str, Provenance] = {}

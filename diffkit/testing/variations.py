@@ -8,7 +8,7 @@ from typing import Any
 from diffkit.spec.signature import Signature, signature_of, validated
 from diffkit.testing.subject import Subject
 
-_TRIES = 4
+_TRIES = 5
 
 
 def variations(subject: Subject) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
@@ -50,7 +50,9 @@ def _others(value: Any, schema: Mapping[str, Any]) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, 2 * value, value // 2, 3, value - 1, value + 2]
     if isinstance(value, float):
-        return [1.5 * value, 0.5 * value, value + 0.1, value + 1.0, value - 0.1]
+        # The first is also what others are changed beside: of two tolerances that add up, one
+        # shows only where the other is tight.
+        return [0.01 * value, 1.5 * value, 0.5 * value, value + 0.1, value + 1.0, value - 0.1]
     if value is None and "number" in kinds:
         return [0.5, 1.0, 2.0]
     if value is None and "integer" in kinds:

@@ -7,6 +7,7 @@ import json
 import diffkit
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 
 # What the paper's models share, and diffkit's U-Net with them.
 PAPER = {
@@ -128,4 +129,18 @@ def edited(folder, file, **changes):
     path = folder / file
     data = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({k: v for k, v in data.items() if v is not ...}))
+    return folder
+
+
+def with_old_names(folder):
+    """The folder with attention's weights named as early versions of diffusers named them."""
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = {}
+    for name, tensor in load_file(path).items():
+        for new, before in old.items():
+            name = name.replace(f".{new}.", f".{before}.")
+        weights[name] = tensor
+    assert any(".proj_attn." in name for name in weights)
+    save_file(weights, path)
     return folder

@@ -132,7 +132,7 @@ def test_ddim_is_exported_as_ddim(tmp_path):
     if not default_host().knows("sampler", "samplers.ddim"):
         pytest.skip("diffkit-samplers is not installed")
     sampler = {"id": "samplers.ddim", "config": {"clip": False}}
-    pipeline = ours(sampler=sampler, parameterization="velocity")
+    pipeline = ours(sampler=sampler, parameterization="velocity", spacing="leading")
     pipe = DDIMPipeline.from_pretrained(export_pipeline(pipeline, tmp_path / "pipe"))
     expected = pipeline.sample(2, steps=50, progress=False)
     actual = their_loop(pipe, start(pipeline, 2), 50)
@@ -210,6 +210,33 @@ def test_a_ddim_that_no_folder_can_hold(config, tmp_path):
         export_pipeline(pipeline, tmp_path / "pipe")
 
 
+@pytest.mark.parametrize("steps", [7, 30])
+def test_ddim_in_steps_that_do_not_divide_t(steps, tmp_path):
+    pipeline = ours(spacing="leading", parameterization="velocity")
+    pipe = DDIMPipeline.from_pretrained(
+        export_pipeline(pipeline, tmp_path / "pipe", scheduler="ddim")
+    )
+    actual = their_loop(pipe, start(pipeline, 2, steps=steps), steps)
+    expected = pipeline.sample(2, steps=steps, sampler=Straight(), progress=False)
+    # As above: float32, and their float32 tables.
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-4 * max(1, expected.abs().max()))
+
+
+def test_ddim_on_trailing_times_is_refused(tmp_path):
+    runs = [(ours(), "ddim")]
+    if default_host().knows("sampler", "samplers.ddim"):
+        runs.append((ours(sampler={"id": "samplers.ddim", "config": {"clip": False}}), None))
+    for pipeline, scheduler in runs:
+        with pytest.raises(ComponentError, match=r"spacing = 'diffkit.trailing' .*'leading', or"):
+            export_pipeline(pipeline, tmp_path / "pipe", scheduler=scheduler)
+    # Their own scheduler refuses the steps in question here too, so nothing differs.
+    config = {"scheduler": "DDIMScheduler", "options": {"clip_sample": False}}
+    pipeline = ours(sampler={"id": "diffusers.scheduler", "config": config})
+    export_pipeline(pipeline, tmp_path / "pipe", scheduler="ddim")
+    with pytest.raises(ComponentError, match="DDIMScheduler"):
+        pipeline.sample(2, steps=30, progress=False)
+
+
 def test_a_schedule_of_somebody_else(tmp_path):
     class Other(Linear):
         pass
@@ -219,7 +246,7 @@ def test_a_schedule_of_somebody_else(tmp_path):
 
 
 def test_a_sampler_without_a_counterpart(tmp_path):
-    pipeline = ours(sampler={"id": "diffusers.scheduler"})
+    pipeline = ours(sampler={"id": "diffusers.scheduler"}, spacing="leading")
     with pytest.raises(ComponentError, match=r"diffusers\.scheduler.*no counterpart"):
         export_pipeline(pipeline, tmp_path / "pipe")
     export_pipeline(pipeline, tmp_path / "ddim", scheduler="ddim")

@@ -10,10 +10,10 @@ import torch
 from diffkit.bundled.models.unet import UNet
 from diffkit.core.component import arguments_of
 from diffkit.core.noise import Noise
+from diffkit.errors import ComponentError
 from diffkit.plugins.host import Host
 from diffusers import UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
-from safetensors.torch import load_file, save_file
 
 from diffkit_diffusers import import_pipeline
 from small_pipelines import (
@@ -27,6 +27,7 @@ from small_pipelines import (
     their_loop,
     their_output,
     theirs,
+    with_old_names,
 )
 
 NETWORKS = {
@@ -42,7 +43,6 @@ NETWORKS = {
     "not square": small(sample_size=[4, 8]),
 }
 DDIM = "samplers.ddim"
-WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
 def assert_equal_outputs(pipeline, unet, shape, index):
@@ -112,7 +112,8 @@ def test_a_ddim_loop_of_50_steps(betas, prediction, spacing, clip, disabled, tmp
         clip_sample=clip,
     )
     pipeline = import_pipeline(saved(pipe, tmp_path / "pipe"), host=host)
-    expected_sampler = "diffusers.scheduler" if clip or disabled else DDIM
+    same = not clip and spacing == "leading"
+    expected_sampler = DDIM if same and not disabled else "diffusers.scheduler"
     assert pipeline.spec.sampler.id == expected_sampler
     assert pipeline.spec.steps == 50
     actual = pipeline.sample(2, progress=False)
@@ -123,12 +124,45 @@ def test_a_ddim_loop_of_50_steps(betas, prediction, spacing, clip, disabled, tmp
     assert torch.allclose(actual, expected, rtol=0, atol=1e-4 * size)
 
 
-@pytest.mark.parametrize("ddim", [False, True], ids=["ddpm", "ddim"])
-def test_betas_and_a_clip_of_other_sizes(ddim, tmp_path):
-    pipe = theirs(ddim=ddim, beta_start=2e-4, beta_end=0.01, clip_sample_range=0.25)
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [7, 30])
+def test_ddim_in_steps_that_do_not_divide_t(spacing, steps, tmp_path):
+    pipe = theirs(ddim=True, timestep_spacing=spacing, clip_sample=False)
     pipeline = import_pipeline(saved(pipe, tmp_path / "pipe"))
-    assert pipeline.spec.data.range == (-0.25, 0.25)
-    assert float(pipeline.sample(2, steps=2, progress=False).abs().max()) == pytest.approx(0.25)
+    if spacing == "trailing":
+        # diffusers steps T // S indices down, and so misses the times it asks at.
+        with pytest.raises(ComponentError, match=r"use .*steps that divide 1000"):
+            pipeline.sample(2, steps=steps, progress=False)
+        return
+    actual = pipeline.sample(2, steps=steps, progress=False)
+    expected = their_loop(pipe, start(pipeline, 2, steps=steps), steps)
+    # As above.
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-4 * max(1, expected.abs().max()))
+
+
+@pytest.mark.parametrize("ddim", [False, True], ids=["ddpm", "ddim"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+def test_betas_and_a_clip_of_other_sizes(ddim, prediction, tmp_path, monkeypatch):
+    pipe = theirs(
+        ddim=ddim,
+        beta_start=2e-4,
+        beta_end=0.01,
+        prediction_type=prediction,
+        clip_sample_range=0.25,
+        **({} if ddim else {"variance_type": "fixed_large"}),
+    )
+    pipeline = import_pipeline(saved(pipe, tmp_path / "pipe"))
+    # Pictures are made of [-1, 1], wherever predictions are clipped.
+    assert pipeline.spec.data.range == (-1.0, 1.0)
+    assert pipeline.spec.sampler.id == "diffusers.scheduler"
+    numbers = [noise(2, 1, 8, 8, seed=i) for i in range(20)]
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", Recorded(numbers).as_randn_tensor)
+    actual = pipeline.sample(2, steps=20, progress=False)
+    assert float(actual.abs().max()) <= 0.25 + 1e-6
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", Recorded(numbers).as_randn_tensor)
+    expected = their_loop(pipe, start(pipeline, 2, steps=20), 20)
+    # The same code; betas from a float64 table here.
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-4)
     alpha_bar = float(torch.sigmoid(pipeline.parts.schedule.log_snr(1.0)))
     # A product of a thousand float32 factors.
     assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(alpha_bar, rel=1e-4)
@@ -171,17 +205,16 @@ def test_a_ddpm_loop_with_the_same_noise(variance, clip, tmp_path, monkeypatch):
     assert torch.allclose(state.x, expected, rtol=0, atol=1e-4 * max(1, expected.abs().max()))
 
 
+def test_a_clip_range_without_clipping_says_nothing(tmp_path):
+    pipe = theirs(clip_sample=False, clip_sample_range=0.25)
+    pipeline = import_pipeline(saved(pipe, tmp_path / "pipe"))
+    assert pipeline.spec.data.range == (-1.0, 1.0)
+    assert pipeline.spec.sampler.id == "diffkit.ddpm"
+
+
 def test_names_of_attention_in_early_folders(tmp_path):
     pipe = theirs()
-    folder = saved(pipe, tmp_path / "pipe")
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    weights = {}
-    for name, tensor in load_file(folder / WEIGHTS).items():
-        for new, before in old.items():
-            name = name.replace(f".{new}.", f".{before}.")
-        weights[name] = tensor
-    assert any(".proj_attn." in name for name in weights)
-    save_file(weights, folder / WEIGHTS)
+    folder = with_old_names(saved(pipe, tmp_path / "pipe"))
     assert_equal_outputs(import_pipeline(folder), pipe.unet, (1, 8, 8), 10)
 
 

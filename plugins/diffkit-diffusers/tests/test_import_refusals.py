@@ -98,6 +98,53 @@ def test_all_that_is_not_supported_is_named_at_once(folder):
         assert key in str(refusal.value)
 
 
+def test_another_clip_range_on_trailing_times_is_refused(folder):
+    edited(
+        folder,
+        "scheduler/scheduler_config.json",
+        timestep_spacing="trailing",
+        clip_sample=True,
+        clip_sample_range=0.25,
+    )
+    with pytest.raises(ComponentError, match=r"clip_sample_range = 0.25 \(with .* it must be 1\.0"):
+        import_pipeline(folder)
+
+
+HINT = "The model 'diffusers.unet-2d' takes the network as it is"
+
+
+@pytest.mark.parametrize(
+    ("change", "hinted"),
+    [
+        ({"norm_eps": 1e-5}, True),
+        ({"freq_shift": 0, "downsample_padding": 1}, True),
+        ({"num_class_embeds": 10}, True),
+        ({"sample_size": None}, True),
+        ({"time_embedding_type": "fourier"}, False),
+        ({"out_channels": 2}, False),
+        ({"sample_size": 7}, False),
+        ({"sample_size": "ab"}, False),
+        ({"norm_num_groups": None}, False),
+        ({"norm_num_groups": 0}, False),
+        ({"block_out_channels": "16"}, False),
+        ({"new_option": 1}, False),
+    ],
+    ids=str,
+)
+def test_the_model_that_takes_a_network_is_named_where_it_does(change, hinted, folder):
+    edited(folder, "unet/config.json", **change)
+    with pytest.raises(ComponentError) as refusal:
+        import_pipeline(folder)
+    assert (HINT in str(refusal.value)) is hinted
+
+
+def test_the_model_is_not_named_for_a_scheduler(folder):
+    edited(folder, "scheduler/scheduler_config.json", thresholding=True)
+    with pytest.raises(ComponentError) as refusal:
+        import_pipeline(folder)
+    assert "diffusers.unet-2d" not in str(refusal.value)
+
+
 def test_ddim_that_does_not_end_at_data_is_refused(tmp_path):
     folder = saved(theirs(ddim=True, set_alpha_to_one=False), tmp_path / "pipe")
     with pytest.raises(ComponentError, match="set_alpha_to_one = False"):

@@ -10,7 +10,7 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.noise import SampleNoise
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
 from diffkit.testing import ExactGaussian
 from diffusers import schedulers
 
@@ -230,6 +230,26 @@ def test_clipping_follows_the_data():
         ours(range_=(0.0, 1.0), sampler=DiffusersScheduler(scheduler="DDIMScheduler"))
     other = {"scheduler": "DDIMScheduler", "options": {"clip_sample": False}}
     ours(range_=(0.0, 1.0), sampler=DiffusersScheduler(**other))
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"])
+def test_clipping_that_is_asked_for_follows_the_data_too(name):
+    choice = {"scheduler": name, "options": {"clip_sample": True}}
+    sampler, process = DiffusersScheduler(**choice), VariancePreserving(schedule=Linear())
+    times = (1.0, 0.5, 0.001, 0.0)
+    if name == "DDIMScheduler":
+        times = (1.0, 0.5, 0.0)
+    config = sampler.prepared(process, (-0.5, 0.5), times).config
+    assert (config.clip_sample, config.clip_sample_range) == (True, 0.5)
+    with pytest.raises(ComponentError, match=rf"no range for {name} to clip to"):
+        sampler.prepared(process, None, times)
+    for data_range, message in (((0.0, 1.0), r"\[-r, r\] only"), (None, "no range for")):
+        with pytest.raises(SpecError, match=message):
+            ours(range_=data_range, sampler={"id": "diffusers.scheduler", "config": choice})
+    choice = {"scheduler": name, "options": {"clip_sample": True, "clip_sample_range": 2.0}}
+    for data_range in (None, (0.0, 1.0), (-0.5, 0.5)):
+        config = DiffusersScheduler(**choice).prepared(process, data_range, times).config
+        assert (config.clip_sample, config.clip_sample_range) == (True, 2.0)
 
 
 def test_the_start_is_not_written_to():

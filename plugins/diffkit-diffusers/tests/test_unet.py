@@ -9,7 +9,16 @@ from diffkit.errors import CheckpointError, ComponentError, SpecError
 from diffusers import UNet2DConditionModel
 
 from diffkit_diffusers.unet import DiffusersUNet
-from small_pipelines import noise, our_output, saved, small, their_output, theirs
+from small_pipelines import (
+    edited,
+    noise,
+    our_output,
+    saved,
+    small,
+    their_output,
+    theirs,
+    with_old_names,
+)
 
 # What the bundled `unet` cannot express, which is what this component is for.
 TUTORIAL = small(norm_eps=1e-5, flip_sin_to_cos=True, freq_shift=0, downsample_padding=1)
@@ -50,6 +59,16 @@ def test_the_folder_of_a_pipeline_or_of_its_network(part, tmp_path):
         expected = their_output(pipe.unet, x, index)
         # The same code; the index is exact in float32.
         assert torch.equal(our_output(pipeline, x, index), expected)
+
+
+def test_names_of_attention_in_early_folders(tmp_path):
+    pipe = theirs(TUTORIAL)
+    folder = with_old_names(saved(pipe, tmp_path / "pipe"))
+    # A key that diffusers no longer knows, and that is null, says nothing.
+    edited(folder, "unet/config.json", odd=None)
+    pipeline = built({"folder": str(folder)})
+    x = noise(2, 1, 8, 8)
+    assert torch.equal(our_output(pipeline, x, 7), their_output(pipe.unet, x, 7))
 
 
 def test_another_number_of_steps():
@@ -105,6 +124,10 @@ def test_classes():
         ({"architecture": {**TEXT, "addition_embed_type": "text"}}, "addition_embed_type = 'text'"),
         ({"architecture": small(no_such_option=1)}, "no_such_option"),
         ({"folder": "nowhere"}, "nowhere"),
+        ({"architecture": small(attention_head_dim=0)}, "ZeroDivisionError"),
+        ({"architecture": small(norm_num_groups=0)}, "ZeroDivisionError"),
+        ({"architecture": small(block_out_channels=16)}, "cannot make a UNet2DModel"),
+        ({"architecture": small((True,) * 5)}, "multiples of 16"),
     ],
     ids=str,
 )
@@ -119,3 +142,16 @@ def test_what_is_not_supported_is_refused_by_name(config, message):
 def test_a_schedule_of_other_steps_is_refused():
     with pytest.raises(SpecError, match="multiples of 1/1000"):
         built({"architecture": TUTORIAL}, schedule={"id": "linear", "config": {"steps": 100}})
+
+
+def test_sizes_that_the_levels_do_not_halve():
+    odd = {"shape": [1, 7, 8], "range": [-1.0, 1.0]}
+    with pytest.raises(SpecError, match=r"2 levels, .*\[1, 7, 8\]; height .* multiples of 2"):
+        built({"architecture": TUTORIAL}, data=odd)
+    # One level halves nothing, and a UNet2DConditionModel brings back the size it halved.
+    pipeline = built({"architecture": small((True,))}, data=odd)
+    assert our_output(pipeline, noise(2, 1, 7, 8), 3).shape == (2, 1, 7, 8)
+    pipeline = built({"architecture": TEXT}, data=odd)
+    denoiser = pipeline.system.denoiser(condition={"encoder_hidden_states": noise(2, 3, 6)})
+    with torch.no_grad():
+        assert denoiser(noise(2, 1, 7, 8), 0.5).output.shape == (2, 1, 7, 8)

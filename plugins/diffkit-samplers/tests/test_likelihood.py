@@ -116,9 +116,23 @@ def test_batches_dtypes_and_gradients():
         ({"trace": "all"}, "hutchinson or exact"),
         ({"trace": "exact", "probes": 0}, "at least 1"),
         ({"trace": "exact", "rtol": 0.0}, "positive"),
+        ({"trace": "exact", "probes": 4}, "probes = 4 would do nothing with trace='exact'"),
     ],
 )
 def test_mistakes(options, message):
     denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
     with pytest.raises(ComponentError, match=message):
         log_likelihood(denoiser, X, **options)
+
+
+def test_data_of_integers():
+    denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
+    for x_0 in (X.round().long(), X.to(torch.uint8), X > 0):
+        with pytest.raises(ComponentError, match=r"dtype torch\.\w+, .* dequantise it"):
+            log_likelihood(denoiser, x_0, trace="exact")
+
+
+def test_inference_mode():
+    denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
+    with torch.inference_mode(), pytest.raises(ComponentError, match=r"torch\.no_grad\(\)"):
+        log_likelihood(denoiser, X, trace="exact")

@@ -18,10 +18,12 @@ from diffkit.errors import ComponentError
 from diffkit.testing import ExactGaussian
 from diffkit_samplers.ddim import DDIM
 from diffkit_samplers.dpmpp_2m import DPMpp2M
+from diffkit_samplers.dpmpp_2m_sde import DPMpp2MSDE
 from diffkit_samplers.dpmpp_3m import DPMpp3M
 from diffkit_samplers.euler import Euler
 from diffkit_samplers.heun import Heun
 from diffkit_samplers.ode import ODE
+from diffkit_samplers.plms import PLMS
 from diffkit_samplers.unipc import UniPC
 from samplers_problems import (
     DETERMINISTIC,
@@ -117,7 +119,7 @@ def test_churn_stays_within_the_schedule_and_its_bounds(sampler):
     levels = torch.exp(-log_snr / 2)
     assert some.draws == int(((levels >= 0.1) & (levels <= 1.0)).sum())
     with pytest.raises(ComponentError, match="below churn_min"):
-        type(sampler)(churn_min=2.0, churn_max=1.0)
+        type(sampler)(churn=1.0, churn_min=2.0, churn_max=1.0)
 
 
 class NotGaussian(ForwardProcess):
@@ -156,14 +158,16 @@ class PerCoordinate(VariancePreserving):
         return super().log_snr(t) + torch.tensor([[0.0, 1.0]], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("sampler", [DPMpp3M(), UniPC(), ODE(), Euler(churn=1.0)])
+@pytest.mark.parametrize("sampler", [DPMpp3M(), UniPC(), ODE(), Euler(churn=1.0), Heun(churn=1.0)])
 def test_one_noise_level_is_needed_by_some(sampler):
     denoiser = _Constant(PerCoordinate(schedule=LogLinear()))
     with pytest.raises(ComponentError, match="one noise level for all coordinates"):
         end_of(sampler, denoiser, torch.zeros(2, 2).double(), TIMES)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DPMpp2M(), Heun(), Euler()])
+@pytest.mark.parametrize(
+    "sampler", [DDIM(), DPMpp2M(), Heun(), Euler(), PLMS(), DPMpp2MSDE(eta=0.0)]
+)
 def test_a_noise_level_for_each_coordinate_is_taken_by_others(sampler):
     denoiser = _Constant(PerCoordinate(schedule=LogLinear()))
     end = end_of(sampler, denoiser, torch.ones(2, 2).double(), TIMES)
@@ -240,8 +244,3 @@ def test_they_are_found_by_name(name, spacing):
     samples = diffkit.build(spec).sample(2, steps=3)
     assert samples.shape == (2, 2)
     assert bool(torch.isfinite(samples).all())
-
-
-def test_an_unknown_variant():
-    with pytest.raises(ComponentError, match="bh1 or bh2"):
-        UniPC(variant="bh3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -46,6 +47,33 @@ def test_times_decrease_from_one_to_zero(spacing, schedule, steps):
         assert set(times) <= {k / grid for k in range(grid + 1)}
     if grid == steps:
         assert times == tuple(k / grid for k in reversed(range(grid + 1)))
+
+
+@pytest.mark.parametrize("rho", [1e-300, 1e-3, 0.1, 1e5, 1e300])
+@pytest.mark.parametrize("schedule", [Linear(), ZeroTerminal()])
+@pytest.mark.parametrize("steps", [1, 2, 20, 40])
+def test_extreme_rho(rho, schedule, steps):
+    # On a grid, times that would meet move apart, so any rho gives a walk.
+    times = Karras(rho=rho).times(steps, schedule)
+    assert all(t > s for t, s in pairwise(times))
+    if rho == 1e300:
+        # The limit is even in log-SNR.
+        even = UniformLogSNR().times(steps, schedule)
+        assert times == pytest.approx(even, abs=1.01 / schedule.steps)
+
+
+@pytest.mark.parametrize("spacing", [UniformLogSNR(), Karras()])
+def test_two_steps_from_no_signal(spacing):
+    schedule = ContinuousCosine()
+    first, between, last = spacing.times(2, schedule)
+    assert (first, last) == (1.0, 0.0)
+    ends = schedule.log_snr(1 - schedule.t_min), schedule.log_snr(schedule.t_min)
+    rho = 7 if isinstance(spacing, Karras) else math.inf
+    if rho == math.inf:
+        halfway = 0.5 * (ends[0] + ends[1])
+    else:
+        halfway = -2 * rho * (0.5 * sum(torch.exp(-end / (2 * rho)) for end in ends)).log()
+    assert between == pytest.approx(float(schedule.time_at(halfway)), rel=1e-9)
 
 
 @every_spacing

@@ -37,6 +37,12 @@ TIMES = (1.0, 0.7, 0.5, 0.2, 0.0)
 every_sampler = pytest.mark.parametrize("name", EVERY)
 
 
+class OneStep(ZeroTerminal):
+    """One step, from no signal at all."""
+
+    steps, t_min = 1, 1.0
+
+
 def mixture(process):
     return ExactMixture(process, [[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.2])
 
@@ -172,6 +178,29 @@ def test_the_adaptive_solver_may_stop_before_it_begins():
     assert denoiser.times == [1.0]
     # A step of 1e-12.
     assert torch.allclose(end, points(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "times"),
+    [
+        (LINEAR, (0.001, 0.0)),
+        (LogLinear(), (LogLinear.t_min, 0.0)),
+        (LogLinear(), (0.0005, 0.0)),
+        (Linear(steps=1, rescale=False), (1.0, 0.0)),
+        (OneStep(), (1.0, 0.0)),
+    ],
+    ids=["linear", "at t_min", "below t_min", "T = 1", "T = 1 without signal"],
+)
+@every_sampler
+def test_walks_from_the_smallest_time_on(name, schedule, times):
+    denoiser = Counting(mixture(VariancePreserving(schedule=schedule)))
+    states = list(EVERY[name].walk(denoiser, points(), times, noise(), {}))
+    assert [state.t for state in states] == [0.0]
+    if "churn" in name:  # It goes up before that step.
+        return
+    # One step, and that of first order.
+    assert torch.equal(states[0].x, denoiser.inner(points(), times[0]).x_0)
+    assert set(denoiser.times) == {times[0]}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

@@ -34,7 +34,8 @@ def export_pipeline(
         folder: where to write; it must not hold anything.
         scheduler: which scheduler to write; None takes the one that walks like the sampler. For
             another sampler than its own, `ddpm` is written with `fixed_small`, and `ddim`
-            without clipping.
+            without clipping. `ddim` is not written with the spacing `trailing`, on which diffusers
+            misses its own times unless the number of steps divides T.
 
     Raises:
         ComponentError: diffusers cannot express the pipeline; names all that it cannot.
@@ -77,7 +78,8 @@ def _written_sampler(
     ddim = _SAMPLERS[full_id] if scheduler is None else scheduler == "ddim"
     if _SAMPLERS.get(full_id) is ddim:
         return ddim, sampler
-    return ddim, {"id": full_id, "config": {"clip": False} if ddim else {}}
+    named = {key: sampler["config"][key] for key in ("scheduler",) if key in sampler["config"]}
+    return ddim, {"id": full_id, "config": {**named, "clip": False} if ddim else {}}
 
 
 def _stop_if(problems: list[str]) -> None:

@@ -13,6 +13,7 @@ from diffkit.plugins.host import Host, default_host
 
 from diffkit_diffusers import architecture, walks
 from diffkit_diffusers.folder import Folder, read_folder, read_weights, with_defaults
+from diffkit_diffusers.unet import takes
 from diffkit_diffusers.weights import EMBEDDING, from_diffusers, shifted, swapped_halves
 
 _PIPELINES = ("DDPMPipeline", "DDIMPipeline")
@@ -47,11 +48,7 @@ def import_pipeline(
     host = default_host() if host is None else host
     ddim = _is_ddim(found)
     unet, scheduler = _configs(found, ddim)
-    problems = [
-        *(f"unet/config.json: {p}" for p in architecture.import_problems(unet)),
-        *(f"scheduler/scheduler_config.json: {p}" for p in walks.import_problems(scheduler, ddim)),
-    ]
-    _stop_if(problems, found)
+    _stop_if(found, architecture.import_problems(unet), walks.import_problems(scheduler, ddim))
     network = architecture.imported(unet)
     has_samplers = any(entry.id == _DDIM for entry in host.components("sampler"))
     walk = walks.imported(scheduler, ddim, has_samplers)
@@ -62,11 +59,17 @@ def import_pipeline(
     return pipeline
 
 
-def _stop_if(problems: list[str], found: Folder) -> None:
+def _stop_if(found: Folder, of_network: list[str], of_scheduler: list[str]) -> None:
+    problems = [
+        *(f"unet/config.json: {problem}" for problem in of_network),
+        *(f"scheduler/scheduler_config.json: {problem}" for problem in of_scheduler),
+    ]
     if problems:
+        as_it_is = bool(of_network) and takes(found.unet)
+        hint = ". The model 'diffusers.unet-2d' takes the network as it is" if as_it_is else ""
         raise ComponentError(
             f"{found.path} cannot be imported with equal outputs. Not supported: "
-            f"{'; '.join(problems)}. The model 'diffusers.unet-2d' takes any such network as it is"
+            f"{'; '.join(problems)}{hint}"
         )
 
 

@@ -18,6 +18,7 @@ from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError
 from torch import Tensor
 
+from diffkit_diffusers import options as chosen
 from diffkit_diffusers import schedulers
 
 _ON_GRID = 1e-6
@@ -31,7 +32,9 @@ class DiffusersScheduler(Sampler):
     `trained_betas` and times as indices `k - 1`; diffusers keeps its tables in float32.
     Schedulers that walk `x_t / alpha_t` are converted. `DDPMScheduler` and `DDIMScheduler` clip
     as diffusers does (`DDIMScheduler` keeps the epsilon of the unclipped x_0) where the data
-    declare a range, unless `options.clip_sample` says otherwise.
+    declare a range, unless `options.clip_sample` says otherwise; whatever clips, clips to the
+    data's range unless `options.clip_sample_range` gives another. Where the schedule leaves no
+    signal at t = 1, only these two walk, with `feed: sample`.
 
     Args:
         scheduler: the name of a class of diffusers.
@@ -59,17 +62,22 @@ class DiffusersScheduler(Sampler):
         self._name, self._feed = scheduler, feed
         self._traits = schedulers.TRAITS[scheduler]
         # Values that only diffusers can judge are judged now, not when a walk begins.
-        schedulers.made(scheduler, self._options, feed, [0.01, 0.02])
+        schedulers.check_steps(scheduler, self._options, feed)
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A discrete schedule, and options that are supported."""
+        """A discrete schedule that ends with some signal, and options that are supported."""
         if facts.get("schedule.steps") is None:
             yield "diffusers' schedulers need a discrete schedule, and this one is continuous"
         try:
             options = config.options or {}
-            yield from _problems(config.scheduler, options, config.feed)
-            _clipping(config.scheduler, options, facts.get("data.range"))
+            problems = list(_problems(config.scheduler, options, config.feed))
+            yield from problems
+            if problems:
+                return
+            if facts.get("schedule.zero_terminal_snr"):
+                yield from _without_signal(config.scheduler, config.feed)
+            chosen.clipping(config.scheduler, options, facts.get("data.range"))
         except ComponentError as error:
             yield str(error)
 
@@ -93,7 +101,7 @@ class DiffusersScheduler(Sampler):
         scheduler = self.prepared(denoiser.process, denoiser.data_range, times)
         plan = _plan(scheduler, indices, len(times) - 1)
         arguments = {}
-        if schedulers.draws_noise(self._name, self._options):
+        if chosen.draws_noise(self._name, self._options):
             arguments["generator"] = sample_generators(noise, x.shape[0])
         here = self._into(scheduler, x)
         for call in plan:
@@ -125,7 +133,10 @@ class DiffusersScheduler(Sampler):
                 "diffusers' schedulers walk the variance-preserving one, 'gaussian'"
             )
         indices, _ = _indices(times, process.schedule)
-        options = _clipping(self._name, self._options, data_range)
+        if not bool(torch.isfinite(process.log_snr(times[0])).all()):
+            for problem in _without_signal(self._name, self._feed):
+                raise ComponentError(f"diffusers.scheduler: {problem}")
+        options = chosen.clipping(self._name, self._options, data_range)
         betas = schedulers.betas_of(process.schedule)
         scheduler = schedulers.made(self._name, options, self._feed, betas)
         if self._name == "DDPMScheduler" and times[-1] == 0.0 and indices[-1] > 0:
@@ -206,25 +217,19 @@ def _indices(times: Sequence[float], schedule: NoiseSchedule) -> tuple[list[int]
     return [round(t * grid) - 1 for t in asked], grid
 
 
+def _without_signal(scheduler: str, feed: str) -> Iterable[str]:
+    """The problem of a walk that starts where alpha is 0."""
+    if feed not in schedulers.TRAITS[scheduler].without_signal:
+        able = [name for name, traits in schedulers.TRAITS.items() if traits.without_signal]
+        yield (
+            f"{scheduler} with feed = {feed!r} divides by 0 where no signal is left, and the "
+            "schedule has zero terminal SNR; use the sampler 'samplers.dpmpp-2m', or "
+            f"{' or '.join(able)} with feed = 'sample'"
+        )
+
+
 def _problems(scheduler: str, options: Mapping[str, Any], feed: str) -> Iterable[str]:
-    yield from schedulers.option_problems(scheduler, options)
+    yield from chosen.option_problems(scheduler, options)
     allowed = schedulers.TRAITS[scheduler].feeds
     if feed not in allowed:
         yield f"feed = {feed!r} is not supported by {scheduler}; it is {' or '.join(allowed)}"
-
-
-def _clipping(
-    scheduler: str, options: Mapping[str, Any], data_range: DataRange | None
-) -> dict[str, Any]:
-    """The options, with clipping to the data's range where diffusers would clip."""
-    if "clip_sample" in options or not schedulers.clips_by_default(scheduler):
-        return dict(options)
-    if data_range is None:
-        return {**options, "clip_sample": False}
-    low, high = data_range
-    if low != -high:
-        raise ComponentError(
-            f"diffusers.scheduler: {scheduler} clips to [-r, r] only, and the data's range is "
-            f"[{low}, {high}]; set options.clip_sample to false"
-        )
-    return {"clip_sample_range": high, **options, "clip_sample": True}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError
 from torch import Tensor
+
+from diffkit_diffusers._errors import ERRORS
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,19 @@ class Traits:
     """It draws noise, whatever its options."""
     needs: str | None = None
     """What has to be installed beside diffusers."""
+    without_signal: tuple[str, ...] = ()
+    """What it can be fed where a walk starts from no signal at all, without dividing by 0."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """The values of options with which a walk to sigma = 0 stays finite and right."""
 
 
 TRAITS: Mapping[str, Traits] = {
-    "DDIMScheduler": Traits(fixed_stride=True),
-    "DDPMScheduler": Traits(draws=True),
-    "DPMSolverMultistepScheduler": Traits(),
-    "DPMSolverSinglestepScheduler": Traits(fixed={"algorithm_type": "dpmsolver++"}),
+    "DDIMScheduler": Traits(fixed_stride=True, without_signal=("sample",)),
+    "DDPMScheduler": Traits(draws=True, without_signal=("sample",)),
+    "DPMSolverMultistepScheduler": Traits(fixed={"variance_type": None}),
+    "DPMSolverSinglestepScheduler": Traits(
+        fixed={"algorithm_type": "dpmsolver++", "variance_type": None}
+    ),
     "EulerAncestralDiscreteScheduler": Traits(in_sigma_space=True, draws=True, feeds=("epsilon",)),
     "EulerDiscreteScheduler": Traits(in_sigma_space=True),
     "HeunDiscreteScheduler": Traits(in_sigma_space=True, feeds=("epsilon",)),
@@ -44,7 +51,7 @@ TRAITS: Mapping[str, Traits] = {
 }
 """The schedulers that are known to walk as declared; no other is taken."""
 
-_SUPPLIED = (
+SUPPLIED = (
     "num_train_timesteps",
     "beta_start",
     "beta_end",
@@ -55,7 +62,7 @@ _SUPPLIED = (
     "steps_offset",
 )
 """What follows from the pipeline, and so is not an option."""
-_FIXED: Mapping[str, Any] = {
+FIXED: Mapping[str, Any] = {
     "use_karras_sigmas": False,
     "use_exponential_sigmas": False,
     "use_beta_sigmas": False,
@@ -73,9 +80,14 @@ _FIXED: Mapping[str, Any] = {
     "skip_prk_steps": True,
     "solver_p": None,
     "lower_order_final": True,
+    "lambda_min_clipped": -math.inf,
+    "flow_shift": 1.0,
+    "time_shift_type": "exponential",
 }
 """The values with which a walk visits its times and ends at 0."""
-_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
+
+_TRIED = 12
+"""Steps of a trial walk: enough for all orders."""
 
 
 def scheduler_class(name: str) -> Any:
@@ -102,38 +114,11 @@ def scheduler_class(name: str) -> Any:
     return found
 
 
-def option_problems(name: str, options: Mapping[str, Any]) -> Iterable[str]:
-    """What is wrong with the options of a scheduler, each with its value."""
-    parameters = inspect.signature(scheduler_class(name).__init__).parameters
-    fixed = {**_FIXED, **TRAITS[name].fixed}
-    for key, value in options.items():
-        if key in _SUPPLIED:
-            yield f"options.{key} follows from the pipeline and cannot be set"
-        elif key == "self" or key not in parameters:
-            free = [p for p in parameters if p not in _SUPPLIED and p not in fixed]
-            yield f"options.{key}: {name} has no such option; it has {', '.join(free[1:])}"
-        elif key in fixed and value != fixed[key]:
-            yield f"options.{key} = {value!r} is not supported; it must be {fixed[key]!r}"
-        elif key == "variance_type" and value is not None and value not in _VARIANCES:
-            yield f"options.{key} = {value!r} is not supported; it is {' or '.join(_VARIANCES)}"
-
-
-def draws_noise(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether a scheduler so configured draws noise on its way."""
-    return TRAITS[name].draws or str(options.get("algorithm_type", "")).startswith("sde-")
-
-
-def clips_by_default(name: str) -> bool:
-    """Whether diffusers clips x_0 unless told otherwise."""
-    parameter = inspect.signature(scheduler_class(name).__init__).parameters.get("clip_sample")
-    return parameter is not None and parameter.default is True
-
-
 def made(name: str, options: Mapping[str, Any], feed: str, betas: Sequence[float]) -> Any:
     """A scheduler for one walk, on a grid with these betas."""
     scheduler = scheduler_class(name)
     parameters = inspect.signature(scheduler.__init__).parameters
-    fixed = {key: value for key, value in _FIXED.items() if key in parameters}
+    fixed = {key: value for key, value in FIXED.items() if key in parameters}
     return _made(
         scheduler,
         {
@@ -144,6 +129,33 @@ def made(name: str, options: Mapping[str, Any], feed: str, betas: Sequence[float
             "prediction_type": feed,
         },
     )
+
+
+def check_steps(name: str, options: Mapping[str, Any], feed: str) -> None:
+    """Walk a small grid, to find values of options that diffusers meets in its steps only.
+
+    Raises:
+        ComponentError: it cannot, or what comes out is not finite.
+    """
+    betas = torch.linspace(0.01, 0.2, _TRIED, dtype=torch.float64).tolist()
+    scheduler = with_times(made(name, options, feed, betas), list(reversed(range(_TRIED))))
+    x = torch.ones(1, 1, 2, 2)
+    draws = "generator" in inspect.signature(scheduler.step).parameters
+    arguments = {"generator": torch.Generator().manual_seed(0)} if draws else {}
+    try:
+        for index in scheduler.timesteps:
+            output = 0.5 * scheduler.scale_model_input(x, index)
+            x = scheduler.step(output, index, x, return_dict=False, **arguments)[0]
+    except ERRORS as error:
+        raise ComponentError(
+            f"diffusers.scheduler: {name} cannot step with the options {dict(options)!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not bool(torch.isfinite(x).all()):
+        raise ComponentError(
+            f"diffusers.scheduler: {name} gives numbers that are not finite with the options "
+            f"{dict(options)!r}"
+        )
 
 
 def with_times(scheduler: Any, wanted: Sequence[int]) -> Any:
@@ -195,7 +207,7 @@ def sigma_at(scheduler: Any, place: int, like: Tensor) -> Tensor:
 def _set(scheduler: Any, **times: Any) -> None:
     try:
         scheduler.set_timesteps(**times)
-    except (ValueError, IndexError, RuntimeError) as error:
+    except ERRORS as error:
         raise ComponentError(
             f"diffusers.scheduler: {type(scheduler).__name__} cannot walk these times: {error}"
         ) from error
@@ -204,7 +216,7 @@ def _set(scheduler: Any, **times: Any) -> None:
 def _made(scheduler: Any, arguments: Mapping[str, Any]) -> Any:
     try:
         return scheduler(**arguments)
-    except (TypeError, ValueError, NotImplementedError, ImportError) as error:
+    except (*ERRORS, ImportError) as error:
         raise ComponentError(
             f"diffusers.scheduler: diffusers cannot make a {scheduler.__name__} with these "
             f"options: {error}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from annotated_types import Gt
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape
@@ -14,7 +15,9 @@ from diffkit.core.parameterization import TIME_SCALE
 from diffkit.errors import CheckpointError, ComponentError
 from torch import Tensor
 
-from diffkit_diffusers.folder import read_json, read_weights
+from diffkit_diffusers._errors import ERRORS
+from diffkit_diffusers.folder import read_json, read_weights, with_defaults
+from diffkit_diffusers.weights import modern
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 _PLAIN, _CONDITIONED = "UNet2DModel", "UNet2DConditionModel"
 _TEXT = "encoder_hidden_states"
 _CLASS = "class_labels"
+_LEVELS = (224, 448, 672, 896)
+"""The channels of a UNet2DModel that does not say any."""
 _MORE_INPUTS = ("addition_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
 
 
@@ -110,6 +115,22 @@ def _model_folder(folder: str) -> Path:
     return path / "unet" if (path / "model_index.json").exists() else path
 
 
+def takes(config: Mapping[str, Any]) -> bool:
+    """Whether `diffusers.unet-2d` takes this configuration, with images as it describes them."""
+    try:
+        size = config.get("sample_size")
+        if size is None:  # Any that the levels halve will do.
+            size = 2 ** len(config.get("block_out_channels", _LEVELS))
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if list(_misfits(config, (config.get("in_channels", 3), *sides))):
+            return False
+        with torch.device("meta"):
+            _network(config)
+    except (ComponentError, *ERRORS):
+        return False
+    return True
+
+
 def _misfits(config: Mapping[str, Any], shape: tuple[int, ...]) -> Iterable[str]:
     name = config.get("_class_name", _PLAIN)
     if name not in (_PLAIN, _CONDITIONED):
@@ -120,6 +141,15 @@ def _misfits(config: Mapping[str, Any], shape: tuple[int, ...]) -> Iterable[str]
         value = config.get(key, channels)
         if len(shape) != 3 or value != shape[0]:
             yield f"{key} = {value!r}, and the data's shape is {list(shape)}"
+    levels = config.get("block_out_channels", _LEVELS)
+    if name == _PLAIN and isinstance(levels, list | tuple) and levels:
+        # UNet2DConditionModel brings back the size that it halved; this one does not.
+        halved = 2 ** (len(levels) - 1)
+        if any(side % halved for side in shape[1:]):
+            yield (
+                f"block_out_channels = {list(levels)} has {len(levels)} levels, and the data's "
+                f"shape is {list(shape)}; height and width must be multiples of {halved}"
+            )
     if config.get("time_embedding_type", "positional") != "positional":
         yield f"time_embedding_type = {config['time_embedding_type']!r} is not supported"
     for key in _MORE_INPUTS:
@@ -138,18 +168,19 @@ def _network(config: Mapping[str, Any]) -> Any:
 
     conditioned = config.get("_class_name", _PLAIN) == _CONDITIONED
     network = UNet2DConditionModel if conditioned else UNet2DModel
-    given = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
-        return network(**given)
-    except (TypeError, ValueError, KeyError, RuntimeError, IndexError) as error:
+        return network(**with_defaults(config, network))
+    except ERRORS as error:
         raise ComponentError(
-            f"diffusers.unet-2d: diffusers cannot make a {network.__name__} so configured: {error}"
+            f"diffusers.unet-2d: diffusers cannot make a {network.__name__} so configured: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
 def _load(network: Any, folder: Path) -> None:
     try:
-        network.load_state_dict(read_weights(folder))
+        weights = read_weights(folder)
+        network.load_state_dict({modern(name): tensor for name, tensor in weights.items()})
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder}: its weights do not fit its config.json: {str(error).splitlines()[0]}"

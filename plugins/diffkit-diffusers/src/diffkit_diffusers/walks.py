@@ -26,7 +26,8 @@ _VARIANCES = {
     "fixed_large": "fixed_large",
 }
 _IMAGES = (-1.0, 1.0)
-"""The range of diffusers' images."""
+"""The range of diffusers' images, wherever their predictions are clipped."""
+_OWN_WALK = "diffusers.scheduler"
 
 
 def import_problems(config: Mapping[str, Any], ddim: bool) -> list[str]:
@@ -54,13 +55,20 @@ def import_problems(config: Mapping[str, Any], ddim: bool) -> list[str]:
     ]
     known = {*needed, *_UNUSED, *_NUMBERS, "set_alpha_to_one", "variance_type", "steps_offset"}
     problems += [f"{key} = {config[key]!r} (an unknown key)" for key in config if key not in known]
-    return problems + [
+    problems += [
         f"{key} = {config[key]!r} (it must be a positive number)"
         for key in _NUMBERS
         if isinstance(config[key], bool)
         or not isinstance(config[key], int | float)
         or config[key] <= 0
     ]
+    if not ddim and _clips_elsewhere(config) and config["timestep_spacing"] == "trailing":
+        problems.append(
+            f"clip_sample_range = {config['clip_sample_range']!r} (with timestep_spacing = "
+            f"'trailing' it must be {_IMAGES[1]}: the sampler 'ddpm' clips to the data's range "
+            f"{list(_IMAGES)}, and DDPMScheduler adds noise in the last step of such a walk)"
+        )
+    return problems
 
 
 _NUMBERS = ("beta_start", "beta_end", "clip_sample_range")
@@ -78,19 +86,25 @@ def imported(config: Mapping[str, Any], ddim: bool, has_samplers: bool) -> dict[
             "beta_last": last,
             "rescale": False,
         }
-    clip = config["clip_sample"]
-    largest = float(config["clip_sample_range"])
     return {
         "schedule": schedule,
         "parameterization": _PREDICTIONS[config["prediction_type"]],
         "spacing": _SPACINGS[config["timestep_spacing"]],
         "sampler": _ddim(config, has_samplers) if ddim else _ddpm(config),
-        "data_range": (-largest, largest) if clip else _IMAGES,
+        "data_range": _IMAGES,
         "steps": 50 if ddim else None,
     }
 
 
+def _clips_elsewhere(config: Mapping[str, Any]) -> bool:
+    """Whether predictions are clipped to another range than the data's."""
+    return bool(config["clip_sample"]) and config["clip_sample_range"] != _IMAGES[1]
+
+
 def _ddpm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The bundled ancestral sampler; diffusers' own where it clips to another range."""
+    if _clips_elsewhere(config):
+        return _walked_by("DDPMScheduler", config, {"variance_type": config["variance_type"]})
     variance = _VARIANCES[config["variance_type"]]
     return {"id": "diffkit.ddpm", "config": {"variance": variance, "clip": config["clip_sample"]}}
 
@@ -99,18 +113,27 @@ def _ddim(config: Mapping[str, Any], has_samplers: bool) -> dict[str, Any]:
     """diffkit-samplers' DDIM where it is the same; else diffusers' own scheduler.
 
     Clipping x_0, diffusers keeps the epsilon that belongs to the unclipped one, and diffkit
-    derives it anew, so a clipped walk is walked by diffusers.
+    derives it anew. On `trailing` times it always steps `T // S` indices down, and so misses its
+    own next time where S does not divide T; its sampler refuses such S.
     """
-    if has_samplers and not config["clip_sample"]:
+    same = not config["clip_sample"] and config["timestep_spacing"] == "leading"
+    if has_samplers and same:
         return {"id": "samplers.ddim", "config": {"eta": 0.0, "clip": False}}
-    options: dict[str, Any] = {"clip_sample": config["clip_sample"]}
+    return _walked_by("DDIMScheduler", config, {})
+
+
+def _walked_by(
+    scheduler: str, config: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The sampler that walks with diffusers' scheduler, as this folder configures it."""
+    options = {**options, "clip_sample": config["clip_sample"]}
     if config["clip_sample"]:
         options["clip_sample_range"] = config["clip_sample_range"]
-    given: dict[str, Any] = {"scheduler": "DDIMScheduler", "options": options}
+    given: dict[str, Any] = {"scheduler": scheduler, "options": options}
     if config["prediction_type"] == "sample":
         # As it is: diffusers' tables know epsilon of a nearly clean x_t to four digits only.
         given["feed"] = "sample"
-    return {"id": "diffusers.scheduler", "config": given}
+    return {"id": _OWN_WALK, "config": given}
 
 
 def export_problems(
@@ -135,7 +158,19 @@ def export_problems(
         for key, value in needed.items()
         if key in config and config[key] != value
     ]
+    if ddim and spec["spacing"]["id"] == _SPACINGS["trailing"] and not _is_theirs(spec["sampler"]):
+        problems.append(
+            f"spacing = {spec['spacing']['id']!r} (diffusers' DDIM always steps T // S indices "
+            "down, and so misses its own next time where S does not divide T; give the run the "
+            "spacing 'leading', or write scheduler='ddpm' and choose a sampler in diffusers)"
+        )
     return problems + _sampler_problems(spec["sampler"], data_range, ddim)
+
+
+def _is_theirs(sampler: Mapping[str, Any]) -> bool:
+    """Whether it is diffusers' DDIM itself, which walks no other steps here either."""
+    scheduler: str | None = sampler["config"].get("scheduler")
+    return sampler["id"] == _OWN_WALK and scheduler == "DDIMScheduler"
 
 
 def _sampler_problems(

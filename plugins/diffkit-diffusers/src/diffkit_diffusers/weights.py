@@ -90,7 +90,7 @@ def from_diffusers(
     Raises:
         CheckpointError: a weight is missing, left over, or of another shape; names it.
     """
-    named = {_modern(name): tensor for name, tensor in theirs.items()}
+    named = {modern(name): tensor for name, tensor in theirs.items()}
     made: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, sources in _tensors(wanted, layout).items():
@@ -186,7 +186,8 @@ def _attention(ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _modern(name: str) -> str:
+def modern(name: str) -> str:
+    """Today's name of a weight, which early versions of diffusers may have called otherwise."""
     if ".attentions." not in name:
         return name
     module, _, leaf = name.rpartition(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +14,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional.scalars import combine
+from diffkit_samplers._arguments import at_least, positive
 from diffkit_samplers._levels import Level, level, single
 
 
@@ -33,11 +35,16 @@ class Churn:
     scale: float
 
     def __post_init__(self) -> None:
-        if self.most is not None and self.most < self.least:
-            raise ComponentError(
-                f"{self.name}: churn_max is {self.most}, below churn_min, {self.least}; "
-                "no noise level lies between them"
-            )
+        for problem in churn_problems(self.amount, self.least, self.most, self.scale):
+            raise ComponentError(f"{self.name}: {problem}")
+        at_least(self.name, "churn_min", self.least, 0.0)
+        for field, value in (
+            ("churn", self.amount),
+            ("churn_max", self.most),
+            ("churn_noise", self.scale),
+        ):
+            if value is not None:
+                positive(self.name, field, value)
 
     def __call__(
         self, process: GaussianProcess, x_t: Tensor, at_t: Level, steps: int, noise: Noise
@@ -61,6 +68,24 @@ class Churn:
         drawn = noise.normal(x_t.shape)
         deviation = self.scale * up.alpha * added.sqrt()
         return combine(up.alpha / at_t.alpha, x_t, deviation, drawn), up
+
+
+def churn_problems(
+    amount: float | None, least: float, most: float | None, scale: float
+) -> Iterable[str]:
+    """The problems of these options beside one another: no effect, or no level between."""
+    given = {"churn_min": (least, 0.0), "churn_max": (most, None), "churn_noise": (scale, 1.0)}
+    idle = [f"{name} = {value}" for name, (value, none) in given.items() if value != none]
+    if amount is None and idle:
+        yield (
+            f"{' and '.join(idle)} would do nothing, as churn is None and no noise is added; "
+            f"give churn, or leave {'it' if len(idle) == 1 else 'them'} out"
+        )
+    elif most is not None and most < least:
+        yield (
+            f"churn_max is {most}, below churn_min, {least}; no noise level lies between them; "
+            "raise churn_max or lower churn_min"
+        )
 
 
 def _time_at(process: GaussianProcess, log_snr: float, t: float) -> float:

@@ -14,8 +14,11 @@ from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import State, StepSampler
 from diffkit_samplers._ancestral import ancestral_step
+from diffkit_samplers._arguments import at_least
 from diffkit_samplers._levels import level
 from diffkit_samplers._predictor import Predictor, range_to_clip_to
+
+_NAME = "samplers.ddim"
 
 
 @final
@@ -35,7 +38,8 @@ class DDIM(StepSampler):
     def __init__(
         self, *, eta: Annotated[float, Ge(0), Le(1)] = 0.0, clip: bool | None = None
     ) -> None:
-        self._eta, self._clip = eta, clip
+        self._eta = at_least(_NAME, "eta", eta, 0.0, 1.0)
+        self._clip = clip
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -49,7 +53,7 @@ class DDIM(StepSampler):
 
     def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         """One step; the last, to `s = 0`, adds no noise and ends at the predicted `x_0`."""
-        ask = Predictor("samplers.ddim", denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser, self._clip)
         prediction = ask(x_t, t)
         ends = level(ask.process, t), level(ask.process, s)
         x_s = ancestral_step(prediction, x_t, *ends, self._eta, noise)

@@ -16,9 +16,12 @@ from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import combine
+from diffkit_samplers._arguments import at_least
 from diffkit_samplers._levels import Level, data_step, level
 from diffkit_samplers._predictor import Predictor, range_to_clip_to
 from diffkit_samplers.dpmpp_2m import extrapolated
+
+_NAME = "samplers.dpmpp-2m-sde"
 
 
 @final
@@ -40,7 +43,7 @@ class DPMpp2MSDE(Sampler):
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(self, *, eta: Annotated[float, Ge(0)] = 1.0, clip: bool | None = None) -> None:
-        self._eta, self._clip = eta, clip
+        self._eta, self._clip = at_least(_NAME, "eta", eta, 0.0), clip
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -61,7 +64,7 @@ class DPMpp2MSDE(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step; the history is the prediction of the step before."""
-        ask = Predictor("samplers.dpmpp-2m-sde", denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser, self._clip)
         before: tuple[Level, Tensor] | None = None
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)

@@ -15,7 +15,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit_samplers._churn import Churn
+from diffkit_samplers._churn import Churn, churn_problems
 from diffkit_samplers._levels import Level, data_step, level, noise_correction
 from diffkit_samplers._predictor import Predictor, any_time, range_to_clip_to
 
@@ -61,8 +61,11 @@ class Heun(Sampler):
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A range to clip to where that is asked for; with churn, a model for any time."""
+        """A range to clip to where that is asked for; for churn, a model for any time."""
         yield from range_to_clip_to(config, facts)
+        yield from churn_problems(
+            config.churn, config.churn_min, config.churn_max, config.churn_noise
+        )
         if config.churn is not None:
             yield from any_time(facts, _CHURNS)
 

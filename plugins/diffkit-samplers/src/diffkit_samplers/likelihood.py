@@ -45,14 +45,18 @@ def log_likelihood(
     noise of the smallest time, `N(0, sigma^2/alpha^2)`, at `x_0`. It is differentiable data that
     the density is of: for images in 256 steps, dequantise them first. Predictions are not clipped.
 
+    The solver asks between the times of any grid. A denoiser does not say whether its network can
+    be asked there, so that is not checked: one that knows multiples of 1/T only (the fact `steps`
+    of its model, as of `diffusers.unet-2d`) gives a number that means nothing.
+
     Args:
         denoiser: of a Gaussian process with one noise level for all coordinates, whose prior is
             affine in its noise with independent coordinates; it must be differentiable.
-        x_0: data; float64 where the model allows it.
+        x_0: data, of a floating dtype; float64 where the model allows it.
         trace: `hutchinson` estimates the trace without bias from random signs, one direction a
             probe; `exact` takes one backward pass per coordinate: for few coordinates.
         noise: the randomness of the signs; needed for `hutchinson` and for nothing else.
-        probes: how many directions each estimate uses.
+        probes: how many directions each estimate uses; of `hutchinson` only.
         rtol: the relative error of a step, of u and of the integral.
         atol: the absolute error, likewise; the integral's is in nats.
 
@@ -61,10 +65,11 @@ def log_likelihood(
         dimension.
 
     Raises:
-        ComponentError: an argument is out of range, the process does not fit, torchode is missing
+        ComponentError: an argument is out of range, `x_0` is of integers, the process does not
+            fit, it is called in `torch.inference_mode()`, torchode is missing
             (`diffkit-samplers[ode]`), or the solver does not reach the end.
     """
-    _check(trace, noise, probes, rtol, atol)
+    _check(x_0, trace, noise, probes, rtol, atol)
     ask = Predictor(_NAME, denoiser)
     process, last = ask.process, ask.process.schedule.t_min
     first, end = noisiest(_NAME, process, 1.0, rtol)
@@ -144,7 +149,19 @@ def _log_prior(process: GaussianProcess, u: Tensor, log_snr: float) -> Tensor:
     return each.flatten(1).sum(1)
 
 
-def _check(trace: str, noise: Noise | None, probes: int, rtol: float, atol: float) -> None:
+def _check(
+    x_0: Tensor, trace: str, noise: Noise | None, probes: int, rtol: float, atol: float
+) -> None:
+    if torch.is_inference_mode_enabled():
+        raise ComponentError(
+            f"{_NAME}: it differentiates the denoiser, which torch.inference_mode() forbids; "
+            "call it under torch.no_grad(), or under nothing"
+        )
+    if not x_0.is_floating_point():
+        raise ComponentError(
+            f"{_NAME}: x_0 has the dtype {x_0.dtype}, and a density is of continuous data; "
+            "dequantise it (add uniform noise of one step's width) and scale it to the data's range"
+        )
     if trace not in ("hutchinson", "exact"):
         raise ComponentError(f"{_NAME}: trace is hutchinson or exact, not {trace!r}")
     if trace == "hutchinson" and noise is None:
@@ -155,4 +172,9 @@ def _check(trace: str, noise: Noise | None, probes: int, rtol: float, atol: floa
         raise ComponentError(
             f"{_NAME}: probes must be at least 1, and rtol and atol positive, not {probes}, "
             f"{rtol} and {atol}"
+        )
+    if trace == "exact" and probes != 1:
+        raise ComponentError(
+            f"{_NAME}: probes = {probes} would do nothing with trace='exact'; leave it out, or "
+            "take trace='hutchinson'"
         )

@@ -15,6 +15,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
+from diffkit_samplers._arguments import positive
 from diffkit_samplers._flow import LONGEST, Flow, noisiest
 from diffkit_samplers._integrate import Tolerance, integrate, solver_missing
 from diffkit_samplers._levels import data_step, level
@@ -32,8 +33,9 @@ class ODE(Sampler):
     chooses where to ask: the times of the walk only say where states are wanted, and more of them
     cost no calls. States in between are interpolated and carry no prediction.
 
-    A step of first order leads from the schedule's smallest time to s = 0, and one out of t = 1
-    where no signal is left there. Predictions are not clipped: a kink would cost many steps.
+    A step of first order leads from the schedule's smallest time to s = 0 (from the walk's first
+    time, where that is no later), and one out of t = 1 where no signal is left there. Predictions
+    are not clipped: a kink would cost many steps.
 
     Args:
         rtol: the relative error that a step may make, of each coordinate of u; at least 1e-6 for
@@ -49,7 +51,8 @@ class ODE(Sampler):
         rtol: Annotated[float, Gt(0)] = 1e-4,
         atol: Annotated[float, Gt(0)] = 1e-4,
     ) -> None:
-        self._tolerance = Tolerance(_NAME, rtol, atol, LONGEST)
+        relative, absolute = positive(_NAME, "rtol", rtol), positive(_NAME, "atol", atol)
+        self._tolerance = Tolerance(_NAME, relative, absolute, LONGEST)
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -80,19 +83,18 @@ class ODE(Sampler):
             for s in [s for s in times[1:] if s >= max(first, last)]:
                 yield State(_first_order(prediction, x, process, times[0], s), s, prediction)
             start = _first_order(prediction, x, process, times[0], first)
-        if first <= last:
-            return
-        wanted = [s for s in times[1:] if last <= s < first]
-        inside = wanted if wanted and wanted[-1] == last else [*wanted, last]
-        flow = Flow(ask, first, last, dtype)
-        for s, reached in zip(inside, self._solve(flow, start, from_l, inside), strict=True):
-            x = reached.to(dtype)
-            if s in wanted:
-                yield State(x, s)
+        at = times[0]
+        if first > last:
+            wanted = [s for s in times[1:] if last <= s < first]
+            inside = wanted if wanted and wanted[-1] == last else [*wanted, last]
+            flow = Flow(ask, first, last, dtype)
+            for s, reached in zip(inside, self._solve(flow, start, from_l, inside), strict=True):
+                x, at = reached.to(dtype), s
+                if s in wanted:
+                    yield State(x, s)
         if times[-1] == 0.0:
-            prediction = ask(x, last)
-            for s in [s for s in times[1:] if s < last]:
-                yield State(_first_order(prediction, x, process, last, s), s, prediction)
+            prediction = ask(x, at)
+            yield State(_first_order(prediction, x, process, at, 0.0), 0.0, prediction)
 
     def _solve(
         self, flow: Flow, x: Tensor, from_l: float, times: Sequence[float]

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.spacing import Spacing
 from diffkit.errors import ComponentError
+from diffkit_samplers._arguments import positive
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -44,8 +45,9 @@ class UniformLogSNR(Spacing):
     """Even steps in log-SNR from t = 1 to the schedule's smallest time, and then 0.
 
     Lu et al. (2022), DPM-Solver, section 3.4. With zero terminal SNR the walk starts at t = 1,
-    and even steps begin at `1 - t_min`, the last grid time but one of a discrete schedule. There,
-    times are rounded to the grid; those that would meet on one grid time move apart.
+    and even steps begin at `1 - t_min`, the last grid time but one of a discrete schedule; of two
+    steps, the one time between is halfway from there to the smallest. On a grid, times are
+    rounded to it; those that would meet on one grid time move apart.
     """
 
     def times(self, steps: int, schedule: NoiseSchedule) -> tuple[float, ...]:
@@ -64,25 +66,26 @@ class Karras(Spacing):
 
     `sigma' = sigma / alpha = exp(-log_snr / 2)`, i = 0..S-1, and then t = 0. Karras et al. (2022),
     EDM, eq. 5. With zero terminal SNR the walk starts at t = 1, and `sigma'_max` is that at
-    `1 - t_min`, the last grid time but one of a discrete schedule. There, times are rounded to the
-    grid; those that would meet on one grid time move apart.
+    `1 - t_min`, the last grid time but one of a discrete schedule; of two steps, the one time
+    between is halfway from there to the smallest. On a grid, times are rounded to it; those that
+    would meet on one grid time move apart.
 
     Args:
         rho: how much shorter steps become towards the data; 1 makes them even in `sigma'`.
     """
 
     def __init__(self, *, rho: Annotated[float, Gt(0)] = 7.0) -> None:
-        self._rho = rho
+        self._rho = positive("samplers.karras", "rho", rho)
 
     def times(self, steps: int, schedule: NoiseSchedule) -> tuple[float, ...]:
         """`steps + 1` times from 1 to 0. Raises ComponentError for impossible `steps`."""
 
         def path(share: Tensor, first: float, last: float) -> Tensor:
-            # log_snr = -2 log sigma', so sigma'^(1/rho) = exp(-log_snr / (2 rho)).
-            at_first, at_last = (
-                torch.exp(-schedule.log_snr(t) / (2 * self._rho)) for t in (first, last)
-            )
-            log_snr = -2 * self._rho * torch.lerp(at_first, at_last, share).log()
+            # log_snr = -2 log sigma', so sigma'^(1/rho) = exp(-log_snr / (2 rho)); the largest,
+            # at the first time, is factored out, or it would overflow for a small rho.
+            at_first, at_last = schedule.log_snr(first), schedule.log_snr(last)
+            fall = torch.expm1((at_first - at_last) / 2 / self._rho)
+            log_snr = at_first - 2 * (self._rho * torch.log1p(share * fall))
             return _times_at(schedule, log_snr, first, last)
 
         return _spaced("karras", steps, schedule, path, _noisiest_finite(schedule))

@@ -22,6 +22,7 @@ from diffkit_samplers._predictor import Predictor, range_to_clip_to
 
 _NAME = "samplers.unipc"
 _VARIANTS = ("bh1", "bh2")
+_ORDERS = (1, 2, 3)
 
 
 @final
@@ -39,7 +40,8 @@ class UniPC(Sampler):
 
     Args:
         p: how many predictions the predictor uses.
-        variant: `bh1` for `B(h) = -h`, `bh2` for `B(h) = expm1(-h)`; they differ for p < 3.
+        variant: `bh1` for `B(h) = -h`, `bh2` for `B(h) = expm1(-h)`; they differ
+            where a single difference is used: for p = 3 in the first steps only.
         corrector: whether steps are corrected.
         clip: clip the predicted `x_0` to the data's declared range before each step. None clips
             where a range is declared.
@@ -57,6 +59,8 @@ class UniPC(Sampler):
     ) -> None:
         if variant not in _VARIANTS:
             raise ComponentError(f"{_NAME}: variant is bh1 or bh2, not {variant!r}")
+        if p not in _ORDERS:
+            raise ComponentError(f"{_NAME}: p is 1, 2 or 3, not {p!r}")
         self._p, self._variant, self._corrector, self._clip = p, variant, corrector, clip
 
     @classmethod

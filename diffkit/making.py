@@ -1,0 +1,76 @@
+"""Pipelines from specs, and from the directories that they are saved in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from diffkit.assembly.build import Assembler
+from diffkit.pipeline import Pipeline
+from diffkit.plugins.host import Host, default_host
+from diffkit.run import artifacts
+from diffkit.run.processes import launched_rank
+from diffkit.spec.pipeline import PipelineSpec
+
+
+def build(
+    spec: PipelineSpec | Mapping[str, Any] | str | Path,
+    *,
+    host: Host | None = None,
+    device: str | torch.device | None = None,
+) -> Pipeline:
+    """A pipeline from a spec: a mapping, a `PipelineSpec`, or a YAML, TOML or JSON file.
+
+    In a mapping, a component instance can stand in place of its spec. Everything is checked
+    before the model is created.
+
+    Args:
+        spec: what the pipeline is made of; five names are enough.
+        host: where components are found; default what is installed.
+        device: where the weights go; default the CPU, or the first CUDA device, or that of this
+            process where a launcher started several.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    assembler = Assembler(spec, default_host() if host is None else host)
+    pipeline = Pipeline(assembler, assembler.assemble())
+    return pipeline.to(device or _default_device())
+
+
+def load(
+    directory: str | Path,
+    *,
+    host: Host | None = None,
+    device: str | torch.device | None = None,
+    checkpoint: Literal["last", "best"] | int = "last",
+) -> Pipeline:
+    """A pipeline from a directory that training or `Pipeline.save` wrote.
+
+    Only registered components are created and only safetensors are read: nothing in a file can
+    make code run.
+
+    Args:
+        directory: of the run.
+        host: where components are found; default what is installed.
+        device: where the weights go; default as for `build`.
+        checkpoint: the last one, the one before which the mean loss was least, or the one after
+            so many updates.
+
+    Raises:
+        SpecError: a component is missing (names its distribution and version) or misconfigured.
+        CheckpointError: a file is missing, truncated, or does not fit.
+    """
+    directory = Path(directory)
+    chosen = artifacts.chosen_checkpoint(directory, checkpoint)
+    spec = artifacts.read_json(directory / artifacts.SPEC)
+    return build(spec, host=host, device=device).restore(chosen)
+
+
+def _default_device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", launched_rank() or 0)

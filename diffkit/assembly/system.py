@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffkit.assembly.network import Precision, for_training
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser
+from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser, ModelDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import Condition, EpsilonModel, Network
 from diffkit.core.noise import Noise
@@ -86,10 +86,11 @@ class System(nn.Module):
         walked: ForwardProcess | None = None,
         condition: Condition | None = None,
         network: Network | None = None,
+        memo: dict[float, Asking] | None = None,
     ) -> Denoiser:
         """The model as a denoiser of its own process, or of another Gaussian one.
 
-        `network` runs the model in its place.
+        `network` runs the model in its place; denoisers of one walk can share a `memo`.
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
@@ -106,6 +107,7 @@ class System(nn.Module):
                 walked,
                 condition=taken,
                 data_range=parts.data_range,
+                memo=memo,
             )
         if walked is not trained:
             raise SpecError(["another process can be walked only where both are Gaussian"])

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.core.model import Condition, Network
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
-from diffkit.core.prediction import GaussianPrediction, Prediction
+from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.gaussian import Scales
+from diffkit.functional.scalars import Number, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -78,6 +79,15 @@ class ModelDenoiser(Denoiser):
         return self._process.interpret(output, x_t, t)
 
 
+class Asking(NamedTuple):
+    """How a network is asked at one time."""
+
+    c_in: Number
+    c_noise: Number
+    target: Target
+    walked: Scales
+
+
 class GaussianDenoiser(Denoiser):
     """A network trained under one Gaussian process, asked about samples of another.
 
@@ -96,11 +106,15 @@ class GaussianDenoiser(Denoiser):
         *,
         condition: Condition | None = None,
         data_range: DataRange | None = None,
+        memo: dict[float, Asking] | None = None,
     ) -> None:
-        self._model = model
+        self._network = model
         self._parameterization = parameterization
         self._trained = trained
         self._walked = trained if walked is None else walked
+        self._memo = {} if memo is None else memo
+        parts = (parameterization, trained, self._walked, trained.schedule, self._walked.schedule)
+        self._fixed = not any(_has_parameters(part) for part in parts)
         self._condition = dict(condition or {})
         self._data_range = data_range
 
@@ -113,6 +127,21 @@ class GaussianDenoiser(Denoiser):
         return self._data_range
 
     def __call__(self, x_t: Float[Tensor, "b *data"], t: Time) -> GaussianPrediction:
+        asking = self._asking(t)
+        inside = scaled(asking.c_in, x_t)
+        output = self._network(inside, per_sample(asking.c_noise, x_t), self._condition)
+        return GaussianPrediction(output.to(x_t.dtype), x_t, asking.target, asking.walked)
+
+    def _asking(self, t: Time) -> Asking:
+        """Remembered at host times, unless a parameter can change it."""
+        if isinstance(t, Tensor) or not self._fixed:
+            return self._asked_at(t)
+        found = self._memo.get(t)
+        if found is None:
+            found = self._memo[t] = self._asked_at(t)
+        return found
+
+    def _asked_at(self, t: Time) -> Asking:
         log_snr = self._walked.log_snr(t)
         trained = self._trained.scales(log_snr)
         walked = self._walked.scales(log_snr)
@@ -122,9 +151,8 @@ class GaussianDenoiser(Denoiser):
             by_alpha, by_sigma = trained.alpha / walked.alpha, trained.sigma / walked.sigma
             c_in = c_in * torch.where(log_snr > 0, by_alpha, by_sigma)
         c_noise = self._parameterization.c_noise(self._trained_time(t, log_snr), log_snr)
-        output = self._model(scaled(c_in, x_t), per_sample(c_noise, x_t), self._condition)
         target = self._parameterization.target(trained)
-        return GaussianPrediction(output.to(x_t.dtype), x_t, target, walked)
+        return Asking(plain(c_in), plain(c_noise), target, walked)
 
     def check_range(self, times: Sequence[float], grid: int | None = None) -> None:
         """Raise ComponentError where a walk over these times leaves the trained noise levels.
@@ -159,16 +187,20 @@ class GaussianDenoiser(Denoiser):
         return u
 
 
-def scaled(c_in: Tensor, x_t: Tensor) -> Tensor:
+def scaled(c_in: Number, x_t: Tensor) -> Tensor:
     """`c_in x_t`, or `x_t` itself where the one coefficient is exactly 1."""
-    if c_in.ndim == 0 and float(c_in) == 1.0:
+    if isinstance(c_in, float) and c_in == 1.0:
         return x_t
     return (expand(c_in, x_t) * x_t).to(x_t.dtype)
 
 
-def per_sample(value: Tensor, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+def _has_parameters(part: object) -> bool:
+    return isinstance(part, nn.Module) and any(True for _ in part.parameters())
+
+
+def per_sample(value: Number, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
     """A host value as float32 on the device of `x_t`, one a sample."""
-    if value.ndim == 0:
+    if isinstance(value, float) or value.ndim == 0:
         return torch.full((x_t.shape[0],), float(value), device=x_t.device)
     return value.to(device=x_t.device, dtype=torch.float32, non_blocking=True)
 

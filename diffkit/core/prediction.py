@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffkit.functional.gaussian import Scales
-from diffkit.functional.scalars import combine, expand
+from diffkit.functional.scalars import Number, combine, divide, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -55,32 +55,38 @@ class GaussianPrediction(Prediction):
     @cached_property
     def x_0(self) -> Float[Tensor, "b *data"]:
         """The predicted data."""
+        _, on_epsilon, _, sigma, determinant = self._numbers
         return combine(
-            self.target.on_epsilon / self._determinant,
-            self.x_t,
-            -self.scales.sigma / self._determinant,
-            self.output,
+            divide(on_epsilon, determinant), self.x_t, divide(-sigma, determinant), self.output
         )
 
     @cached_property
     def epsilon(self) -> Float[Tensor, "b *data"]:
         """The predicted noise."""
+        on_x_0, _, alpha, _, determinant = self._numbers
         return combine(
-            -self.target.on_x_0 / self._determinant,
-            self.x_t,
-            self.scales.alpha / self._determinant,
-            self.output,
+            divide(-on_x_0, determinant), self.x_t, divide(alpha, determinant), self.output
         )
 
     @property
     def velocity(self) -> Float[Tensor, "b *data"]:
         """`alpha epsilon - sigma x_0`. Salimans & Ho (2022), section 4 and appendix D."""
-        return combine(self.scales.alpha, self.epsilon, -self.scales.sigma, self.x_0)
+        _, _, alpha, sigma, _ = self._numbers
+        return combine(alpha, self.epsilon, -sigma, self.x_0)
 
     @property
     def score(self) -> Float[Tensor, "b *data"]:
         """The gradient of log q(x_t): `-epsilon / sigma`. Song et al. (2021), SDE, eq. 9."""
         return -self.epsilon / expand(self.scales.sigma, self.x_t)
+
+    def mixed(self, on_x_0: Number, on_x_t: Number) -> Float[Tensor, "b *data"]:
+        """`on_x_0 x_0 + on_x_t x_t`, straight from the output where x_0 was not asked for yet."""
+        _, on_epsilon, _, sigma, determinant = self._numbers
+        numbers = (on_x_0, on_x_t, on_epsilon, determinant)
+        if not all(isinstance(n, float) and n != 0.0 for n in numbers) or "x_0" in self.__dict__:
+            return combine(on_x_0, self.x_0, on_x_t, self.x_t)
+        share = divide(on_x_0, determinant)
+        return combine(on_x_t + share * on_epsilon, self.x_t, -share * sigma, self.output)
 
     def clipped(self, low: float, high: float) -> GaussianPrediction:
         """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from it."""
@@ -98,6 +104,8 @@ class GaussianPrediction(Prediction):
         return GaussianPrediction(self.output, self.x_t, self.target, self.scales, fraction)
 
     @cached_property
-    def _determinant(self) -> Float64[Tensor, "..."]:
-        on_x_0, on_epsilon = self.target
-        return self.scales.alpha * on_epsilon - self.scales.sigma * on_x_0
+    def _numbers(self) -> tuple[Number, Number, Number, Number, Number]:
+        """A, B, alpha, sigma and `alpha B - sigma A`."""
+        on_x_0, on_epsilon = (plain(c) for c in self.target)
+        alpha, sigma = (plain(c) for c in self.scales)
+        return on_x_0, on_epsilon, alpha, sigma, alpha * on_epsilon - sigma * on_x_0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.core.component import Component
 from diffkit.core.noise import Noise
@@ -15,7 +17,7 @@ from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.schedule import NoiseSchedule, Time
 from diffkit.functional import gaussian
 from diffkit.functional.gaussian import Affine, Scales
-from diffkit.functional.scalars import combine, expand
+from diffkit.functional.scalars import Number, combine, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -58,11 +60,51 @@ class ForwardProcess(Component):
         """A draw from the model's `p(x_s | x_t)`, `s < t`. At `s = 0` no noise is added."""
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The noise level at one time of a walk: numbers, or float64 tensors over coordinates."""
+
+    t: float
+    log_snr: Number
+    """Infinite at t = 0 and at zero terminal SNR."""
+    alpha: Number
+    sigma: Number
+
+    @property
+    def half(self) -> Number:
+        """`lambda = log(alpha / sigma)`, half the log-SNR."""
+        return 0.5 * self.log_snr
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is both signal and noise."""
+        if isinstance(self.log_snr, Tensor):
+            return bool(self.log_snr.isfinite().all())
+        return math.isfinite(self.log_snr)
+
+
 class Gaussian(NamedTuple):
     """A Gaussian with independent coordinates; the variance broadcasts against the mean."""
 
     mean: Float[Tensor, "b *data"]
     variance: Float[Tensor, "..."]
+
+
+@dataclass(frozen=True)
+class _Memo:
+    """What a walk asks for at host times, which the next walk over them asks for again."""
+
+    levels: dict[float, Level] = field(default_factory=dict)
+    steps: dict[tuple[float, float], tuple[Number, Number]] = field(default_factory=dict)
+    deviations: dict[tuple[float, float, float | None], Number] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: object) -> _Memo:
+        return _Memo()
+
+
+_REMEMBERED = 10_000
+"""Times; an adaptive solver asks at ever new ones."""
 
 
 class GaussianProcess(ForwardProcess):
@@ -80,6 +122,17 @@ class GaussianProcess(ForwardProcess):
         """The log-SNR at `t`. It may broadcast over coordinates."""
         return self.schedule.log_snr(t)
 
+    def level(self, t: float) -> Level:
+        """The noise level at a host time; where nothing is learned, it is computed once."""
+        memo = self._memo
+        found = None if memo is None else memo.levels.get(t)
+        if found is None:
+            log_snr = self.log_snr(t)
+            found = Level(t, plain(log_snr), *(plain(c) for c in self.scales(log_snr)))
+            if memo is not None:
+                memo.levels[t] = found
+        return found
+
     def diffuse(
         self, x_0: Float[Tensor, "b *data"], t: Time, epsilon: Float[Tensor, "b *data"]
     ) -> Float[Tensor, "b *data"]:
@@ -90,7 +143,7 @@ class GaussianProcess(ForwardProcess):
     def transition(self, x_s: Float[Tensor, "b *data"], s: Time, t: Time) -> Gaussian:
         """`q(x_t | x_s)` for `s < t`. Ho et al. (2020), eq. 2, where s and t are neighbours."""
         step = gaussian.transition(*self._ends(t, s))
-        return Gaussian(expand(step.on_x_t, x_s) * x_s, expand(step.variance, x_s))
+        return Gaussian(expand(step.on_x_t, x_s) * x_s, _spread(step.variance, x_s))
 
     def posterior(
         self, x_0: Float[Tensor, "b *data"], x_t: Float[Tensor, "b *data"], t: Time, s: Time
@@ -143,12 +196,58 @@ class GaussianProcess(ForwardProcess):
 
         Ho et al. (2020), Algorithm 2, line 4, for any `s < t`.
         """
-        mean = self.posterior(prediction.x_0, x_t, t, s).mean
+        mean = self._mean_back(prediction, x_t, t, s)
         if s == 0.0:
             return mean
         assert isinstance(prediction, GaussianPrediction)
-        deviation = torch.exp(0.5 * self.log_variance(prediction, t, s))
-        return mean + expand(deviation, x_t) * noise.normal(x_t.shape)
+        deviation = self._deviation(prediction, t, s)
+        return combine(1.0, mean, deviation, noise.normal(x_t.shape))
+
+    def _mean_back(self, prediction: Prediction, x_t: Tensor, t: float, s: float) -> Tensor:
+        if type(self).posterior is not GaussianProcess.posterior:
+            return self.posterior(prediction.x_0, x_t, t, s).mean
+        on_x_0, on_x_t = self._step_back(t, s)
+        if isinstance(prediction, GaussianPrediction) and prediction.x_t is x_t:
+            return prediction.mixed(on_x_0, on_x_t)
+        return combine(on_x_0, prediction.x_0, on_x_t, x_t)
+
+    def _step_back(self, t: float, s: float) -> tuple[Number, Number]:
+        """The mean of `posterior`; where nothing is learned, it is computed once."""
+        memo = self._memo
+        found = None if memo is None else memo.steps.get((t, s))
+        if found is None:
+            step = gaussian.posterior(*self._ends(t, s))
+            found = plain(step.on_x_0), plain(step.on_x_t)
+            if memo is not None:
+                memo.steps[t, s] = found
+        return found
+
+    def _deviation(self, prediction: GaussianPrediction, t: float, s: float) -> Number:
+        """The root of the variance of `p(x_s | x_t)`, likewise."""
+        memo, fraction = self._memo, prediction.variance_fraction
+        if memo is None or isinstance(fraction, Tensor):
+            return torch.exp(0.5 * self.log_variance(prediction, t, s))
+        found = memo.deviations.get((t, s, fraction))
+        if found is None:
+            found = plain(torch.exp(0.5 * self.log_variance(prediction, t, s)))
+            memo.deviations[t, s, fraction] = found
+        return found
+
+    @property
+    def _memo(self) -> _Memo | None:
+        """None where a parameter can change what would be remembered."""
+        memo: _Memo | None
+        try:
+            memo = self.__dict__["_diffkit_memo"]
+        except KeyError:
+            learned = any(
+                isinstance(part, nn.Module) and any(True for _ in part.parameters())
+                for part in (self, self.schedule)
+            )
+            memo = self.__dict__["_diffkit_memo"] = None if learned else _Memo()
+        if memo is not None and len(memo.levels) > _REMEMBERED:
+            memo = self.__dict__["_diffkit_memo"] = _Memo()
+        return memo
 
     def _ends(self, t: Time, s: Time) -> tuple[Tensor, Tensor, Scales, Scales]:
         log_snr_t, log_snr_s = self.log_snr(t), self.log_snr(s)
@@ -156,4 +255,11 @@ class GaussianProcess(ForwardProcess):
 
     @staticmethod
     def _mean_and_variance(step: Affine, x_0: Tensor, x_t: Tensor) -> Gaussian:
-        return Gaussian(combine(step.on_x_0, x_0, step.on_x_t, x_t), expand(step.variance, x_t))
+        mean = combine(step.on_x_0, x_0, step.on_x_t, x_t)
+        return Gaussian(mean, _spread(step.variance, x_t))
+
+
+def _spread(variance: Tensor, like: Tensor) -> Tensor:
+    shaped = expand(variance, like)
+    assert isinstance(shaped, Tensor)
+    return shaped

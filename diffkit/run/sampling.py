@@ -12,7 +12,7 @@ from torch import Tensor
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
@@ -131,8 +131,10 @@ def chosen_walk(
     times = spacing.times(count, schedule)
     conditions = _known(condition or {}, system.parts.conditions)
 
+    memo: dict[float, Asking] = {}
+
     def denoiser(rows: Condition) -> Denoiser:
-        return system.denoiser(walked, rows, network)
+        return system.denoiser(walked, rows, network, memo)
 
     checked = denoiser(conditions)
     if isinstance(checked, GaussianDenoiser):

@@ -255,4 +255,6 @@ def _exact(x_0: Tensor, x_t: Tensor, scales: Scales) -> GaussianPrediction:
 
 
 def _per_row(coefficient: Tensor, x: Tensor) -> Tensor:
-    return expand(coefficient, x.double())
+    shaped = expand(coefficient, x.double())
+    assert isinstance(shaped, Tensor)
+    return shaped

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import torch
+from diffkit_diffusers import import_pipeline
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 import diffkit
-from diffkit_diffusers import import_pipeline
 
 FLOP_PER_IMAGE = 199e9 / 16
 """Of one forward pass: its convolutions and products, counted as two a multiply-add."""

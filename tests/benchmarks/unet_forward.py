@@ -1,6 +1,6 @@
 """The U-Net's forward pass against diffusers', same weights.
 
-    python tests/benchmarks/unet_forward.py [--json FILE]
+python tests/benchmarks/unet_forward.py [--json FILE]
 """
 
 from __future__ import annotations

@@ -294,7 +294,11 @@ def test_trained_under_cosine_and_walked_under_linear(
     assert denoiser.process is walked
     if exactly:
         # Let networks be told c_noise in float64, to see the formulas without its rounding.
-        monkeypatch.setattr(denoiser_module, "per_sample", lambda c, x: c.expand(x.shape[0]))
+        monkeypatch.setattr(
+            denoiser_module,
+            "per_sample",
+            lambda c, x: torch.as_tensor(c, dtype=torch.float64).expand(len(x)),
+        )
     times = rows(0.001, 0.003, 0.05, 0.25, 0.5, 0.75, 0.999, 1.0)
     alpha, sigma = (c[:, None] for c in walked.scales(walked.log_snr(times)))
     x_t = alpha * rows([0.3, -0.5]) + sigma * rows([1.0, 0.2])
@@ -367,7 +371,7 @@ def test_less_noise_than_was_trained_is_an_error(curve):
 
 def test_coefficients_of_exactly_one_copy_nothing():
     x = torch.ones(2, 3)
-    assert scaled(torch.ones((), dtype=torch.float64), x) is x
+    assert scaled(1.0, x) is x
     assert scaled(rows(2.0, 3.0), x).tolist() == [[2.0] * 3, [3.0] * 3]
     assert scaled(rows(2.0, 3.0), x.bfloat16()).dtype == torch.bfloat16
 

@@ -189,7 +189,7 @@ def test_readme_sets_up_with_the_two_commands() -> None:
         "&& .venv/bin/diffkit demo",
         'python3.11 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[test]" '
         + "".join(f'-e "plugins/{plugin.name}[test]" ' for plugin in PLUGINS)
-        + "&& .venv/bin/python -m pytest",
+        + "&& .venv/bin/python -m pytest -n 2",
     ):
         assert f"```bash\n{command}\n```" in readme
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
-from diffkit.functional.gaussian import noise_added
-from diffkit.functional.scalars import combine
-from diffkit_samplers._levels import Level, data_step
+from diffkit.core.process import Level
+from diffkit.functional.scalars import combine, expm1, sqrt
+from diffkit_samplers._levels import predicted_step
 
 
 def ancestral_step(
@@ -26,11 +25,10 @@ def ancestral_step(
     16. No noise is drawn at s = 0 or for eta = 0.
     """
     if eta == 0.0 or at_s.t == 0.0:
-        return data_step(x_t, prediction.x_0, at_t, at_s)
-    r = noise_added(2 * at_t.half, 2 * at_s.half)
-    kept = at_s.sigma * (1 - eta**2 * r).sqrt()
+        return predicted_step(prediction, at_t, at_s)
+    r = -expm1(at_t.log_snr - at_s.log_snr)
+    kept = at_s.sigma * sqrt(1 - eta**2 * r)
     # Written with x_t: epsilon = (x_t - alpha_t x_0) / sigma_t.
     on_x_0 = at_s.alpha - at_t.alpha * kept / at_t.sigma
-    mean = combine(on_x_0, prediction.x_0, kept / at_t.sigma, x_t)
-    deviation = eta * at_s.sigma * r.sqrt()
-    return combine(torch.ones_like(deviation), mean, deviation, noise.normal(x_t.shape))
+    mean = prediction.mixed(on_x_0, kept / at_t.sigma)
+    return combine(1.0, mean, eta * at_s.sigma * sqrt(r), noise.normal(x_t.shape))

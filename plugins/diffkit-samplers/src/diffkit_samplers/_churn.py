@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from diffkit.core.noise import Noise
-from diffkit.core.process import GaussianProcess
+from diffkit.core.process import GaussianProcess, Level
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import combine
+from diffkit.functional.scalars import combine, exp, sqrt
 from diffkit_samplers._arguments import at_least, positive
-from diffkit_samplers._levels import Level, level, single
+from diffkit_samplers._levels import level, single
 
 
 @final
@@ -62,11 +62,11 @@ class Churn:
         if log_snr >= 2 * half:
             return x_t, at_t
         up = level(process, _time_at(process, log_snr, at_t.t))
-        added = torch.exp(-2 * up.half) - torch.exp(-2 * at_t.half)
+        added = exp(-up.log_snr) - exp(-at_t.log_snr)
         if not float(added) > 0.0:
             return x_t, at_t
         drawn = noise.normal(x_t.shape)
-        deviation = self.scale * up.alpha * added.sqrt()
+        deviation = self.scale * up.alpha * sqrt(added)
         return combine(up.alpha / at_t.alpha, x_t, deviation, drawn), up
 
 

@@ -8,8 +8,9 @@ from typing import final
 
 from torch import Tensor
 
+from diffkit.core.process import Level
 from diffkit.functional.scalars import combine
-from diffkit_samplers._levels import Level, path_weights, weighted
+from diffkit_samplers._levels import path_weights, weighted
 
 
 @final

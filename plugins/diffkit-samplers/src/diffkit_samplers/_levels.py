@@ -12,46 +12,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from diffkit.core.process import GaussianProcess
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import GaussianProcess, Level
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import combine
+from diffkit.functional.scalars import Number, combine, exp, expm1
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float64
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Level:
-    """One time of a walk and its noise level; float64, on the host."""
-
-    t: float
-    half: Float64[Tensor, "..."]
-    """`lambda = log(alpha / sigma)`, infinite at t = 0 and at zero terminal SNR."""
-    alpha: Float64[Tensor, "..."]
-    sigma: Float64[Tensor, "..."]
-
-    @property
-    def finite(self) -> bool:
-        """Whether there is both signal and noise."""
-        return bool(torch.isfinite(self.half).all())
+    from jaxtyping import Float
 
 
 def level(process: GaussianProcess, t: float) -> Level:
     """The noise level of `process` at `t`."""
-    log_snr = process.log_snr(t)
-    return Level(t, 0.5 * log_snr, *process.scales(log_snr))
+    return process.level(t)
 
 
 def single(name: str, at: Level) -> float:
     """The lambda as one number. Raises ComponentError where it differs between coordinates."""
-    if at.half.ndim:
+    if isinstance(at.half, Tensor) and at.half.ndim:
         raise ComponentError(
             f"{name}: it needs one noise level for all coordinates, and the process has one for "
             "each; use 'samplers.ddim' or 'samplers.dpmpp-2m'"
@@ -67,8 +49,21 @@ def data_step(
     It is DDIM's step with eta = 0 (Song et al., 2021, eq. 12), and right at s = 0, where it gives
     `x_0`, and where no signal is left at t.
     """
-    grown = torch.expm1(at_t.half - at_s.half)
-    return combine(at_s.sigma / at_t.sigma, x_t, -at_s.alpha * grown, x_0)
+    on_x_t, on_x_0 = step_weights(at_t, at_s)
+    return combine(on_x_t, x_t, on_x_0, x_0)
+
+
+def step_weights(at_t: Level, at_s: Level) -> tuple[Number, Number]:
+    """What multiplies `x_t` and `x_0` in `data_step`."""
+    return at_s.sigma / at_t.sigma, -at_s.alpha * expm1(at_t.half - at_s.half)
+
+
+def predicted_step(
+    prediction: GaussianPrediction, at_t: Level, at_s: Level
+) -> Float[Tensor, "b *data"]:
+    """`data_step` from where the prediction was made."""
+    on_x_t, on_x_0 = step_weights(at_t, at_s)
+    return prediction.mixed(on_x_0, on_x_t)
 
 
 def noise_correction(
@@ -82,8 +77,7 @@ def noise_correction(
     In the variable `x / alpha` the step is `(sigma_s/alpha_s - sigma_t/alpha_t) epsilon`, so
     `x_s` moves by `(sigma_s - alpha_s exp(-lambda_t)) change`. There must be signal at t.
     """
-    factor = at_s.sigma - at_s.alpha * torch.exp(-at_t.half)
-    return combine(torch.ones_like(factor), x_s, factor, change)
+    return combine(1.0, x_s, at_s.sigma - at_s.alpha * exp(-at_t.half), change)
 
 
 def path_weights(offsets: Sequence[float], h: float) -> list[float]:

@@ -11,10 +11,11 @@ from torch import Tensor
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit.functional.scalars import combine
-from diffkit_samplers._levels import Level, data_step, level
+from diffkit.functional.scalars import Number, combine
+from diffkit_samplers._levels import level, step_weights
 from diffkit_samplers._predictor import Predictor, range_to_clip_to
 
 
@@ -60,10 +61,32 @@ class DPMpp2M(Sampler):
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)
             prediction = ask(x, t)
-            x_0 = extrapolated(prediction.x_0, before, at_t, at_s)
-            x = data_step(x, x_0, at_t, at_s)
+            x = _step(x, prediction, before, at_t, at_s)
             before = (at_t, prediction.x_0)
             yield State(x, s, prediction)
+
+
+def _step(
+    x_t: Tensor,
+    prediction: GaussianPrediction,
+    before: tuple[Level, Tensor] | None,
+    at_t: Level,
+    at_s: Level,
+) -> Tensor:
+    """`data_step` along what is extrapolated, without a pass over the data for it alone."""
+    beyond = how_far_beyond(before, at_t, at_s)
+    on_x_t, on_x_0 = step_weights(at_t, at_s)
+    if before is None or beyond is None:
+        return combine(on_x_t, x_t, on_x_0, prediction.x_0)
+    along = combine(on_x_t, x_t, on_x_0 * (1 + beyond), prediction.x_0)
+    return combine(1.0, along, -on_x_0 * beyond, before[1])
+
+
+def how_far_beyond(before: tuple[Level, Tensor] | None, at_t: Level, at_s: Level) -> Number | None:
+    """`1/2r`; None where there is no prediction before, or a log-SNR is infinite."""
+    if before is None or not (before[0].finite and at_t.finite and at_s.finite):
+        return None
+    return 0.5 * (at_s.half - at_t.half) / (at_t.half - before[0].half)
 
 
 def extrapolated(
@@ -73,7 +96,7 @@ def extrapolated(
 
     `x_0` as it is where there is none before, or a log-SNR is infinite.
     """
-    if before is None or not (before[0].finite and at_t.finite and at_s.finite):
+    beyond = how_far_beyond(before, at_t, at_s)
+    if before is None or beyond is None:
         return x_0
-    beyond = 0.5 * (at_s.half - at_t.half) / (at_t.half - before[0].half)
     return combine(1 + beyond, x_0, -beyond, before[1])

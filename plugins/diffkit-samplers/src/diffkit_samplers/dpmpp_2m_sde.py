@@ -6,18 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, final
 
-import torch
 from annotated_types import Ge
 from torch import Tensor
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit.functional.scalars import combine
+from diffkit.functional.scalars import combine, exp, expm1, sqrt
 from diffkit_samplers._arguments import at_least
-from diffkit_samplers._levels import Level, data_step, level
+from diffkit_samplers._levels import data_step, level
 from diffkit_samplers._predictor import Predictor, range_to_clip_to
 from diffkit_samplers.dpmpp_2m import extrapolated
 
@@ -78,7 +77,7 @@ class DPMpp2MSDE(Sampler):
         if self._eta == 0.0 or at_s.t == 0.0:
             return data_step(x_t, x_0, at_t, at_s)
         h, eta = at_s.half - at_t.half, self._eta
-        kept = at_s.sigma / at_t.sigma * torch.exp(-eta * h)
-        mean = combine(kept, x_t, -at_s.alpha * torch.expm1(-(1 + eta) * h), x_0)
-        deviation = at_s.sigma * (-torch.expm1(-2 * eta * h)).sqrt()
-        return combine(torch.ones_like(h), mean, deviation, noise.normal(x_t.shape))
+        kept = at_s.sigma / at_t.sigma * exp(-eta * h)
+        mean = combine(kept, x_t, -at_s.alpha * expm1(-(1 + eta) * h), x_0)
+        deviation = at_s.sigma * sqrt(-expm1(-2 * eta * h))
+        return combine(1.0, mean, deviation, noise.normal(x_t.shape))

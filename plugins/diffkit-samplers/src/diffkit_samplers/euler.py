@@ -15,7 +15,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit_samplers._churn import Churn, churn_problems
-from diffkit_samplers._levels import data_step, level
+from diffkit_samplers._levels import level, predicted_step
 from diffkit_samplers._predictor import Predictor, any_time, range_to_clip_to
 
 _CHURNS = "churn asks between the times of the walk"
@@ -81,5 +81,5 @@ class Euler(Sampler):
             start = level(ask.process, t)
             x, up = self._churn(ask.process, x, start, len(times) - 1, noise)
             prediction = ask(x, up.t)
-            x = data_step(x, prediction.x_0, up, level(ask.process, s))
+            x = predicted_step(prediction, up, level(ask.process, s))
             yield State(x, s, prediction)

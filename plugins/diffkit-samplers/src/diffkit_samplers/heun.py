@@ -13,10 +13,10 @@ from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit_samplers._churn import Churn, churn_problems
-from diffkit_samplers._levels import Level, data_step, level, noise_correction
+from diffkit_samplers._levels import data_step, level, noise_correction, predicted_step
 from diffkit_samplers._predictor import Predictor, any_time, range_to_clip_to
 
 _CHURNS = "churn asks between the times of the walk"
@@ -100,7 +100,7 @@ def heun_step(
     ask: Predictor, prediction: GaussianPrediction, x_t: Tensor, at_t: Level, at_s: Level
 ) -> Tensor:
     """One step from `x_t`, where `prediction` was made; it asks once more unless s = 0."""
-    x_s = data_step(x_t, prediction.x_0, at_t, at_s)
+    x_s = predicted_step(prediction, at_t, at_s)
     if at_s.t == 0.0:
         return x_s
     ahead = ask(x_s, at_s.t)

@@ -13,11 +13,11 @@ from torch import Tensor
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.errors import ComponentError
 from diffkit_samplers._history import History
-from diffkit_samplers._levels import Level, data_step, level, single
+from diffkit_samplers._levels import data_step, level, single
 from diffkit_samplers._predictor import Predictor, range_to_clip_to
 
 _NAME = "samplers.unipc"

@@ -1,0 +1,103 @@
+"""The sampling loops alone, with a model that costs nothing, against diffusers' schedulers.
+
+    python tests/benchmarks/sampling_loops.py [--json FILE]
+
+Both walk 50 steps on the same times, 16 samples of 3x32x32, and are given the same numbers as the
+network's output. diffusers' loop is that of its pipelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import diffusers
+import torch
+from diffkit_samplers.ddim import DDIM
+from diffkit_samplers.dpmpp_2m import DPMpp2M
+from diffkit_samplers.euler import Euler
+from diffkit_samplers.heun import Heun
+from harness import Record, in_turn, main, ratio, verdict
+
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.noise import SampleNoise
+from diffkit.core.sampler import Sampler
+
+SHAPE, STEPS = (16, 3, 32, 32), 50
+CASES: dict[str, tuple[Sampler, str, float]] = {
+    "DDIM": (DDIM(clip=False), "DDIMScheduler", 2.5),
+    "Euler": (Euler(clip=False), "EulerDiscreteScheduler", 6.0),
+    "Heun": (Heun(clip=False), "HeunDiscreteScheduler", 3.5),
+    "DPM-Solver++ 2M": (DPMpp2M(clip=False), "DPMSolverMultistepScheduler", 3.0),
+    "DDPM": (DDPM(clip=False), "DDPMScheduler", 1.2),
+}
+
+
+def by_diffkit(sampler: Sampler, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
+    process = VariancePreserving(schedule=Linear())
+    times = Trailing().times(STEPS, process.schedule)
+
+    def network(x, c_noise, condition):
+        return output
+
+    # Made once, like the scheduler, for all batches of a pipeline's samples.
+    denoiser = GaussianDenoiser(network, Epsilon(), process)
+
+    def walk():
+        noise = SampleNoise(seed=0, indices=range(len(x)))
+        with torch.no_grad():
+            *_, state = sampler.walk(denoiser, x, times, noise, {})
+        return state.x
+
+    return walk
+
+
+def by_diffusers(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
+    options = {"timestep_spacing": "trailing", "beta_start": 1e-4, "beta_end": 0.02}
+    if name in ("DDIMScheduler", "DDPMScheduler"):
+        options["clip_sample"] = False
+    scheduler = getattr(diffusers, name)(**options, beta_schedule="linear")
+    # What is drawn for an image is to depend on its index alone, as in diffkit.
+    draws = {"generator": [torch.Generator().manual_seed(i) for i in range(len(x))]}
+    arguments = draws if name == "DDPMScheduler" else {}
+
+    def walk():
+        here = x
+        scheduler.set_timesteps(STEPS)
+        with torch.no_grad():
+            for t in scheduler.timesteps:
+                scheduler.scale_model_input(here, t)
+                here = scheduler.step(output, t, here, return_dict=False, **arguments)[0]
+        return here
+
+    return walk
+
+
+def measure() -> list[Record]:
+    """Every sampler against its peer, in turn, on one thread and a step at a time."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    x, output = (torch.randn(SHAPE, generator=generator) for _ in range(2))
+    record = Record(
+        f"Sampling loops, {STEPS} steps", ("sampler", "diffusers", "diffkit", "against diffusers")
+    )
+    for name, (sampler, peer, target) in CASES.items():
+        calls = {
+            "diffusers": by_diffusers(peer, x, output),
+            "diffkit": by_diffkit(sampler, x, output),
+        }
+        timings = in_turn(calls, 20, warmups=3)
+        found = ratio(timings, "diffusers", "diffkit")
+        record.add(name, timings["diffusers"], timings["diffkit"], verdict(found, target))
+        record.figures |= {
+            f"{name}, {who}": list(timing.seconds) for who, timing in timings.items()
+        }
+    return [record]
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -26,9 +26,12 @@ def as_time(t: Time) -> Float64[Tensor, "..."]:
             raise ComponentError(f"a time must be in [0, 1] (0 is data, 1 is noise), not {t}")
         return torch.tensor(t, dtype=torch.float64)
     t = t.to(torch.float64)
-    if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):
-        low, high = t.min().item(), t.max().item()
-        raise ComponentError(f"times must be in [0, 1] (0 is data, 1 is noise), not {low}..{high}")
+    if t.device.type == "cpu" and t.numel():
+        low, high = (float(end) for end in t.aminmax())
+        if not (low >= 0.0 and high <= 1.0):
+            raise ComponentError(
+                f"times must be in [0, 1] (0 is data, 1 is noise), not {low}..{high}"
+            )
     return t
 
 

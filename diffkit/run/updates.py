@@ -71,9 +71,9 @@ class Updates:
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         losses = []
         for part in parts:
-            torch.manual_seed(
-                mix(self._seed, "dropout", step, *([part.start] if part.start else []))
-            )
+            # Row 0's name is left out, so that runs are what they were before there were shares.
+            row = [part.start] if part.start else []
+            self._seed_dropout(mix(self._seed, "dropout", step, *row))
             last = part is parts[-1]
             with nullcontext() if last else self._processes.unsynchronised(self._module):
                 losses.append(self._backward(part, step))
@@ -93,6 +93,18 @@ class Updates:
             for index, named in state.items()
         }
         self.optimizer.load_state_dict({"state": laid, "param_groups": groups})
+
+    def _seed_dropout(self, seed: int) -> None:
+        """Of the generator that layers draw from on this device.
+
+        `torch.manual_seed` also sets those of devices that are not in use, by a queue that grows
+        at every call until they are.
+        """
+        if self._device.type == "cuda":
+            index = self._device.index or torch.cuda.current_device()
+            torch.cuda.default_generators[index].manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
 
     def _backward(self, rows: range, step: int) -> Tensor:
         batch, uniform, noise = self._batch(rows, step)

@@ -41,5 +41,7 @@ class Simple(Loss):
         on_x_0, on_epsilon = (expand(c, epsilon) for c in prediction.target)
         target = on_x_0 * batch.x_0 + on_epsilon * epsilon
         errors = (prediction.output - target).square().flatten(1).mean(1)
-        weight = importance * self._weighting.weight(process.log_snr(t))
+        weight = importance
+        if not isinstance(self._weighting, Unweighted):
+            weight = importance * self._weighting.weight(process.log_snr(t))
         return LossRecord(values=expand(weight, errors) * errors, t=t)

@@ -18,13 +18,17 @@ _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def resolved_precision(wanted: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `auto` is on this device: bfloat16 where its arithmetic is in hardware."""
+    """What `auto` is on this device: bfloat16 where it has units for products in it.
+
+    Of CPUs, those with AMX. AVX-512 has instructions for bfloat16 too, with which convolutions can
+    be slower than in float32 (docs/benchmarks.md).
+    """
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu":
-        return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+        return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
     return "float32"
 
 

@@ -103,7 +103,7 @@ class PipelineSpec(SpecModel):
     training: TrainingSpec = TrainingSpec()
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the network's products and convolutions, in training and in sampling; all else is float32,
-    and coefficients are float64. `auto` is bfloat16 where the device has it in hardware."""
+    and coefficients are float64. `auto` is bfloat16 on devices made for it."""
     compile: Literal["off", "auto", "default", "reduce-overhead"] = "off"
     """How the network is compiled for sampling, by torch.compile. `auto` is reduce-overhead, which
     records CUDA graphs, on CUDA, and off elsewhere."""

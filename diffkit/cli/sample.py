@@ -75,6 +75,7 @@ def command(
     """
     ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.making import load
+    from diffkit.run.processes import first_of_all
 
     chosen: dict[str, Any] = {
         kind: _choice(kind, text) for kind, text in choices.items() if text is not None
@@ -87,7 +88,8 @@ def command(
         _animate(pipeline, path, num, chosen)
     else:
         _write(pipeline, path, ending, num, {**chosen, "batch_size": batch_size or _BATCH})
-    click.echo(f"{num} samples are in {path}")
+    if first_of_all():
+        click.echo(f"{num} samples are in {path}")
 
 
 def _checked_ending(out: str, batch_size: int | None) -> str:

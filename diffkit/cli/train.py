@@ -44,6 +44,7 @@ def command(
     """
     from diffkit.cli.settings import with_settings
     from diffkit.making import build
+    from diffkit.run.processes import first_of_all
     from diffkit.spec.files import read_data
 
     raw = with_settings(read_data(spec), settings)
@@ -58,9 +59,12 @@ def command(
     try:
         pipeline.train(out=out, resume=resume)
     except KeyboardInterrupt as error:
-        click.echo(_interrupted(error, out, again), err=True)
+        if first_of_all():
+            click.echo(_interrupted(error, out, again), err=True)
         ended_by = error.signal if isinstance(error, TrainingInterrupted) else SIGINT
         raise click.exceptions.Exit(128 + ended_by) from None
+    if not first_of_all():
+        return
     click.echo(f"The run is in {out}")
     click.echo(f"Sample from it:  {sample}")
     click.echo(f"Go on, with more training.steps:  {again}")

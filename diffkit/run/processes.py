@@ -145,6 +145,11 @@ def launched_rank() -> int | None:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def first_of_all() -> bool:
+    """Whether this process is the one that speaks to the user."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def processes_of(device: torch.device) -> Processes:
     """Those that the launcher started: `torchrun`, `accelerate launch`; else this one alone.
 

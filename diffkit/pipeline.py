@@ -328,7 +328,7 @@ class Pipeline:
             if self._average is None:
                 self._average = copy.deepcopy(self._system).requires_grad_(False)
             restore(self._average, checkpoint / "ema.safetensors")
-        self._trained_steps = int(artifacts.read_json(checkpoint / "trainer.json")["step"])
+        self._trained_steps = artifacts.recorded_step(checkpoint)
         return self
 
     def _prepare(

@@ -257,6 +257,15 @@ class Assembler:
             # What is wrong with a nested part, or was said by `requires`, is said already.
             if not self._problems:
                 self._problems.append(f"{field}: {error}")
+        except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+            # What torch says of sizes that no memory holds, or no integer; its first line says it.
+            if field != "model":
+                raise
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            self._problems.append(
+                f"{field}: {self._classes[field].__name__} cannot be created with this "
+                f"configuration: {said}; give it smaller sizes"
+            )
 
     def _supply(self, source: str) -> Any:
         if source == _SHAPE:

@@ -219,6 +219,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def recorded_step(checkpoint: Path) -> int:
+    """How many updates a checkpoint was made after. Raises CheckpointError."""
+    step = read_json(checkpoint / "trainer.json").get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise CheckpointError(
+            f"{checkpoint / 'trainer.json'}: step is a number of updates, not {step!r}; take "
+            "another checkpoint"
+        )
+    return step
+
+
 def fit_tensors(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:

@@ -173,3 +173,19 @@ def test_metrics_survive_a_line_cut_short(tmp_path) -> None:
     assert [m["step"] for m in artifacts.read_metrics(tmp_path)] == [2, 4, 6]
     artifacts.drop_metrics_after(tmp_path, 4)
     assert [m["step"] for m in artifacts.read_metrics(tmp_path)] == [2, 4]
+
+
+@pytest.mark.parametrize("step", [None, "3", -1, True])
+def test_a_checkpoint_that_does_not_say_its_step(run, step) -> None:
+    path = artifacts.latest_checkpoint(run) / "trainer.json"
+    progress = {**artifacts.read_json(path), "step": step}
+    artifacts.write_json(path, progress)
+    with pytest.raises(diffkit.CheckpointError, match="step is a number of updates"):
+        diffkit.load(run)
+
+
+@pytest.mark.parametrize("width", [2**63, 2**62])
+def test_a_network_that_no_memory_holds(width) -> None:
+    model = {"id": "mlp", "config": {"width": width}}
+    with pytest.raises(diffkit.SpecError, match="give it smaller sizes"):
+        diffkit.build({**SPEC, "model": model})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from diffkit.core.schedule import DiscreteSchedule
@@ -21,7 +21,7 @@ class Cosine(DiscreteSchedule):
     `largest_beta`. Nichol & Dhariwal (2021), eq. 17.
 
     Args:
-        steps: T, the number of noise levels.
+        steps: T, the number of noise levels, a million at most.
         offset: s, which keeps the first betas from vanishing.
         largest_beta: where betas are clipped, in (0, 1); at T = 1000 this touches the last only.
     """
@@ -29,7 +29,7 @@ class Cosine(DiscreteSchedule):
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = 1000,
+        steps: Annotated[int, Ge(1), Le(1_000_000)] = 1000,
         offset: Annotated[float, Ge(0)] = 0.008,
         largest_beta: Annotated[float, Gt(0), Lt(1)] = 0.999,
     ) -> None:

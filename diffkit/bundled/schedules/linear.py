@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from diffkit.core.schedule import DiscreteSchedule
@@ -26,7 +26,7 @@ class Linear(DiscreteSchedule):
     them as they are.
 
     Args:
-        steps: T, the number of noise levels.
+        steps: T, the number of noise levels, a million at most.
         beta_first: the first beta, in (0, 1).
         beta_last: the last beta, in (0, 1), not below the first.
         rescale: multiply the betas by `1000 / T`.
@@ -38,7 +38,7 @@ class Linear(DiscreteSchedule):
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1)] = _REFERENCE_STEPS,
+        steps: Annotated[int, Ge(1), Le(1_000_000)] = _REFERENCE_STEPS,
         beta_first: Annotated[float, Gt(0)] = 1e-4,
         beta_last: Annotated[float, Gt(0)] = 0.02,
         rescale: bool = True,

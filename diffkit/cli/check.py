@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections import Counter
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import DEBUG, host_options, make_host
+from diffkit.cli.safely import try_components, try_files
 
 if TYPE_CHECKING:
     from diffkit.testing.kit import Outcome
     from diffkit.testing.subject import Subject
 
 _FAILED = 1
-_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-"}
 
 
 @click.command("check")
@@ -48,24 +49,42 @@ def command(
 ) -> None:
     """Run the conformance kit on components.
 
-    WHAT is a full id (acme.heun), a pattern of ids ('acme.*') or a Python file with component
-    classes. A check that is skipped says nothing about the component; with --json its reason is
-    shown. The exit code is 1 where a check failed.
+    WHAT is a full id (acme.heun), a short name that only one has, a pattern of ids ('acme.*') or a
+    Python file with component classes. A check that is skipped says nothing about the component;
+    with --json its reason is shown. The exit code is 1 where a check failed.
     """
     from diffkit.testing.kit import run_checks
+    from diffkit.testing.report import Report, summary
 
-    found = _subjects(what, kind, config, disabled, plugin_files)
+    with contextlib.redirect_stdout(sys.stderr):
+        found = _subjects(what, kind, config, disabled, plugin_files)
     outcomes = []
-    for outcome in run_checks(found, seed=seed):
+    report = Report(debug=bool(click.get_current_context().meta.get(DEBUG)))
+    for outcome in _written_aside(run_checks(found, seed=seed)):
         outcomes.append(outcome)
         if not as_json:
-            _show(outcome, first=len(outcomes) < 2 or outcomes[-2].subject != outcome.subject)
+            _echo(report.told(outcome))
     if as_json:
         click.echo(json.dumps([_record(outcome) for outcome in outcomes], indent=2))
     else:
-        click.echo(_summary(outcomes))
+        _echo([*report.ended(), summary(outcomes)])
     if any(outcome.status == "failed" for outcome in outcomes):
         raise click.exceptions.Exit(_FAILED)
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _written_aside(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """The same; what components print on the way goes to standard error."""
+    while True:
+        with contextlib.redirect_stdout(sys.stderr):
+            outcome = next(outcomes, None)
+        if outcome is None:
+            return
+        yield outcome
 
 
 def _subjects(
@@ -82,10 +101,15 @@ def _subjects(
     patterns = [name for name in what if not name.endswith(".py")]
     if files:
         patterns.append(f"{LOCAL}.*")
+    try_files((*plugin_files, *files))
     host = make_host(disabled, (*plugin_files, *files))
+    host.components(kind)  # Raises for a kind that there is not.
     found = [s for s in subjects(patterns, host=host) if kind in (None, s.kind)]
+    for problem in host.problems:
+        click.echo(f"problem: {problem}", err=True)
     if not found:
         raise click.UsageError(f"--kind {kind}: none of these components is of that kind")
+    try_components(s.entry for s in found)
     if config is None:
         return found
     if len(found) > 1:
@@ -112,25 +136,6 @@ def _mapping(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise click.UsageError("--config: it is a mapping of arguments, as '{steps: 100}'")
     return value
-
-
-def _show(outcome: Outcome, *, first: bool) -> None:
-    if first:
-        click.echo(f"{outcome.subject.kind} {outcome.subject}")
-    click.echo(f"  {_MARKS[outcome.status]:<7}{outcome.check.law}")
-    if outcome.status == "failed":
-        for line in outcome.message.splitlines()[1:]:
-            click.echo(f"         {line}")
-
-
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    count = Counter(outcome.status for outcome in outcomes)
-    components = len({(o.subject.kind, str(o.subject)) for o in outcomes})
-    seconds = sum(outcome.seconds for outcome in outcomes)
-    return (
-        f"\n{components} checked: {count['passed']} passed, {count['failed']} failed, "
-        f"{count['skipped']} not applicable, in {seconds:.1f} s"
-    )
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from string import Template
 
@@ -35,6 +36,9 @@ EXAMPLES = {
     "metric": ("moments", "Moments"),
 }
 """By kind: the name and the class of the component in the kind's template."""
+
+OFFICIAL = ("samplers", "diffusers")
+"""The namespaces of diffkit's own plugins, which are installed on their own."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FOLDER = "templates"
@@ -65,6 +69,7 @@ def command(name: str, kinds: tuple[str, ...], out: Path | None) -> None:
     them, and what it takes to install and publish it.
     """
     namespace = checked_namespace(name)
+    _warn_of_installed(namespace)
     folder = Path(f"diffkit-{namespace}") if out is None else out
     _check_free(folder)
     chosen = [kind for kind in KINDS if kind in kinds]
@@ -93,7 +98,23 @@ def checked_namespace(name: str) -> str:
             f"NAME '{name}': a name is made of letters a-z, digits and single '-', and begins with "
             "a letter: acme, or acme-samplers"
         )
+    if namespace in OFFICIAL:
+        raise click.UsageError(
+            f"NAME '{name}': diffkit-{namespace} is an official plugin of diffkit; choose another"
+        )
     return namespace
+
+
+def _warn_of_installed(namespace: str) -> None:
+    try:
+        found = distribution(f"diffkit-{namespace}")
+    except PackageNotFoundError:
+        return
+    click.echo(
+        f"warning: diffkit-{namespace} {found.version} is installed already, and installing the "
+        "new package takes its place; choose another NAME unless it is yours",
+        err=True,
+    )
 
 
 def package(namespace: str, kinds: Sequence[str]) -> dict[str, str]:

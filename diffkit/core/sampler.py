@@ -52,6 +52,15 @@ class Sampler(Component):
         """
         return None
 
+    @property
+    def order_on_uneven_steps(self) -> int | None:
+        """p, where that holds for neighbouring steps of different lengths too.
+
+        None declares nothing: coefficients may take steps to be even. It matters for solvers that
+        use earlier steps.
+        """
+        return None
+
     def calls(self, times: Sequence[float]) -> int | None:
         """How often a walk over these times asks the denoiser: once a step, unless overridden.
 

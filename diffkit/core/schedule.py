@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -90,14 +91,17 @@ class DiscreteSchedule(NoiseSchedule):
 
     @cached_property
     def _table(self) -> _Table:
-        betas = self.betas.to(torch.float64)
+        betas = self.betas
+        if not isinstance(betas, Tensor):
+            raise ComponentError(
+                f"{type(self).__name__}: betas must be a float64 tensor, one number a step, not of "
+                f"the type {type(betas).__name__}; make it by torch.tensor(betas, "
+                "dtype=torch.float64)"
+            )
+        betas = betas.to(torch.float64)
         inside = (betas > 0) & (betas < 1)
         if not bool(inside.all()):
-            k = int((~inside).nonzero()[0]) + 1
-            raise ComponentError(
-                f"{type(self).__name__}: beta_{k} = {betas[k - 1].item():.4g} is outside (0, 1); "
-                f"take more steps than {betas.numel()}, or smaller betas"
-            )
+            raise ComponentError(f"{type(self).__name__}: {_outside(betas, inside)}")
         log_kept = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
         signal, noise = torch.exp(log_kept), -torch.expm1(log_kept)
         return _Table(signal, noise, torch.log(signal) - torch.log(noise))
@@ -133,6 +137,17 @@ class DiscreteSchedule(NoiseSchedule):
     def snap(self, t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         # A grid time must stay where it is, though k / T * T may round to just above k.
         return (t * self.steps - 1e-9).ceil().clamp(1, self.steps) / self.steps
+
+
+def _outside(betas: Tensor, inside: Tensor) -> str:
+    k = int((~inside).nonzero()[0]) + 1
+    beta = betas[k - 1].item()
+    advice = f"take more steps than {betas.numel()}, or smaller betas"
+    if math.isnan(beta):
+        advice = "find out what makes it NaN"
+    elif beta <= 0:
+        advice = "it has to be larger than 0, as each step adds noise"
+    return f"beta_{k} = {beta:.4g} is outside (0, 1); {advice}"
 
 
 class _Table(NamedTuple):

@@ -144,5 +144,9 @@ def _component(origin: Origin, entry: EntryPoint) -> ComponentEntry | HooksEntry
         return Problem(origin, message, full_id, kind.name)
     wrong = what_is_wrong(entry.name, entry.value)
     if wrong is not None:
-        return Problem(origin, f"{where}: {wrong}", full_id, kind.name)
+        # A target that is fine leaves the name to be wrong.
+        name_alone = what_is_wrong(entry.name, object) is not None
+        todo = "rename" if name_alone else "mend the target of"
+        advice = f"its authors have to {todo} the entry point '{entry.name}': {wrong}"
+        return Problem(origin, f"{where}: {wrong}", full_id, kind.name, advice)
     return ComponentEntry(kind.name, entry.name, entry.value, origin)

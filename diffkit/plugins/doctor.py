@@ -163,7 +163,7 @@ def _finding(case: _Case, examined: Examined) -> Finding:
         case.target,
         examined.status,
         examined.message,
-        "" if healthy else _advice(case, examined.status),
+        "" if healthy else examined.report.get("advice") or _advice(case, examined.status),
         "" if healthy else examined.output,
     )
 
@@ -235,7 +235,8 @@ def _clash(entry: ComponentEntry, problem: Problem) -> Finding:
 def _undeclared(problem: Problem, installed: set[str]) -> Finding:
     """A problem that discovery found, and which leaves nothing to import."""
     origin = problem.origin
-    advice = f"install another release of {origin.distribution}, or --disable {origin.namespace}"
+    left_out = f"install another release of {origin.distribution}, or --disable {origin.namespace}"
+    advice = f"{problem.advice}; or {left_out}" if problem.advice else left_out
     if normalized(origin.distribution) not in installed:
         advice = f"check the name in --disable and {DISABLE_VARIABLE}"
     return Finding(

@@ -85,6 +85,8 @@ class Problem:
     id: str | None = None
     """The component that is affected, where it is one."""
     kind: str | None = None
+    advice: str = ""
+    """What the author has to do, where that is known."""
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.message}"

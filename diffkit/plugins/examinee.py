@@ -1,7 +1,8 @@
 """What `diffkit.plugins.examination` runs in a process of its own.
 
 A task is a mapping: `{"task": "component" | "hooks", ...}` with the fields of an entry,
-`{"task": "file", "file": path}`, or `{"task": "torch"}`. The report holds `error`, a sentence or
+`{"task": "imports", "components": [...]}` with those of several, `{"task": "file", "file": path}`,
+or `{"task": "torch"}`. The report holds `error`, a sentence or
 None, and what was found.
 """
 
@@ -21,7 +22,7 @@ from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin, what_is_
 from diffkit.plugins.hookspecs import Register
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
-from diffkit.plugins.loading import load_component, load_file, load_hooks
+from diffkit.plugins.loading import UnfitError, load_component, load_file, load_hooks
 
 _Report = dict[str, Any]
 
@@ -38,6 +39,8 @@ def main(request: str) -> None:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         report = {"error": str(error)}
+        if isinstance(error, UnfitError):
+            report["advice"] = error.advice
     _finish(Path(request).parent, report)
 
 
@@ -56,6 +59,17 @@ def _finish(folder: Path, report: _Report) -> None:
 
 def _component(task: Mapping[str, Any]) -> _Report:
     load_component(ComponentEntry(task["kind"], task["name"], task["target"], _origin(task)))
+    return {}
+
+
+def _imports(task: Mapping[str, Any]) -> _Report:
+    """Import several; what raises is not the question, but what ends the process or hangs."""
+    for fields in task["components"]:
+        print(f"importing {fields['target']}", flush=True)
+        try:
+            _component(fields)
+        except ComponentError as error:
+            print(error, flush=True)
     return {}
 
 
@@ -111,6 +125,7 @@ def _torch(task: Mapping[str, Any]) -> _Report:
 
 _TASKS: dict[str, Callable[[Mapping[str, Any]], _Report]] = {
     "component": _component,
+    "imports": _imports,
     "hooks": _hooks,
     "file": _file,
     "torch": _torch,

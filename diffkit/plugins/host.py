@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import sys
 from collections import defaultdict
@@ -24,6 +25,8 @@ from diffkit.plugins.hookspecs import Register, hookimpl
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
 from diffkit.plugins.loading import load_component, load_file, load_hooks
+
+_log = logging.getLogger("diffkit")
 
 DISABLE_VARIABLE = "DIFFKIT_DISABLE"
 """Names of distributions, or their namespaces, separated by commas."""
@@ -184,14 +187,18 @@ class Host:
         try:
             module = load_hooks(entry)
         except ComponentError as error:
-            self._problems.append(Problem(entry.origin, str(error)))
+            self._leave_out(entry, str(error))
             return None
         problem = register(self._manager, module, name)
         if problem is not None:
-            self._problems.append(Problem(entry.origin, f"hooks '{entry.name}': {problem}"))
+            self._leave_out(entry, f"{entry}, the module {entry.target}: {problem}")
             return None
         self._origins[name] = entry.origin
         return name
+
+    def _leave_out(self, entry: HooksEntry, message: str) -> None:
+        _log.warning("%s; its hooks are not called: see `diffkit doctor`", message)
+        self._problems.append(Problem(entry.origin, message))
 
     def _admit(self, declared: Declared, off: set[str]) -> set[str]:
         """Take in what a distribution declares; or block it, and say which names in `off` did."""

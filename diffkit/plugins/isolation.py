@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +74,13 @@ def _unfit(manager: pluggy.PluginManager, plugin: object) -> str | None:
             if implementation.plugin is not plugin:
                 continue
             if not caller.has_spec() and not implementation.optionalhook:
-                return f"there is no hook '{caller.name}'"
+                return f"there is no hook '{caller.name}'; {_hint(manager, caller.name)}"
             if implementation.wrapper or implementation.hookwrapper:
                 return f"its {caller.name} is a wrapper; each plugin is called on its own"
     return None
+
+
+def _hint(manager: pluggy.PluginManager, name: str) -> str:
+    known = sorted(hook for hook, caller in vars(manager.hook).items() if caller.has_spec())
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"the hooks are {', '.join(known)}"

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,14 @@ from diffkit.errors import ComponentError
 from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin
 from diffkit.plugins.isolation import cause_of
 from diffkit.plugins.kinds import KINDS, LOCAL
+
+
+class UnfitError(ComponentError):
+    """What was imported is no usable component; `advice` says what its author has to do."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(message)
 
 
 def load_component(entry: ComponentEntry) -> type:
@@ -27,13 +36,16 @@ def load_component(entry: ComponentEntry) -> type:
     interface = _attribute(KINDS[entry.kind].interface, f"the interface of {entry.kind}")
     assert isinstance(interface, type)
     if not (isinstance(found, type) and issubclass(found, interface)):
-        raise ComponentError(
-            f"{entry}: {entry.target} is {_described(found)}, "
-            f"not a subclass of {interface.__module__}.{interface.__qualname__}"
+        base = f"{interface.__module__}.{interface.__qualname__}"
+        raise UnfitError(
+            f"{entry}: {entry.target} is {_described(found)}, not a subclass of {base}",
+            f"make it a subclass of {base}, or let the entry point name a class that is",
         )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-        raise ComponentError(f"{entry}: {entry.target} is abstract; it does not define {missing}")
+        raise UnfitError(
+            f"{entry}: {entry.target} is abstract; it does not define {_missing(found)}",
+            f"define {_missing(found)} in {found.__qualname__}",
+        )
     return found
 
 
@@ -63,13 +75,30 @@ def load_file(path: Path) -> tuple[Origin, tuple[ComponentEntry, ...]]:
     entries = [
         ComponentEntry(name, _snake(value.__name__), value, origin)
         for value in own
-        if not inspect.isabstract(value) and not value.__name__.startswith("_")
+        if not value.__name__.startswith("_")
         for name, base in bases.items()
-        if isinstance(base, type) and issubclass(value, base)
+        if isinstance(base, type) and issubclass(value, base) and _is_meant(value, own, path, name)
     ]
     if not entries:
         raise ComponentError(f"the plugin file {path} defines no component class")
     return origin, tuple(entries)
+
+
+def _is_meant(found: type, own: Iterable[type], path: Path, kind: str) -> bool:
+    """Whether a class is a component, not the abstract base of one. Raises ComponentError."""
+    if not inspect.isabstract(found):
+        return True
+    if any(other is not found and issubclass(other, found) for other in own):
+        return False
+    raise ComponentError(
+        f"the plugin file {path}: the {kind} {found.__name__} is abstract; it does not define "
+        f"{_missing(found)}: define what is missing (is a name misspelled?), or begin the name of "
+        "a class that is no component with '_'"
+    )
+
+
+def _missing(found: type) -> str:
+    return ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
 
 
 def _run_file(path: Path, source: bytes, name: str) -> ModuleType:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+import diffkit
 from diffkit.testing.laws import LawBroken, NotApplicable
 from diffkit.testing.subject import CannotBeMade, Subject
 
@@ -29,8 +33,9 @@ class Check:
             NotApplicable: the law says nothing about this component.
         """
         try:
+            # The kit's tensors are small: threads would wait for each other, not help.
             # Walks that yield inside a mode and go on in turn leave it changed behind them.
-            with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            with _on_one_thread(), torch.enable_grad(), torch.autocast("cpu", enabled=False):
                 self.measure(subject)
         except NotApplicable:
             raise
@@ -42,12 +47,30 @@ class Check:
             raise NotApplicable(f"it cannot be made: {error}") from error
         except Exception as error:
             raised = LawBroken(
-                "it raised an exception",
+                f"it raised an exception{_place(error)}",
                 measured=f"{type(error).__name__}: {error}",
                 expected="no exception",
             )
             raised.subject, raised.law = str(subject), self.law
             raise raised from error
+
+
+@contextlib.contextmanager
+def _on_one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the traceback that is neither diffkit's nor torch's; if any."""
+    ours = tuple(str(Path(module.__file__ or "").parent) for module in (diffkit, torch))
+    frames = traceback.extract_tb(error.__traceback__)
+    others = [f for f in frames if not f.filename.startswith((*ours, "<"))] or frames
+    return f" in {others[-1].filename}:{others[-1].lineno}, {others[-1].name}" if others else ""
 
 
 def check(measure: Callable[[Subject], None]) -> Check:

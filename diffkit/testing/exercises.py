@@ -31,7 +31,7 @@ from diffkit.errors import ComponentError
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.reference import Points, UniformLogSNR
 from diffkit.testing.subject import Subject
-from diffkit.testing.walks import Watched, mixture
+from diffkit.testing.walks import Watched, mixture, states_of
 
 _COUNT = 4
 
@@ -166,7 +166,7 @@ def _sampler(subject: Subject, sampler: Sampler, done: Exercise, dtype: torch.dt
         x = done.give("x", process.prior((_COUNT, 2), noise))
         denoiser = Watched(mixture(process), data_range)
         try:
-            walk = list(sampler.walk(denoiser, x, times, noise, {}))
+            walk = list(states_of(sampler, denoiser, x, times, noise))
         except ComponentError as refused:
             # A sampler may insist on clipping, and refuse where there is nothing to clip to.
             if data_range is None:

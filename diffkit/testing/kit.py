@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from diffkit.core.component import Component
 from diffkit.errors import ComponentError
 from diffkit.plugins.entries import ComponentEntry, Origin
 from diffkit.plugins.host import Host, default_host
+from diffkit.plugins.kinds import KINDS
 from diffkit.testing.check import Check
 from diffkit.testing.checks import checks_for
 from diffkit.testing.laws import LawBroken, NotApplicable
@@ -37,6 +39,8 @@ class Outcome:
     status: Literal["passed", "failed", "skipped"]
     message: str
     seconds: float
+    cause: BaseException | None = None
+    """The component's exception, where that is what failed."""
 
 
 def parametrize_with_checks(
@@ -125,14 +129,14 @@ def run_checks(found: Iterable[Subject], *, seed: int = 0) -> Iterator[Outcome]:
 def _outcome(subject: Subject, check: Check) -> Outcome:
     start = time.perf_counter()
     status: Literal["passed", "failed", "skipped"] = "passed"
-    message = ""
+    message, cause = "", None
     try:
         check(subject)
     except NotApplicable as reason:
         status, message = "skipped", str(reason)
     except LawBroken as broken:
-        status, message = "failed", str(broken)
-    return Outcome(subject, check, status, message, time.perf_counter() - start)
+        status, message, cause = "failed", str(broken), broken.__cause__
+    return Outcome(subject, check, status, message, time.perf_counter() - start, cause)
 
 
 def _seeded(found: Iterable[Subject], seed: int) -> Iterator[Subject]:
@@ -141,12 +145,35 @@ def _seeded(found: Iterable[Subject], seed: int) -> Iterator[Subject]:
 
 
 def _matching(pattern: str, host: Host) -> dict[ComponentEntry, Host]:
-    found = {e: host for e in host.components() if fnmatch.fnmatchcase(e.id, pattern)}
+    """By full id or pattern; or by a short name that only one id has."""
+    entries = host.components()
+    found = [e for e in entries if fnmatch.fnmatchcase(e.id, pattern)]
+    found = found or [e for e in entries if e.name == pattern]
+    ids = sorted({entry.id for entry in found})
     if not found:
-        ids = ", ".join(sorted({entry.id for entry in host.components()}))
-        problems = "".join(f"; {problem}" for problem in host.problems)
-        raise ComponentError(f"no component is called {pattern!r}; installed: {ids}{problems}")
-    return found
+        raise ComponentError(_why_none(pattern, host))
+    if pattern in {entry.name for entry in found} and len(ids) > 1:
+        raise ComponentError(f"{pattern!r} is ambiguous; write one of {', '.join(ids)}")
+    return dict.fromkeys(found, host)
+
+
+def _why_none(pattern: str, host: Host) -> str:
+    """Why nothing can be checked under this name, as far as the host knows it."""
+    for kind in KINDS:
+        if host.knows(kind, pattern):
+            try:
+                host.find(kind, pattern)
+            except ComponentError as error:
+                return str(error)
+    namespace = pattern.partition(".")[0]
+    problems = [p for p in host.problems if p.id is not None and fnmatch.fnmatchcase(p.id, pattern)]
+    problems = problems or [p for p in host.problems if p.origin.namespace == namespace]
+    if problems:
+        return f"{pattern!r} cannot be checked: {'; '.join(str(problem) for problem in problems)}"
+    names = sorted({name for entry in host.components() for name in (entry.id, entry.name)})
+    near = difflib.get_close_matches(pattern, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"no component is called {pattern!r}; {hint}`diffkit list` shows what is installed"
 
 
 def _of_class(component: type[Component]) -> dict[ComponentEntry, Host]:

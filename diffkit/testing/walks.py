@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.process import GaussianProcess
-from diffkit.core.sampler import Sampler
+from diffkit.core.sampler import Sampler, State
 from diffkit.core.schedule import Time
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.oracles import ExactGaussian, ExactMixture
 
 if TYPE_CHECKING:
@@ -36,9 +36,24 @@ def walked(
     sampler: Sampler, denoiser: Denoiser, x: Tensor, times: Sequence[float], noise: Noise
 ) -> Tensor:
     """Where the walk ends."""
-    for state in sampler.walk(denoiser, x, times, noise, {}):
+    for state in states_of(sampler, denoiser, x, times, noise):
         x = state.x
     return x
+
+
+def states_of(
+    sampler: Sampler, denoiser: Denoiser, x: Tensor, times: Sequence[float], noise: Noise
+) -> Iterator[State]:
+    """What the walk yields, one by one. Raises LawBroken where that is no State."""
+    for state in sampler.walk(denoiser, x, times, noise, {}):
+        require(
+            isinstance(state, State),
+            "what the walk yields",
+            measured=type(state).__name__,
+            expected="State",
+            why="step must return a State(x, t, prediction), and walk must yield them",
+        )
+        yield state
 
 
 def noise_for(seed: int, count: int, dtype: torch.dtype = torch.float64) -> SampleNoise:

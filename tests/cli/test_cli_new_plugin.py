@@ -192,3 +192,22 @@ def test_importing_the_verb_imports_nothing_heavy():
         "assert not {'torch', 'pydantic', 'numpy', 'yaml'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["samplers", "diffkit-diffusers"])
+def test_names_of_official_plugins_are_refused(invoke, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("new-plugin", name, "--kind", "sampler")
+    assert result.exit_code == 2
+    assert "is an official plugin of diffkit" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_installed_is_warned_of(invoke, tmp_path, monkeypatch):
+    info = tmp_path / "diffkit_taken-3.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: diffkit-taken\nVersion: 3.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = invoke("new-plugin", "taken", "--kind", "sampler", "--out", tmp_path / "new")
+    assert result.exit_code == 0
+    assert "warning: diffkit-taken 3.0 is installed already" in result.stderr

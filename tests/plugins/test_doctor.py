@@ -261,3 +261,26 @@ def test_importing_it_imports_nothing_heavy() -> None:
         "assert not {'torch', 'pydantic', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "source", "advice"),
+    [
+        (
+            "mine = advised:Mine",
+            "class Mine: ...",
+            "make it a subclass of diffkit.core.spacing.Spacing",
+        ),
+        (
+            "mine = advised:Mine",
+            "from diffkit.core.spacing import Spacing\nclass Mine(Spacing): ...",
+            "define times in Mine",
+        ),
+        ("My.Name = advised:Mine", "", "rename the entry point 'My.Name'"),
+        ("mine = advised", "", "mend the target of the entry point 'mine'"),
+    ],
+)
+def test_advice_says_what_the_author_has_to_do(site: Site, entry, source, advice) -> None:
+    site.add_raw("advised", "1", f"[{SPACING}]\n{entry}\n".encode(), advised=source)
+    found = diagnose(path=[str(site.folder)], timeout=LONG)
+    assert advice in _of(found, "advised").advice

@@ -142,7 +142,9 @@ def test_an_observer_that_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixt
     sound = Recorder()
     with caplog.at_level(logging.WARNING, logger="diffkit"):
         events = Events([], [Typo(), sound])
-    assert events.failures == ("observer-0: there is no hook 'diffkit_stepp'",)
+    assert events.failures == (
+        "observer-0: there is no hook 'diffkit_stepp'; did you mean 'diffkit_step'?",
+    )
     assert len(caplog.records) == 1
     events.run_start(Run())
     assert len(sound.heard) == 1

@@ -261,3 +261,22 @@ def test_hook_modules_of_a_disabled_distribution_are_not_imported(site: Site) ->
     assert host.load_hooks() == ()
     assert texts(host) == []
     assert "acme_hooks" not in site.imported()
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import no_such_module", "No module named 'no_such_module'"),
+        (
+            "import diffkit\n@diffkit.hookimpl\ndef diffkit_stp(): ...\n",
+            "there is no hook 'diffkit_stp'; did you mean 'diffkit_step'?",
+        ),
+    ],
+)
+def test_hook_modules_left_out_are_logged(site: Site, caplog, source: str, cause: str) -> None:
+    site.add("acme", "1.5", {HOOKS: {"watch": "acme_watch"}}, acme_watch=source)
+    site.host().load_hooks()
+    (record,) = [r for r in caplog.records if r.name == "diffkit"]
+    assert record.levelname == "WARNING"
+    for words in ("acme 1.5", "acme_watch", cause, "diffkit doctor"):
+        assert words in record.getMessage()

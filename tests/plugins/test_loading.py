@@ -106,7 +106,7 @@ def test_a_target_may_lie_inside_a_class(site: Site) -> None:
 
 def test_a_plugin_file_gives_local_components(site: Site, tmp_path: Path) -> None:
     source = spacing_source("MyHTTPSpacing2Go") + "\nAlias = MyHTTPSpacing2Go\n"
-    source += "\nclass _Hidden(MyHTTPSpacing2Go): ...\n\nclass Half(Spacing): ...\n"
+    source += "\nclass _Hidden(MyHTTPSpacing2Go): ...\n\nclass _Half(Spacing): ...\n"
     file = tmp_path / "my file.py"
     file.write_text(source, encoding="utf-8")
     host = site.host(plugin_files=[file])

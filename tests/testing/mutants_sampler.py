@@ -113,6 +113,10 @@ class Multistep(Sampler):
     def order(self):
         return 2
 
+    @property
+    def order_on_uneven_steps(self):
+        return 2
+
     def weight(self, last, h):
         return h / (2 * last)
 
@@ -136,7 +140,35 @@ class Multistep(Sampler):
 
 class RatioUpsideDown(Multistep):
     def weight(self, last, h):
-        return last / (2 * h) + 0.2
+        return last / (2 * h)
+
+
+class RatioIgnored(Multistep):
+    """Right on even steps; it claims the order on others too."""
+
+    def weight(self, last, h):
+        return 0.5
+
+
+class LengthOfTheStepBefore(Sampler):
+    """The step is taken with the length of the one before: right on even steps."""
+
+    process_class = GaussianProcess
+
+    def walk(self, denoiser, x, times, noise, inputs):
+        process, last = denoiser.process, None
+        for t, s in pairwise(times):
+            at_t, at_s = (process.scales(process.log_snr(time)) for time in (t, s))
+            h = (process.log_snr(s) - process.log_snr(t)) / 2
+            used = h if last is None or not (last.isfinite() and h.isfinite()) else last
+            prediction = denoiser(x, t)
+            x = at_s.sigma / at_t.sigma * x - at_s.alpha * torch.expm1(-used) * prediction.x_0
+            last = h
+            yield State(x, s, prediction)
+
+    @property
+    def order(self):
+        return 1
 
 
 class SecondOrderIntoZero(Multistep):
@@ -382,6 +414,8 @@ MUTANTS = (
     Mutant(ClippedDataOldEpsilon, "x_0 clipped, epsilon not derived again"),
     Mutant(GlobalGenerator, "noise from the global generator"),
     Mutant(RatioUpsideDown, "a multistep solver with its step ratio upside down"),
+    Mutant(RatioIgnored, "a multistep solver, declared for uneven steps, without its step ratio"),
+    Mutant(LengthOfTheStepBefore, "the length of the step before taken for the step's"),
     Mutant(SecondOrderIntoZero, "a multistep solver of second order in the step to t = 0"),
     Mutant(HistoryOnTheInstance, "history kept on the instance, between walks"),
     Mutant(WritesIntoItsStates, "one buffer for all states"),

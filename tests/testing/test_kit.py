@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mutants_every import OffsetIgnored
-from mutants_sampler import DeclaresTooMuch, Flow, YieldsWithoutGradients
+from mutants_sampler import DeclaresTooMuch, Flow, Multistep, YieldsWithoutGradients
 
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.errors import ComponentError
@@ -136,3 +136,51 @@ def test_within_refuses(measured, expected) -> None:
 
 def test_within_accepts_equal_infinities() -> None:
     within("it", torch.tensor([torch.inf, 1.0]), torch.tensor([torch.inf, 1.01]), 0.05, "a test")
+
+
+def test_why_a_component_is_left_out(tmp_path) -> None:
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[diffkit.sampler.v9]\nfuture = broken:Future\n"
+        "[diffkit.sampler.v1]\ntwice = broken:One\ntwice = broken:Two\n"
+    )
+    host = Host(path=[str(tmp_path)])
+    for name, words in (
+        ("broken.future", "interface version 9 of sampler is not known here"),
+        ("broken.twice", "is declared twice"),
+        ("broken.*", "interface version 9"),
+    ):
+        with pytest.raises(ComponentError, match=words):
+            subjects(name, host=host)
+
+
+def test_checks_run_on_one_thread_and_put_the_number_back() -> None:
+    seen = []
+
+    class Counts(Flow):
+        def step(self, denoiser, x_t, t, s, noise):
+            seen.append(torch.get_num_threads())
+            return super().step(denoiser, x_t, t, s, noise)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        checks_of("sampler")[0](subjects(Counts)[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
+def test_a_solver_for_even_steps_is_not_failed_on_others() -> None:
+    class ForEvenSteps(Multistep):
+        order_on_uneven_steps = None
+
+        def weight(self, last, h):
+            return 0.5
+
+    found = {o.check.name: o for o in run_checks(subjects(ForEvenSteps))}
+    assert not [o for o in found.values() if o.status == "failed"]
+    assert "order there is 0.99, not 2" in found["keeps_its_order_on_uneven_steps"].message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -34,15 +35,15 @@ from diffkit.testing.walks import (
     walked,
 )
 
-_MEAN, _VARIANCE = 0.6, 0.25
+MEAN, VARIANCE = 0.6, 0.25
 _PROCESSES = (VariancePreserving, VarianceExploding, RectifiedFlow)
-_END = 0.15
+END = 0.15
 _SIZES = (64, 128, 256)
-_ROUNDING = 1e-11
+ROUNDING = 1e-11
 
 
 @cache
-def _smooth(process_class: type[GaussianProcess]) -> GaussianProcess:
+def smooth(process_class: type[GaussianProcess]) -> GaussianProcess:
     """One instance of each, so that its flow is solved once."""
     return process_class(schedule=UniformLogSNR())  # type: ignore[call-arg]
 
@@ -66,11 +67,11 @@ def reaches_the_data(subject: Subject) -> None:
     times = Trailing().times(200, schedule)
     for process_class in _PROCESSES:
         process = process_class(schedule=schedule)
-        found = moments_of_walk(sampler, process, times, _MEAN, _VARIANCE)
+        found = moments_of_walk(sampler, process, times, MEAN, VARIANCE)
         name = process_class.__name__
         why = "first-order samplers are within 2 % after so many steps"
-        within(f"the mean of the samples, {name}", found.mean, _MEAN, 0.03, why)
-        within(f"their deviation, {name}", found.deviation, _VARIANCE**0.5, 0.03, why)
+        within(f"the mean of the samples, {name}", found.mean, MEAN, 0.03, why)
+        within(f"their deviation, {name}", found.deviation, VARIANCE**0.5, 0.03, why)
 
 
 @check
@@ -108,7 +109,7 @@ def converges_as_declared(subject: Subject) -> None:
         raise NotApplicable("it declares no order")
     errors = _errors(sampler)
     finest = " ".join(f"{n}: {e:.3g}" for n, e in zip(_SIZES, errors, strict=True))
-    if errors[-1] < _ROUNDING:
+    if errors[-1] < ROUNDING:
         raise NotApplicable(f"it is exact here, but for rounding (steps: error; {finest})")
     measured = math.log2(errors[-2] / errors[-1])
     require(
@@ -121,45 +122,44 @@ def converges_as_declared(subject: Subject) -> None:
 
 
 def _errors(sampler: Sampler) -> list[float]:
-    if _is_stochastic(sampler):
-        return [_moment_error(sampler, steps) for steps in _SIZES]
-    return [_flow_error(sampler, steps) for steps in _SIZES]
+    return [error_over(sampler, even(steps, 1.0, END)) for steps in _SIZES]
 
 
-def _is_stochastic(sampler: Sampler) -> bool:
+def error_over(sampler: Sampler, times: Sequence[float]) -> float:
+    """How far a walk from `1.0` to `END` ends from the exact answer.
+
+    Of the mean and the deviation of Gaussian data for one that draws noise; of the flow of the
+    kit's mixture, in the root mean square, for one that does not.
+    """
+    process = smooth(VariancePreserving)
+    if is_stochastic(sampler):
+        found = moments_of_walk(sampler, process, times, MEAN, VARIANCE)
+        exact = exact_moments(process, END, MEAN, VARIANCE)
+        return max(abs(found.mean - exact.mean), abs(found.deviation - exact.deviation))
+    end = walked(sampler, mixture(process), flow_start(process, 1.0), times, Probe())
+    return float((end - flow_end(process, 1.0, END)).square().mean().sqrt())
+
+
+def is_stochastic(sampler: Sampler) -> bool:
+    """Whether it draws noise between finite noise levels."""
     counting = Probe()
     x = torch.zeros(1, 2, dtype=torch.float64)
-    walked(sampler, mixture(_smooth(VariancePreserving)), x, even(4, 1.0, _END), counting)
+    walked(sampler, mixture(smooth(VariancePreserving)), x, even(4, 1.0, END), counting)
     return counting.drawn > 0
-
-
-def _moment_error(sampler: Sampler, steps: int) -> float:
-    process = _smooth(VariancePreserving)
-    found = moments_of_walk(sampler, process, even(steps, 1.0, _END), _MEAN, _VARIANCE)
-    exact = exact_moments(process, _END, _MEAN, _VARIANCE)
-    return max(abs(found.mean - exact.mean), abs(found.deviation - exact.deviation))
-
-
-def _flow_error(sampler: Sampler, steps: int) -> float:
-    start = flow_start(_smooth(VariancePreserving), 1.0)
-    end = walked(
-        sampler, mixture(_smooth(VariancePreserving)), start, even(steps, 1.0, _END), Probe()
-    )
-    return float((end - flow_end(_smooth(VariancePreserving), 1.0, _END)).square().mean().sqrt())
 
 
 @check
 def follows_the_flow(subject: Subject) -> None:
     """A sampler that draws no noise ends where the probability flow does, on any process."""
     sampler = sampler_of(subject)
-    if _is_stochastic(sampler):
+    if is_stochastic(sampler):
         raise NotApplicable("it draws noise")
     for process_class in _PROCESSES:
-        process = _smooth(process_class)
+        process = smooth(process_class)
         start = flow_start(process, 1.0)
-        end = walked(sampler, mixture(process), start, even(200, 1.0, _END), Probe())
+        end = walked(sampler, mixture(process), start, even(200, 1.0, END), Probe())
         why = "first-order samplers err by 2 % of the data's deviation at most, in 200 steps"
-        exact = flow_end(process, 1.0, _END)
+        exact = flow_end(process, 1.0, END)
         within(f"the end of the flow, {process_class.__name__}", end, exact, 0.03, why)
 
 

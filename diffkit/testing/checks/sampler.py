@@ -15,15 +15,15 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.component import Config, arguments_of
 from diffkit.core.noise import Noise
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.testing.check import Check, check
-from diffkit.testing.checks import limits
+from diffkit.testing.checks import limits, uneven
 from diffkit.testing.checks.limits import sampler_of
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR, ZeroTerminal
 from diffkit.testing.subject import Subject
-from diffkit.testing.walks import Insists, Watched, even, mixture, noise_for, walked
+from diffkit.testing.walks import Insists, Watched, even, mixture, noise_for, states_of, walked
 
 _ROUNDING = "the same arithmetic in float64, so only its rounding may differ"
 
@@ -49,13 +49,7 @@ def visits_its_times(subject: Subject) -> None:
     """A walk yields a state at each time after the first, and the last at the last time."""
     sampler, times = sampler_of(subject), _times()
     x = _start(subject, 3)
-    found = list(sampler.walk(mixture(_process()), x, times, _noise(subject, 3), {}))
-    require(
-        all(isinstance(state, State) for state in found),
-        "what the walk yields",
-        measured=sorted({type(state).__name__ for state in found}),
-        expected="State",
-    )
+    found = list(states_of(sampler, mixture(_process()), x, times, _noise(subject, 3)))
     visited = [state.t for state in found]
     require(
         all(isinstance(t, float) for t in visited),
@@ -67,7 +61,7 @@ def visits_its_times(subject: Subject) -> None:
     require(
         not missing and visited[-1] == times[-1],
         f"the times visited, asked to walk over {len(times)} times from 1 to 0",
-        measured=f"{len(visited)} states, the last at {visited[-1]}, none at {missing[:3]}",
+        measured=f"{len(visited)} states, the last at {visited[-1:]}, none at {missing[:3]}",
         expected="each of the times after the first, the last one last",
     )
     wrong = [state.t for state in found if state.x.shape != x.shape]
@@ -133,7 +127,7 @@ def walks_do_not_share_state(subject: Subject) -> None:
     sampler, times = sampler_of(subject), _times()
     starts = (_start(subject, 3), -0.5 * _start(subject, 3))
     alone = [walked(sampler, mixture(_process()), x, times, _noise(subject, 3)) for x in starts]
-    walks = [sampler.walk(mixture(_process()), x, times, _noise(subject, 3), {}) for x in starts]
+    walks = [states_of(sampler, mixture(_process()), x, times, _noise(subject, 3)) for x in starts]
     for first, second in zip(*walks, strict=True):
         ends = (first.x, second.x)
     for index in range(2):
@@ -159,7 +153,7 @@ def yielded_states_stay_as_they_are(subject: Subject) -> None:
     """Neither the start nor a state that was yielded is ever written to."""
     sampler, x = sampler_of(subject), _start(subject, 3)
     before, kept = x.clone(), []
-    for state in sampler.walk(mixture(_process()), x, _times(), _noise(subject, 3), {}):
+    for state in states_of(sampler, mixture(_process()), x, _times(), _noise(subject, 3)):
         kept.append((state, state.x.clone()))
     within("the start, after the walk", x, before, 0.0, "inputs are the caller's")
     for state, copy in kept:
@@ -189,7 +183,7 @@ def no_noise_is_added_at_the_end(subject: Subject) -> None:
     """The step to t = 0 draws no noise."""
     sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
     noise = _Switching([_noise(subject, 3), noise_for(subject.seed_for("other"), 3)])
-    for state in sampler.walk(mixture(_process()), x, times, noise, {}):
+    for state in states_of(sampler, mixture(_process()), x, times, noise):
         if state.t == times[-2]:
             noise.switch()
     plain = walked(sampler, mixture(_process()), x, times, _noise(subject, 3))
@@ -222,8 +216,8 @@ def modes_do_not_leak(subject: Subject) -> None:
     """No gradient or autocast mode is left changed at a yield."""
     sampler = sampler_of(subject)
     with torch.enable_grad():
-        for state in sampler.walk(
-            mixture(_process()), _start(subject, 2), _times(3), _noise(subject, 2), {}
+        for state in states_of(
+            sampler, mixture(_process()), _start(subject, 2), _times(3), _noise(subject, 2)
         ):
             modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
             cast = torch.is_autocast_enabled("cpu")
@@ -244,7 +238,7 @@ def keeps_the_dtype(subject: Subject) -> None:
     exact = walked(sampler, mixture(_process()), _start(subject, 3), times, _noise(subject, 3))
     single = noise_for(subject.seed_for("noise"), 3, torch.float32)
     x = _start(subject, 3).float()
-    found = list(sampler.walk(mixture(_process()), x, times, single, {}))
+    found = list(states_of(sampler, mixture(_process()), x, times, single))
     dtypes = {state.x.dtype for state in found}
     require(dtypes == {torch.float32}, "dtypes", measured=dtypes, expected={torch.float32})
     if _draws(subject) == 0:
@@ -314,4 +308,5 @@ CHECKS: tuple[Check, ...] = (
     clipping_is_consistent,
     begins_where_no_signal_is_left,
     *limits.CHECKS,
+    *uneven.CHECKS,
 )

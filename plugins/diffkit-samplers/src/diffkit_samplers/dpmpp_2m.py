@@ -47,6 +47,11 @@ class DPMpp2M(Sampler):
         """2."""
         return 2
 
+    @property
+    def order_on_uneven_steps(self) -> int:
+        """The same: steps know how long the ones before were."""
+        return self.order
+
     def walk(
         self,
         denoiser: Denoiser,

@@ -54,6 +54,11 @@ class DPMpp2MSDE(Sampler):
         """2, of the mean and the variance."""
         return 2
 
+    @property
+    def order_on_uneven_steps(self) -> int:
+        """The same: steps know how long the ones before were."""
+        return self.order
+
     def walk(
         self,
         denoiser: Denoiser,

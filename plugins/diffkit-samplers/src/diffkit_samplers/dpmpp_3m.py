@@ -50,6 +50,11 @@ class DPMpp3M(Sampler):
         """3."""
         return 3
 
+    @property
+    def order_on_uneven_steps(self) -> int:
+        """The same: steps know how long the ones before were."""
+        return self.order
+
     def calls(self, times: Sequence[float]) -> int:
         """One a step, and one more where the first is raised."""
         return len(times) - 1 + asks_twice(times)

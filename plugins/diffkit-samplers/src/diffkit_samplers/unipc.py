@@ -76,6 +76,11 @@ class UniPC(Sampler):
         """
         return min(self._p + 1, 3) if self._corrector else min(self._p, 2)
 
+    @property
+    def order_on_uneven_steps(self) -> int:
+        """The same: steps know how long the ones before were."""
+        return self.order
+
     def walk(
         self,
         denoiser: Denoiser,

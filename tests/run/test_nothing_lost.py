@@ -18,6 +18,7 @@ import diffkit
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.run import artifacts
+from diffkit.run.interruption import requests_noted
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -105,7 +106,16 @@ class Kills:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_training_with_a_checkpoint_that_goes_on_exactly(number, tmp_path) -> None:
-    handler = signal.getsignal(number)
+    # What a shell starts in the background is told to ignore SIGINT, and training does so then.
+    handler = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, handler)
+    try:
+        _interrupted_training(number, handler, tmp_path)
+    finally:
+        signal.signal(number, before)
+
+
+def _interrupted_training(number, handler, tmp_path) -> None:
     whole = diffkit.build(SPEC).train(Points(), steps=9)
     ended = diffkit.build(SPEC)
     with pytest.raises(diffkit.TrainingInterrupted) as caught:
@@ -118,6 +128,17 @@ def test_a_signal_ends_training_with_a_checkpoint_that_goes_on_exactly(number, t
     resumed = diffkit.load(tmp_path / "run").train(Points(), out=tmp_path / "run", resume=True)
     pairs = zip(weights(resumed), weights(whole), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with requests_noted() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert request.signal is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_in_a_thread_touches_no_handler(tmp_path) -> None:
@@ -141,7 +162,11 @@ def test_the_command_says_how_to_resume(number, code, tmp_path) -> None:
     spec["training"] = {**SPEC["training"], "steps": 10**6, "log_every": 1}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     words = ["train", str(tmp_path / "spec.json"), "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-c", "from diffkit.cli.main import main; main()", *words]
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from diffkit.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", program, *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         while not artifacts.checkpoints(tmp_path / "run"):

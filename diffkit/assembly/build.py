@@ -264,7 +264,7 @@ class Assembler:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             self._problems.append(
                 f"{field}: {self._classes[field].__name__} cannot be created with this "
-                f"configuration: {said}; give it smaller sizes"
+                f"configuration: {said} (if that is about a size, give it smaller sizes)"
             )
 
     def _supply(self, source: str) -> Any:

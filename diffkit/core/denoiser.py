@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffkit.core.model import Condition, Network
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess, has_parameters
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
 from diffkit.functional.gaussian import Scales
@@ -114,7 +114,7 @@ class GaussianDenoiser(Denoiser):
         self._walked = trained if walked is None else walked
         self._memo = {} if memo is None else memo
         parts = (parameterization, trained, self._walked, trained.schedule, self._walked.schedule)
-        self._fixed = not any(_has_parameters(part) for part in parts)
+        self._fixed = not any(has_parameters(part) for part in parts)
         self._condition = dict(condition or {})
         self._data_range = data_range
 
@@ -192,10 +192,6 @@ def scaled(c_in: Number, x_t: Tensor) -> Tensor:
     if isinstance(c_in, float) and c_in == 1.0:
         return x_t
     return (expand(c_in, x_t) * x_t).to(x_t.dtype)
-
-
-def _has_parameters(part: object) -> bool:
-    return isinstance(part, nn.Module) and any(True for _ in part.parameters())
 
 
 def per_sample(value: Number, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:

@@ -99,12 +99,20 @@ class _Memo:
     steps: dict[tuple[float, float], tuple[Number, Number]] = field(default_factory=dict)
     deviations: dict[tuple[float, float, float | None], Number] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.levels) + len(self.steps) + len(self.deviations)
+
     def __deepcopy__(self, memo: object) -> _Memo:
         return _Memo()
 
 
 _REMEMBERED = 10_000
-"""Times; an adaptive solver asks at ever new ones."""
+"""Entries; an adaptive solver asks at ever new times."""
+
+
+def has_parameters(part: object) -> bool:
+    """Whether a component holds anything that training changes."""
+    return isinstance(part, nn.Module) and any(True for _ in part.parameters())
 
 
 class GaussianProcess(ForwardProcess):
@@ -240,12 +248,9 @@ class GaussianProcess(ForwardProcess):
         try:
             memo = self.__dict__["_diffkit_memo"]
         except KeyError:
-            learned = any(
-                isinstance(part, nn.Module) and any(True for _ in part.parameters())
-                for part in (self, self.schedule)
-            )
+            learned = has_parameters(self) or has_parameters(self.schedule)
             memo = self.__dict__["_diffkit_memo"] = None if learned else _Memo()
-        if memo is not None and len(memo.levels) > _REMEMBERED:
+        if memo is not None and len(memo) > _REMEMBERED:
             memo = self.__dict__["_diffkit_memo"] = _Memo()
         return memo
 

@@ -317,3 +317,12 @@ def test_results_keep_the_dtype_of_the_sample(dtype):
         assert process.diffuse(x, t, x).dtype == dtype
         assert process.interpret(x, x, t).x_0.dtype == dtype
     assert process.posterior(x, x, 0.5, 0.25).mean.dtype == dtype
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("diffkit.core.process._REMEMBERED", 10)
+    process = VariancePreserving(schedule=Linear())
+    x = column(1.0, -1.0)
+    for k in range(2, 60):
+        process.reverse(_knows(process, x, x, k / 1000), x, k / 1000, 0.0, noise=None)
+    assert len(process._memo) <= 11

@@ -10,7 +10,6 @@ import diffkit
 from diffkit.core.noise import SampleNoise
 from diffkit.run.processes import Alone
 from diffkit.run.updates import Updates
-from diffkit.testing.walks import noise_for
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -101,4 +100,3 @@ def test_a_deterministic_walk_draws_nothing(sampler, monkeypatch) -> None:
     monkeypatch.setattr(SampleNoise, "normal", counted)
     pipeline.sample(2, sampler=f"samplers.{sampler}", steps=6)
     assert len(drawn) == 1, "the start alone is drawn"
-    assert noise_for(0, 2).normal((2, 1)).shape == (2, 1)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,48 +14,21 @@ from torch import Tensor
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.system import Parts, System
-from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Metric
 from diffkit.core.model import Condition
 from diffkit.core.sampler import State
-from diffkit.errors import CheckpointError, SpecError
+from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.lock import sole_writer
-from diffkit.run.processes import Processes, processes_of
+from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
-from diffkit.run.sampling import Walk, chosen_walk
-from diffkit.run.sinks import tensorboard_sink
-from diffkit.run.training import Trainer
+from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk
+from diffkit.run.session import Run, Session, checkpoint_to_resume
 from diffkit.spec.pipeline import PipelineSpec
 from diffkit.spec.signature import changed_training
-
-Choice = str | Mapping[str, Any] | Component
-"""A component to use instead: its name, its `{id, config}`, or an instance."""
-
-
-class WalkChoices(TypedDict, total=False):
-    """What can be chosen for a walk; `Pipeline.sample` says what each is."""
-
-    sampler: Choice | None
-    steps: int | None
-    spacing: Choice | None
-    schedule: Choice | None
-    process: Choice | None
-    condition: Condition | None
-    inputs: Mapping[str, Tensor] | None
-    precision: Precision | None
-    compile: Compilation | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """What observers are told."""
-
-    directory: Path | None
-    spec: Mapping[str, Any]
 
 
 class Pipeline:
@@ -148,43 +120,40 @@ class Pipeline:
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
         directory = None if out is None else Path(out)
-        if spec.ema_decay is None:
-            self._average = None  # An average that no longer follows must not be sampled with.
-        elif self._average is None:
-            self._average = copy.deepcopy(self._system).requires_grad_(False)
         processes = processes_of(self.device)
+        first, latest = processes.first, None
         with ExitStack() as held:
-            if directory is not None and processes.first:
-                held.enter_context(sole_writer(directory))
-            trainer = self._trainer(dataset, directory, processes, observers)
             if directory is not None:
-                self._prepare(directory, trainer, resume, processes)
+                if first:
+                    held.enter_context(sole_writer(directory))
+                latest = checkpoint_to_resume(directory, resume, processes)
+            if latest is not None:
+                self.restore(latest)
+            self._follow(spec.ema_decay is not None)
+            hooks = self._assembler.host.load_hooks() if first else ()
+            session = Session(
+                system=self._system,
+                average=self._average,
+                dataset=dataset,
+                spec=self._spec,
+                directory=directory,
+                processes=processes,
+                events=Events(hooks, observers if first else ()),
+            )
+            if directory is not None and first:
+                self._write_spec(directory)
             try:
-                trainer.train(show=progress)
+                session.run(latest, progress)
             finally:
-                self._trained_steps = trainer.progressed.step
+                self._trained_steps = session.steps
         return self
 
-    def _trainer(
-        self,
-        dataset: Dataset,
-        directory: Path | None,
-        processes: Processes,
-        observers: Iterable[object],
-    ) -> Trainer:
-        first = processes.first
-        hooks = self._assembler.host.load_hooks() if first else ()
-        return Trainer(
-            system=self._system,
-            average=self._average,
-            dataset=dataset,
-            spec=self._spec.training,
-            seed=self._spec.seed,
-            run=Run(directory, self._spec.model_dump(mode="json")),
-            events=Events(hooks, observers if first else ()),
-            processes=processes,
-            sinks=tensorboard_sink(directory) if directory is not None and first else (),
-        )
+    def _follow(self, wanted: bool) -> None:
+        """Have an average, or none: one that no longer follows must not be sampled with."""
+        if not wanted:
+            self._average = None
+        elif self._average is None:
+            self._average = copy.deepcopy(self._system).requires_grad_(False)
 
     def sample(
         self,
@@ -331,26 +300,6 @@ class Pipeline:
         self._trained_steps = artifacts.recorded_step(checkpoint)
         return self
 
-    def _prepare(
-        self, directory: Path, trainer: Trainer, resume: bool, processes: Processes
-    ) -> None:
-        if processes.first:
-            artifacts.clear_remains(directory)
-        processes.wait()
-        taken = artifacts.checkpoints(directory) or (directory / artifacts.METRICS).exists()
-        if resume:
-            latest = artifacts.latest_checkpoint(directory)
-            self.restore(latest)
-            trainer.resume(latest)
-        elif taken:
-            raise CheckpointError(
-                f"{directory} holds a run already; resume it (resume=True, --resume), or choose "
-                "another directory"
-            )
-        processes.wait()
-        if processes.first:
-            self._write_spec(directory)
-
     def _write_spec(self, directory: Path) -> None:
         if self._assembler.unsaveable:
             raise SpecError(self._assembler.unsaveable)
@@ -363,25 +312,10 @@ class Pipeline:
         if unknown := choices.keys() - WalkChoices.__annotations__.keys():
             raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a walk")
         system = self._average if self._average is not None else self._system
-        parts = {
-            "sampler": choices.get("sampler"),
-            "spacing": choices.get("spacing"),
-            "schedule": choices.get("schedule"),
-            "process": choices.get("process"),
-        }
         network = self._networks.of(
             system.parts.model,
             choices.get("precision") or self._spec.precision,
             choices.get("compile") or self._spec.compile,
             self.device,
         )
-        return chosen_walk(
-            self._assembler,
-            system,
-            num,
-            {kind: choice for kind, choice in parts.items() if choice is not None},
-            choices.get("steps"),
-            choices.get("condition"),
-            choices.get("inputs"),
-            network,
-        )
+        return chosen_walk(self._assembler, system, num, choices, network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -87,4 +88,20 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the command."""
-    sys.exit(cli.main(prog_name="diffkit"))
+    try:
+        cli.main(prog_name="diffkit")
+    except SystemExit as ended:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave(ended)
+        raise
+
+
+def _leave(ended: SystemExit) -> None:
+    """End one of several processes without tearing down the interpreter.
+
+    After DDP on gloo, torch keeps the group's threads, and now and then aborts a process that has
+    finished when they are torn down; the launcher would report a failure.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended.code if isinstance(ended.code, int) else int(ended.code is not None))

@@ -12,28 +12,33 @@ from torch import Tensor
 from diffkit.assembly.system import System
 from diffkit.errors import CheckpointError
 from diffkit.run.artifacts import fit_tensors, read_json, read_tensors, write_checkpoint
+from diffkit.run.processes import Processes
 from diffkit.spec.pipeline import TrainingSpec
 
 State = Mapping[int, Mapping[str, Tensor]]
 
 
+def training_tensors(
+    system: System, average: System | None, optimizer: torch.optim.Optimizer, processes: Processes
+) -> dict[str, Mapping[str, Tensor]]:
+    """The files of a checkpoint that training can go on from; every process has to ask."""
+    state = optimizer.state_dict()["state"]
+    tensors = weights_of(system, average)
+    tensors["optimizer"] = {
+        f"{index}.{name}": value for index, named in state.items() for name, value in named.items()
+    }
+    return {name: processes.whole(values) for name, values in tensors.items()}
+
+
 def write_training(
     run: Path,
-    system: System,
-    average: System | None,
+    tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
     progress: Mapping[str, Any],
     spec: TrainingSpec,
 ) -> Path:
-    """Write a checkpoint that training can go on from; returns it. Raises CheckpointError."""
-    tensors = weights_of(system, average)
-    state = optimizer.state_dict()
-    tensors["optimizer"] = {
-        f"{index}.{name}": value
-        for index, named in state["state"].items()
-        for name, value in named.items()
-    }
-    written = {**progress, "groups": state["param_groups"]}
+    """Write a checkpoint of `training_tensors`; returns it. Raises CheckpointError."""
+    written = {**progress, "groups": optimizer.state_dict()["param_groups"]}
     return write_checkpoint(run, int(progress["step"]), tensors, written, spec.keep, spec.keep_best)
 
 

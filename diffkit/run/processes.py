@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,30 @@ class Processes(ABC):
     def rows(self, total: int) -> range:
         """This process's share of so many rows: contiguous, and of nearly equal sizes."""
         return range(total * self.rank // self.count, total * (self.rank + 1) // self.count)
+
+    def trained(self, module: nn.Module) -> nn.Module:
+        """The module whose parameters are trained: itself, or a copy that is divided."""
+        return module
+
+    def given_back(self, trained: nn.Module, module: nn.Module) -> None:
+        """Take the weights of what `trained` gave for the module."""
+        assert trained is module
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a trained module, as they are without other processes."""
+        return dict(tensors)
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """The part of it that this process holds."""
+        return tensor
+
+    def same(self, number: Tensor) -> Tensor:
+        """A number that is the same in all processes, as an ordinary tensor."""
+        return number
+
+    def laid_out(self, value: Tensor, like: Tensor) -> Tensor:
+        """A tensor of the same shape, laid out in memory as `like` is."""
+        return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
     @abstractmethod
     def wrapped(self, module: nn.Module) -> nn.Module:
@@ -172,12 +196,18 @@ def _launched(on_cpu: bool) -> Launched:
         ) from error
     # Precision is the spec's affair.
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+    if accelerator.is_fsdp2:
+        from diffkit.run.sharding import Sharded
+
+        # Every process has read the weights.
+        accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = False
+        return Sharded(accelerator)
     kind = str(accelerator.distributed_type.value)
     if not kind.startswith("MULTI_"):
         raise ComponentError(
-            f"the launcher asks for {kind}; only data parallelism, where each process holds the "
-            "whole model, is supported: set distributed_type to MULTI_GPU or MULTI_CPU in the "
-            "configuration of accelerate, or use torchrun"
+            f"the launcher asks for {kind}, and supported are data parallelism (distributed_type "
+            "MULTI_GPU or MULTI_CPU in the configuration of accelerate, or torchrun) and FSDP of "
+            "version 2 (fsdp_version: 2)"
         )
     return Launched(accelerator)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.network import Compilation, Precision
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
+from diffkit.core.component import Component
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
@@ -20,6 +22,23 @@ from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
 from diffkit.run.progress import Progress
+
+Choice = str | Mapping[str, Any] | Component
+"""A component to use instead: its name, its `{id, config}`, or an instance."""
+
+
+class WalkChoices(TypedDict, total=False):
+    """What can be chosen for a walk; `Pipeline.sample` says what each is."""
+
+    sampler: Choice | None
+    steps: int | None
+    spacing: Choice | None
+    schedule: Choice | None
+    process: Choice | None
+    condition: Condition | None
+    inputs: Mapping[str, Tensor] | None
+    precision: Precision | None
+    compile: Compilation | None
 
 
 @dataclass(frozen=True)
@@ -101,35 +120,35 @@ _CONTINUOUS_STEPS = 1000
 
 
 def chosen_walk(
-    assembler: Assembler,
-    system: System,
-    num: int,
-    choices: Mapping[str, Any],
-    steps: int | None,
-    condition: Condition | None,
-    inputs: Mapping[str, Tensor] | None,
-    network: Network | None = None,
+    assembler: Assembler, system: System, num: int, choices: WalkChoices, network: Network
 ) -> Walk:
-    """A walk of `system`, with `choices` (sampler, spacing, schedule, process) for its own parts,
-    and `network`, if any, running its model.
+    """A walk of `system`, with the choices for its own parts, and `network` running its model.
 
     Raises:
         SpecError: a choice is wrong, or does not go with the rest.
         ComponentError: the walk needs a noise level that the network never saw.
     """
+    steps = choices.get("steps")
     if steps is not None and steps < 1:
         raise SpecError([f"steps is at least 1, not {steps}"])
-    chosen = swapped(assembler, choices)
+    asked: dict[str, Choice | None] = {
+        "sampler": choices.get("sampler"),
+        "spacing": choices.get("spacing"),
+        "schedule": choices.get("schedule"),
+        "process": choices.get("process"),
+    }
+    given = {kind: choice for kind, choice in asked.items() if choice is not None}
+    chosen = swapped(assembler, given)
     sampler, spacing, walked = chosen["sampler"], chosen["spacing"], chosen["process"]
     assert isinstance(sampler, Sampler)
     assert isinstance(spacing, Spacing)
     assert isinstance(walked, ForwardProcess)
-    if not choices.keys() & {"schedule", "process"}:
+    if not given.keys() & {"schedule", "process"}:
         walked = system.parts.process  # The average holds a copy of its own.
     schedule = walked.schedule
     count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
-    conditions = _known(condition or {}, system.parts.conditions)
+    conditions = _known(choices.get("condition") or {}, system.parts.conditions)
 
     memo: dict[float, Asking] = {}
 
@@ -148,7 +167,7 @@ def chosen_walk(
         shape=system.parts.shape,
         device=next(system.parameters()).device,
         condition=conditions,
-        inputs=inputs or {},
+        inputs=choices.get("inputs") or {},
     )
 
 

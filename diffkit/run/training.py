@@ -17,7 +17,7 @@ from diffkit.errors import CheckpointError, DataError, TrainingError, TrainingIn
 from diffkit.plugins.events import Events
 from diffkit.plugins.hookspecs import RunInfo
 from diffkit.run.artifacts import append_metrics, checkpoints, drop_metrics_after
-from diffkit.run.checkpointing import read_training, write_training
+from diffkit.run.checkpointing import read_training, training_tensors, write_training
 from diffkit.run.interruption import Request, requests_noted
 from diffkit.run.processes import Processes
 from diffkit.run.progress import Progress, bar
@@ -203,6 +203,8 @@ class Trainer:
             return
         self._written = self.progressed.step
         loss = self._tally.mean_since_checkpoint(self._processes)
+        optimizer = self._updates.optimizer
+        tensors = training_tensors(self._system, self._average, optimizer, self._processes)
         if self._processes.first:
             progress = {
                 "step": self.progressed.step,
@@ -211,13 +213,6 @@ class Trainer:
                 "precision": resolved_precision(self._system.precision, self._device),
                 "processes": self._processes.count,
             }
-            path = write_training(
-                self._run.directory,
-                self._system,
-                self._average,
-                self._updates.optimizer,
-                progress,
-                self._spec,
-            )
+            path = write_training(self._run.directory, tensors, optimizer, progress, self._spec)
             self._events.checkpoint(self._run, self.progressed.step, path)
         self._processes.wait()

@@ -56,7 +56,9 @@ class Updates:
         self._device = self.weights[0].device
         self.optimizer = optimizer(spec, self.weights)
         self._followed, self._averages = (
-            ([], []) if average is None else (_floats(system), _floats(average))
+            ([], [])
+            if average is None
+            else ([processes.local(t) for t in _floats(m)] for m in (system, average))
         )
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
@@ -78,7 +80,7 @@ class Updates:
             with nullcontext() if last else self._processes.unsynchronised(self._module):
                 losses.append(self._backward(part, step))
         limit = float("inf") if spec.clip_norm is None else spec.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, limit)
+        norm = self._processes.same(torch.nn.utils.clip_grad_norm_(self.weights, limit))
         # Fused optimisers look at this on the device, and then leave everything as it is.
         setattr(self.optimizer, "found_inf", (~norm.isfinite()).float())  # noqa: B010
         self.optimizer.step()
@@ -139,7 +141,7 @@ class Updates:
         weight = self.weights[index] if index < len(self.weights) else None
         if weight is None or weight.shape != value.shape:
             return value
-        return torch.empty_like(weight, dtype=value.dtype).copy_(value)
+        return self._processes.laid_out(value, weight)
 
 
 def learning_rate(step: int, spec: TrainingSpec) -> float:

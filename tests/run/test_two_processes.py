@@ -18,10 +18,12 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
-def launched(task: str, folder: Path, count: int, code: int | None = 0) -> str:
+def launched(
+    task: str, folder: Path, count: int, code: int | None = 0, divided: bool = False
+) -> str:
     """Run a task in so many processes; its output."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(SCRIPT), task, str(folder)]
+    command = [sys.executable, str(SCRIPT), task, str(folder), *["--divided"] * divided]
     if count > 1:
         program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         command = [sys.executable, *program, *command[1:]]
@@ -120,3 +122,34 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path) -> None:
     message = (tmp_path / "odd" / "error-1.txt").read_text()
     assert "training.batch_size = 5 cannot be shared by 2 processes" in message
     assert "multiple of 2" in message
+
+
+def test_divided_weights_train_as_whole_ones_do(runs, tmp_path) -> None:
+    launched("train", tmp_path / "d", 2, divided=True)
+    assert_near(tmp_path / "d", runs[1])
+    # What comes back to the pipeline is what was trained.
+    after = [np.load(folder / "after.npy") for folder in (tmp_path / "d", runs[1])]
+    assert np.allclose(*after, rtol=0, atol=1e-4)
+    launched("accumulate", tmp_path / "a", 2, divided=True)
+    assert_near(tmp_path / "a", runs[1])
+
+
+def test_a_run_with_divided_weights_goes_on_whole_and_the_reverse(runs, tmp_path) -> None:
+    launched("train", tmp_path / "first", 2, divided=True)
+    launched("resume", tmp_path / "first", 1)
+    subprocess.run(["cp", "-r", str(runs[1]), str(tmp_path / "then")], check=True)
+    launched("resume", tmp_path / "then", 2, divided=True)
+    for name in ("first", "then"):
+        assert metrics(tmp_path / name, "step") == list(range(1, 13))
+    assert_near(tmp_path / "first", tmp_path / "then")
+
+
+def test_an_update_that_is_not_finite_is_kept_from_divided_weights(tmp_path) -> None:
+    launched("divided_not_finite", tmp_path / "n", 2, divided=True)
+    for rank in range(2):
+        assert "update" in (tmp_path / "n" / f"error-{rank}.txt").read_text()
+
+
+def test_the_first_fsdp_is_refused_by_name(tmp_path) -> None:
+    launched("old_fsdp", tmp_path / "old", 2, divided=True)
+    assert "fsdp_version: 2" in (tmp_path / "old" / "error-0.txt").read_text()

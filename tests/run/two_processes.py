@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 two_processes.py TASK FOLDER
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 import diffkit
+from diffkit.run.processes import processes_of
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -45,6 +47,11 @@ class Dies:
 def train(folder: Path, steps: int = 8, **training) -> None:
     pipeline = diffkit.build(SPEC, device="cpu")
     pipeline.train(out=folder / "run", steps=steps, **training)
+    if "--divided" in sys.argv:
+        assert_divided(pipeline)
+    drawn = pipeline.sample(2, seed=1)
+    if rank() == 0:
+        np.save(folder / "after.npy", drawn.numpy())
 
 
 def accumulate(folder: Path) -> None:
@@ -85,7 +92,66 @@ def odd_batch(folder: Path) -> None:
         (folder / f"error-{rank()}.txt").write_text(str(error))
 
 
+def divide() -> None:
+    """Have Accelerate divide weights, as `accelerate launch --use_fsdp --fsdp_version 2` does.
+
+    Accelerate itself offers that on accelerators only; torch can do it on a CPU.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["Linear"],
+    )
+    initialise = Accelerator.__init__
+
+    def initialise_divided(self, **options) -> None:
+        initialise(self, **options)
+        AcceleratorState._shared_state["distributed_type"] = DistributedType.FSDP
+        AcceleratorState._shared_state["fsdp_plugin"] = plugin
+
+    Accelerator.__init__ = initialise_divided
+    Accelerator.plugin = plugin
+
+
+def assert_divided(pipeline) -> None:
+    processes = processes_of(torch.device("cpu"))
+    divided = processes.trained(copy.deepcopy(pipeline.system))
+    for weight in divided.parameters():
+        assert processes.local(weight).numel() <= weight.numel() // 2 + weight[:1].numel()
+
+
+def old_fsdp(folder: Path) -> None:
+    from accelerate import Accelerator
+
+    Accelerator.plugin.fsdp_version = 1
+    try:
+        train(folder)
+    except diffkit.ComponentError as error:
+        (folder / f"error-{rank()}.txt").write_text(str(error))
+
+
+def divided_not_finite(folder: Path) -> None:
+    pipeline = diffkit.build(SPEC, device="cpu")
+    before = {name: value.clone() for name, value in pipeline.system.state_dict().items()}
+    try:
+        pipeline.train(out=folder / "run", steps=4, learning_rate=1e30, clip_norm=None)
+    except diffkit.TrainingError as error:
+        (folder / f"error-{rank()}.txt").write_text(str(error))
+    assert all(torch.equal(before[n], v) for n, v in pipeline.system.state_dict().items())
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    tasks = (train, accumulate, resume, sample, lose_one, odd_batch)
-    {task.__name__: task for task in tasks}[sys.argv[1]](Path(sys.argv[2]))
+    if "--divided" in sys.argv:
+        divide()
+    plain = (train, accumulate, resume, sample, lose_one, odd_batch)
+    {task.__name__: task for task in (*plain, old_fsdp, divided_not_finite)}[sys.argv[1]](
+        Path(sys.argv[2])
+    )
+    # As the command does: torch can abort at the end of an interpreter after DDP on gloo.
+    sys.stdout.flush()
+    os._exit(0)

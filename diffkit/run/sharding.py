@@ -1,0 +1,63 @@
+"""Weights, gradients and the optimiser's state divided among processes (FSDP)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from accelerate.utils import fsdp2_prepare_model
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from diffkit.run.processes import Launched
+
+
+class Sharded(Launched):
+    """Processes of which each holds a part of every weight, by Accelerate and torch's FSDP2.
+
+    What trains is a divided copy. The module itself waits on the host, as it was before, until
+    the copy's weights are given back, so that a pipeline remains one that can be sampled.
+    """
+
+    def trained(self, module: nn.Module) -> nn.Module:
+        """A copy, divided. Its weights are contiguous, as FSDP needs."""
+        twin = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        module.to("cpu")
+        divided = fsdp2_prepare_model(self._accelerator, twin)
+        assert isinstance(divided, nn.Module)
+        return divided
+
+    def given_back(self, trained: nn.Module, module: nn.Module) -> None:
+        """Gather the weights of the copy, and move the module to where the copy is."""
+        device = next(trained.parameters()).device
+        whole = self.whole(trained.state_dict())
+        module.to(device).load_state_dict(whole)
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """The module itself: it was divided, with its hooks, by `trained`."""
+        return module
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gathered from all processes, one after another, on the host.
+
+        By name: processes that read a file may hold what is in it in different orders.
+        """
+        return {name: self.same(tensors[name]).cpu() for name in sorted(tensors)}
+
+    def same(self, number: Tensor) -> Tensor:
+        """Gathered from all processes."""
+        return number.full_tensor() if isinstance(number, DTensor) else number
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """This process's part, which shares its memory."""
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+    def laid_out(self, value: Tensor, like: Tensor) -> Tensor:
+        """Divided as `like` is."""
+        if isinstance(like, DTensor):
+            # Every process has the whole value, and keeps its part without asking the others.
+            return distribute_tensor(
+                value.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+            )
+        return super().laid_out(value, like)

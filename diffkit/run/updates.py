@@ -15,7 +15,7 @@ from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.errors import SpecError
 from diffkit.functional.ema import ema_decay, ema_update
-from diffkit.run.order import DataOrder
+from diffkit.run.feeding import feed_of
 from diffkit.run.processes import Processes
 from diffkit.spec.pipeline import TrainingSpec
 
@@ -48,12 +48,11 @@ class Updates:
                     f"multiple of {share}"
                 ]
             )
-        self._dataset, self._spec, self._seed = dataset, spec, seed
-        self._processes = processes
-        self._order = DataOrder(len(dataset), seed)
+        self._spec, self._seed, self._processes = spec, seed, processes
         self._module: nn.Module = processes.wrapped(system)
         self.weights = [p for p in system.parameters() if p.requires_grad]
         self._device = self.weights[0].device
+        self._feed = feed_of(dataset, seed, self._device)
         self.optimizer = optimizer(spec, self.weights)
         self._followed, self._averages = (
             ([], [])
@@ -71,14 +70,17 @@ class Updates:
         self.optimizer.zero_grad(set_to_none=True)
         size = len(rows) // spec.accumulate
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        # Where the samples after those of each part are, in the order of the data.
+        places = [step * spec.batch_size + part.start for part in parts]
+        places.append(places[0] + spec.batch_size)
         losses = []
-        for part in parts:
+        for part, then in zip(parts, places[1:], strict=True):
             # Row 0's name is left out, so that runs are what they were before there were shares.
             row = [part.start] if part.start else []
             self._seed_dropout(mix(self._seed, "dropout", step, *row))
             last = part is parts[-1]
             with nullcontext() if last else self._processes.unsynchronised(self._module):
-                losses.append(self._backward(part, step))
+                losses.append(self._backward(part, then, step))
         limit = float("inf") if spec.clip_norm is None else spec.clip_norm
         norm = self._processes.same(torch.nn.utils.clip_grad_norm_(self.weights, limit))
         # Fused optimisers look at this on the device, and then leave everything as it is.
@@ -108,8 +110,8 @@ class Updates:
         else:
             torch.default_generator.manual_seed(seed)
 
-    def _backward(self, rows: range, step: int) -> Tensor:
-        batch, uniform, noise = self._batch(rows, step)
+    def _backward(self, rows: range, then: int, step: int) -> Tensor:
+        batch, uniform, noise = self._batch(rows, then, step)
         record: LossRecord = self._module(batch, uniform, noise, step)
         loss = record.values.mean()
         # A loss that is not finite makes the whole gradient so, in every process.
@@ -117,24 +119,18 @@ class Updates:
         (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _batch(self, rows: range, step: int) -> tuple[Batch, Tensor, BatchNoise]:
+    def _batch(self, rows: range, then: int, step: int) -> tuple[Batch, Tensor, BatchNoise]:
         size = self._spec.batch_size
-        read = self._dataset.batch(self._order.rows(step * size + rows.start, len(rows)))
+        read = self._feed.take(step * size + rows.start, len(rows), then)
         host = torch.Generator().manual_seed(mix(self._seed, "times", step))
         uniform = torch.rand(size, generator=host, dtype=torch.float64)[rows.start : rows.stop]
         x_0 = read.x_0
         if self._spec.horizontal_flip:
             drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
             mirrored = (drawn < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
-            x_0 = torch.where(mirrored, x_0.flip(-1), x_0)
-        condition = {name: self._moved(value) for name, value in read.condition.items()}
+            x_0 = torch.where(mirrored.to(x_0.device, non_blocking=True), x_0.flip(-1), x_0)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
-        return Batch(self._moved(x_0), condition), uniform, noise
-
-    def _moved(self, value: Tensor) -> Tensor:
-        if self._device.type != "cuda":
-            return value.to(self._device)
-        return value.pin_memory().to(self._device, non_blocking=True)
+        return Batch(x_0, read.condition), uniform, noise
 
     def _laid_out(self, index: int, value: Tensor) -> Tensor:
         """In the memory layout of its weight: fused optimisers walk both in step."""

@@ -125,13 +125,11 @@ def _subjects(
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    import yaml
-
     from diffkit.spec.files import parse_yaml
 
     try:
         value = parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--config: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise click.UsageError("--config: it is a mapping of arguments, as '{steps: 100}'")

@@ -107,15 +107,13 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
 
 def _choice(kind: str, text: str) -> str | Mapping[str, Any]:
     """A name, or `{id, config}` as YAML."""
-    import yaml
-
     from diffkit.spec.files import parse_yaml
 
     if not text.lstrip().startswith("{"):
         return text
     try:
         value = parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--{kind}: {' '.join(str(error).split())}") from error
     assert isinstance(value, dict)
     return value

@@ -7,8 +7,6 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from diffkit.errors import SpecError
 from diffkit.spec.files import parse_yaml
 from diffkit.spec.pipeline import COMPONENT_FIELDS, DataSpec, PipelineSpec, SpecModel, TrainingSpec
@@ -65,7 +63,7 @@ def _apply(spec: dict[str, Any], setting: str) -> None:
 def _parsed(text: str) -> Any:
     try:
         return parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise _Nowhere(f"the value cannot be parsed: {reason}") from error
 

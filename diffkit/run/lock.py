@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from diffkit.errors import CheckpointError
 
 LOCK = ".lock"
@@ -22,6 +20,8 @@ def sole_writer(run: Path) -> Iterator[None]:
     Raises:
         CheckpointError: another process holds it, or the folder cannot be written.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(run / LOCK)
     try:
         run.mkdir(parents=True, exist_ok=True)

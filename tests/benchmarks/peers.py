@@ -1,9 +1,16 @@
-"""The same network in both libraries: DDPM's CIFAR-10 U-Net, with the same weights."""
+"""Other libraries, asked to do what diffkit does.
+
+azula and denoising-diffusion-pytorch are installed without their dependencies:
+`pip install --no-deps azula denoising-diffusion-pytorch`.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from diffkit_diffusers import import_pipeline
@@ -36,3 +43,62 @@ def same_network(device: torch.device) -> tuple[UNet2DModel, diffkit.Pipeline]:
         DDPMPipeline(theirs, DDPMScheduler()).save_pretrained(folder)
         pipeline = import_pipeline(Path(folder))
     return theirs.to(device), pipeline.to(device)
+
+
+def azula_walk(
+    name: str, steps: int, x: torch.Tensor, output: torch.Tensor
+) -> Callable[[], torch.Tensor]:
+    """A walk of azula's, with a network that costs nothing."""
+    from azula.denoise import Denoiser, DiracPosterior
+    from azula.noise import VPSchedule
+    from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, HeunSampler
+
+    class Free(Denoiser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.schedule = VPSchedule()
+
+        def forward(self, x_t, t, **kwargs):
+            alpha, sigma = self.schedule(t)
+            return DiracPosterior((x_t - sigma * output) / alpha)
+
+    kinds = {"DDIM": DDIMSampler, "DDPM": DDPMSampler, "Euler": EulerSampler, "Heun": HeunSampler}
+    sampler = kinds[name](Free(), steps=steps, silent=True)
+    return lambda: sampler(x)
+
+
+def lucidrains() -> ModuleType:
+    """denoising-diffusion-pytorch, without what it imports for training only."""
+    for absent in ("torchvision", "ema_pytorch"):
+        if absent not in sys.modules:
+            stand_in = ModuleType(absent)
+            for name in ("transforms", "utils", "EMA"):
+                setattr(stand_in, name, None)
+            sys.modules[absent] = stand_in
+    from denoising_diffusion_pytorch import denoising_diffusion_pytorch
+
+    return denoising_diffusion_pytorch
+
+
+def lucidrains_walk(name: str, steps: int, output: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A walk of denoising-diffusion-pytorch's, with a network that costs nothing."""
+    library = lucidrains()
+    library.tqdm = lambda steps, **options: steps
+
+    class Free(torch.nn.Module):
+        channels = out_dim = output.shape[1]
+        self_condition = False
+
+        def forward(self, x, t, x_self_cond=None):
+            return output
+
+    grid = {"timesteps": steps} if name == "DDPM" else {"sampling_timesteps": steps}
+    diffusion = library.GaussianDiffusion(
+        Free(),
+        image_size=output.shape[-1],
+        objective="pred_noise",
+        beta_schedule="cosine",
+        **grid,
+    )
+    walk = diffusion.p_sample_loop if name == "DDPM" else diffusion.ddim_sample
+    return lambda: walk(tuple(output.shape))

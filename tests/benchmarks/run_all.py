@@ -13,7 +13,14 @@ from pathlib import Path
 
 from harness import environment, limits
 
-NAMES = ("imports", "sampling_loops", "training_overhead", "unet_forward")
+NAMES = (
+    "imports",
+    "sampling_loops",
+    "training_overhead",
+    "unet_forward",
+    "train_step",
+    "memory",
+)
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/sampling_loops.py [--json FILE]
 
-Both walk 50 steps on the same times, 16 samples of 3x32x32, and are given the same numbers as the
-network's output. diffusers' loop is that of its pipelines.
+All walk 50 steps, 16 samples of 3x32x32, and are given the same numbers as the network's output.
+diffusers' loop is that of its pipelines. The loop by hand has its coefficients in a list of Python
+numbers before it starts, and draws one noise for the whole batch: the floor.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from diffkit_samplers.dpmpp_2m import DPMpp2M
 from diffkit_samplers.euler import Euler
 from diffkit_samplers.heun import Heun
 from harness import Record, in_turn, main, ratio, verdict
+from peers import azula_walk, lucidrains_walk
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.gaussian import VariancePreserving
@@ -50,8 +52,9 @@ def by_diffkit(sampler: Sampler, x: torch.Tensor, output: torch.Tensor) -> Calla
     def walk():
         noise = SampleNoise(seed=0, indices=range(len(x)))
         with torch.no_grad():
-            *_, state = sampler.walk(denoiser, x, times, noise, {})
-        return state.x
+            for state in sampler.walk(denoiser, x, times, noise, {}):
+                here = state.x
+        return here
 
     return walk
 
@@ -77,22 +80,53 @@ def by_diffusers(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[
     return walk
 
 
+def by_hand(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
+    keep = [0.99 + 1e-4 * i for i in range(STEPS)]
+
+    def deterministic():
+        here = x
+        for a in keep:
+            here = torch.add(here * a, output, alpha=1.0 - a)
+        return here
+
+    def ancestral():
+        here = x
+        for a in keep:
+            here = torch.add(here * a, output, alpha=1.0 - a)
+            here.add_(torch.randn_like(here), alpha=0.1)
+        return here
+
+    walk = ancestral if name == "DDPM" else deterministic
+
+    def walked():
+        with torch.no_grad():
+            return walk()
+
+    return walked
+
+
 def measure() -> list[Record]:
     """Every sampler against its peer, in turn, on one thread and a step at a time."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     x, output = (torch.randn(SHAPE, generator=generator) for _ in range(2))
-    record = Record(
-        f"Sampling loops, {STEPS} steps", ("sampler", "diffusers", "diffkit", "against diffusers")
-    )
+    columns = ("sampler", "diffkit", "diffusers", "azula", "denoising-diffusion-pytorch", "by hand")
+    record = Record(f"Sampling loops, {STEPS} steps", (*columns, "against diffusers"))
     for name, (sampler, peer, target) in CASES.items():
         calls = {
             "diffusers": by_diffusers(peer, x, output),
             "diffkit": by_diffkit(sampler, x, output),
         }
+        if name in ("DDIM", "DDPM", "Euler", "Heun"):
+            calls["azula"] = azula_walk(name, STEPS, x, output)
+        if name in ("DDIM", "DDPM"):
+            calls["denoising-diffusion-pytorch"] = lucidrains_walk(name, STEPS, output)
+        if name in ("DDIM", "DDPM", "Euler"):
+            calls["by hand"] = by_hand(name, x, output)
         timings = in_turn(calls, 20, warmups=3)
         found = ratio(timings, "diffusers", "diffkit")
-        record.add(name, timings["diffusers"], timings["diffkit"], verdict(found, target))
+        times = (timings.get(column, "") for column in columns[1:])
+        record.add(name, *times, verdict(found, target))
         record.figures |= {
             f"{name}, {who}": list(timing.seconds) for who, timing in timings.items()
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import yaml
 
 from diffkit.errors import SpecError
 from diffkit.spec.files import parse_yaml, read_data
@@ -52,7 +51,7 @@ def test_scalars_are_those_of_yaml_1_2(text, value) -> None:
     ],
 )
 def test_what_yaml_should_not_hold_is_refused(text) -> None:
-    with pytest.raises((yaml.YAMLError, ValueError)):
+    with pytest.raises((ValueError, ValueError)):
         parse_yaml(text)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, MinLen
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from diffkit.bundled.models.unet_blocks import (
     ResidualBlock,
     Upsample,
     norm,
+    silu_of_new,
 )
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape
@@ -141,7 +141,7 @@ class UNet(EpsilonModel):
             else:
                 block, attend = _pair(stage)
                 hidden = attend(block(torch.cat([hidden, skips.pop()], dim=1), embedding))
-        output: Tensor = self.last(F.silu(self.last_norm(hidden)))
+        output: Tensor = self.last(silu_of_new(self.last_norm(hidden)))
         return output
 
 

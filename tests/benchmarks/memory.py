@@ -1,0 +1,54 @@
+"""Peak memory of sampling to disk, for different numbers of images.
+
+python tests/benchmarks/memory.py [--json FILE]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import Record, main
+
+import diffkit
+
+NUMBERS = (100, 1000, 10_000)
+PROGRAM = """
+import resource, sys
+from diffkit.cli.main import cli
+cli.main(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+SPEC = {
+    "schedule": "cosine",
+    "process": "gaussian",
+    "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "steps": 4,
+    "data": {"shape": [3, 32, 32], "range": [-1, 1]},
+}
+
+
+def measure() -> list[Record]:
+    """Each number in a process of its own, to a folder of images and to one file of arrays."""
+    record = Record("Peak memory of sampling 3x32x32", ("images", "to a folder", "to one file"))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        diffkit.build(SPEC, device="cpu").save(run)
+        for number in NUMBERS:
+            peaks = []
+            for out in (f"{folder}/images-{number}/", f"{folder}/samples-{number}.npz"):
+                arguments = ["sample", str(run), "--num", str(number), "--out", out]
+                command = [sys.executable, "-c", PROGRAM, *arguments]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                peaks.append(int(done.stdout.split()[-1]) / 1024)
+            record.add(number, *(f"{peak:.0f} MiB" for peak in peaks))
+            record.figures[str(number)] = peaks
+    return [record]
+
+
+if __name__ == "__main__":
+    main(measure)

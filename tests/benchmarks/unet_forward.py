@@ -51,10 +51,11 @@ def measure() -> list[Record]:
             "diffkit bfloat16": lambda: by_diffkit("bfloat16"),
         }
         timings = in_turn(calls, 15 if batch > 1 else 40)
+        peak = limits()
         for name, timing in timings.items():
             precision = name.split()[1]
             speed = batch * FLOP_PER_IMAGE / timing.median / 1e9
-            share = f"{speed / limits()[f'conv {precision}']:.0%}"
+            share = f"{speed / peak[f'conv {precision}']:.0%}"
             targets = TARGETS[precision, batch] if name.startswith("diffkit") else {}
             said = "; ".join(
                 f"{peer}: {verdict(ratio(timings, peer, name), target)}"

@@ -78,6 +78,7 @@ class Assembler:
             data_range=self._data.range,
             conditions=tuple(self._facts.get("model.conditions", ())),
             model_steps=self._facts.get("model.steps"),
+            learned_variance=bool(self._facts.get("model.learned_variance", False)),
             **made,
         )
 

@@ -39,6 +39,8 @@ class Parts:
     """The names of the conditions that the model takes."""
     model_steps: int | None = None
     """T of a model that can be asked at multiples of 1/T only."""
+    learned_variance: bool = False
+    """Whether the model says where the reverse variance lies, in channels of their own."""
 
 
 class System(nn.Module):
@@ -108,6 +110,7 @@ class System(nn.Module):
                 condition=taken,
                 data_range=parts.data_range,
                 memo=memo,
+                learned_variance=parts.learned_variance,
             )
         if walked is not trained:
             raise SpecError(["another process can be walked only where both are Gaussian"])

@@ -95,6 +95,9 @@ class GaussianDenoiser(Denoiser):
     network at `c_in alpha_trained(l)/alpha_walked(l) x_t` and `c_noise(u, l)`. The rescaled
     sample is exactly a sample of the trained process, since equal l means equal `x_0` and
     `epsilon`, so nothing is approximated.
+
+    With `learned_variance` the second half of the output's channels, -1 to 1, becomes the
+    prediction's `variance_fraction`, 0 to 1. Nichol & Dhariwal (2021), eq. 15.
     """
 
     def __init__(
@@ -107,8 +110,10 @@ class GaussianDenoiser(Denoiser):
         condition: Condition | None = None,
         data_range: DataRange | None = None,
         memo: dict[float, Asking] | None = None,
+        learned_variance: bool = False,
     ) -> None:
         self._network = model
+        self._learned_variance = learned_variance
         self._parameterization = parameterization
         self._trained = trained
         self._walked = trained if walked is None else walked
@@ -130,7 +135,11 @@ class GaussianDenoiser(Denoiser):
         asking = self._asking(t)
         inside = scaled(asking.c_in, x_t)
         output = self._network(inside, per_sample(asking.c_noise, x_t), self._condition)
-        return GaussianPrediction(output.to(x_t.dtype), x_t, asking.target, asking.walked)
+        output, fraction = output.to(x_t.dtype), None
+        if self._learned_variance:
+            output, placed = output.chunk(2, dim=1)
+            fraction = 0.5 * (placed + 1.0)
+        return GaussianPrediction(output, x_t, asking.target, asking.walked, fraction)
 
     def _asking(self, t: Time) -> Asking:
         """Remembered at host times, unless a parameter can change it."""

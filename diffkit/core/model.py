@@ -30,7 +30,9 @@ class EpsilonModel(nn.Module, Component):
 
     What its output means (epsilon, x_0, velocity ...) is the parameterization's to say. Facts:
     `conditions`, the names of the conditions it takes (none unless declared); `steps`, where it
-    can be asked at `k / steps` only.
+    can be asked at `k / steps` only; `learned_variance`, where it gives twice as many channels as
+    it takes, of which the second half places the reverse variance: -1 at the posterior's, 1 at the
+    largest, in between in log space (Nichol & Dhariwal, 2021, eq. 15).
     """
 
     kind: ClassVar[str] = "model"

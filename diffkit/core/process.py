@@ -126,6 +126,11 @@ class GaussianProcess(ForwardProcess):
     def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
         """`alpha` and `sigma` with `log(alpha^2 / sigma^2) = log_snr`."""
 
+    @property
+    def prior_deviation(self) -> float:
+        """The standard deviation of the prior, a centred Gaussian: 1 unless overridden."""
+        return 1.0
+
     def log_snr(self, t: Time) -> Float64[Tensor, "..."]:
         """The log-SNR at `t`. It may broadcast over coordinates."""
         return self.schedule.log_snr(t)

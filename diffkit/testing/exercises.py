@@ -130,6 +130,14 @@ class _Fixed(EpsilonModel):
         return torch.sin(self.scale.to(x.dtype) * x + level)
 
 
+class _FixedWithVariance(_Fixed):
+    """The same, and in as many channels again where the reverse variance lies."""
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        output = super().forward(x, c_noise, condition)
+        return torch.cat([output, 0.5 * output], dim=1)
+
+
 def _loss(subject: Subject, loss: Loss, done: Exercise, dtype: torch.dtype) -> None:
     process = VariancePreserving(schedule=Linear())
     if not isinstance(process, loss.process_class):
@@ -145,7 +153,13 @@ def _loss(subject: Subject, loss: Loss, done: Exercise, dtype: torch.dtype) -> N
         seed=subject.seed_for("exercise"), step=0, rows=rows, total=_COUNT, dtype=dtype
     )
     context = LossContext(
-        denoiser=GaussianDenoiser(_Fixed(), Epsilon(), process),
+        denoiser=GaussianDenoiser(
+            _FixedWithVariance(),
+            Epsilon(),
+            process,
+            data_range=(-1.0, 1.0),
+            learned_variance=True,
+        ),
         process=process,
         noise=noise,
         draw_times=draw_times,

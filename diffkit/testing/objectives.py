@@ -93,7 +93,11 @@ class Trial:
         rows = range(self.first, self.first + self.count)
         context = LossContext(
             denoiser=GaussianDenoiser(
-                network, self.parameterization, self.process, data_range=_RANGE
+                network,
+                self.parameterization,
+                self.process,
+                data_range=_RANGE,
+                learned_variance=_needs_variance(self.subject),
             ),
             process=self.process,
             noise=SampleNoise(seed=self.seed, indices=rows, dtype=torch.float64),
@@ -119,7 +123,11 @@ class _Wrong(EpsilonModel):
         trial.asked.append((x.detach() - alpha * trial.point) / sigma)
         exact = cast(Tensor, self._oracle(x, c_noise, condition))
         output = torch.lerp(x, exact, trial.knowing)
-        return output if self._error is None else output + self._error
+        output = output if self._error is None else output + self._error
+        if _needs_variance(trial.subject):
+            # Half-way between the smallest and the largest variance.
+            output = torch.cat([output, torch.zeros_like(output)], dim=1)
+        return output
 
 
 def made(subject: Subject) -> Loss:
@@ -127,15 +135,26 @@ def made(subject: Subject) -> Loss:
     loss: Loss = subject.make()
     if not issubclass(VariancePreserving, loss.process_class):
         raise NotApplicable(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
+    problems = _problems(subject, _needs_variance(subject))
+    if problems:
+        raise NotApplicable("; ".join(problems))
+    return loss
+
+
+def _needs_variance(subject: Subject) -> bool:
+    """Whether the loss takes a model with a learned variance only."""
+    return bool(_problems(subject, False)) and not _problems(subject, True)
+
+
+def _problems(subject: Subject, learned_variance: bool) -> list[str]:
     known = {
         **schedule_facts(Linear()),
         "data.shape": subject.bench.shape,
         "data.range": _RANGE,
         "model.conditions": (),
+        "model.learned_variance": learned_variance,
     }
-    if problems := list(subject.cls.requires(config_of(subject), known)):
-        raise NotApplicable("; ".join(problems))
-    return loss
+    return list(subject.cls.requires(config_of(subject), known))
 
 
 def processes() -> Iterator[GaussianProcess]:

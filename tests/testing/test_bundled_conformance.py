@@ -13,8 +13,21 @@ BUNDLED = sorted(
     {e.id for e in default_host().components() if e.origin.distribution == "diffkit"} - NEED_FILES
 )
 SMALL = {
-    "diffkit.unet": [{"width": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8}],
-    "diffkit.mlp": [{"width": 32, "depth": 2}],
+    "diffkit.unet": [
+        {"width": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8},
+        {
+            "width": 32,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "groups": 8,
+            "learned_variance": True,
+        },
+    ],
+    "diffkit.mlp": [
+        {"width": 32, "depth": 2},
+        {"width": 32, "depth": 2, "learned_variance": True},
+    ],
+    "diffkit.elbo": [{}, {"levels": None}, {"variance": "fixed_large"}],
     "diffkit.classifier": [{"steps": 5}],
     "diffkit.ddpm": [{}, {"variance": "fixed_large"}, {"clip": False}],
     "diffkit.linear": [{}, {"steps": 50}, {"steps": 4000, "rescale": False}],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
+from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -28,6 +30,15 @@ class Simple(Loss):
 
     def __init__(self, *, weighting: Weighting = Unweighted()) -> None:
         self._weighting = weighting
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """No part of a model that would not be trained."""
+        if facts.get("model.learned_variance"):
+            yield (
+                "the model predicts a variance, which this loss does not train; use the loss "
+                "'hybrid' or 'elbo', or set the model's learned_variance to false"
+            )
 
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         """`values`, `[b]`: the weighted mean squared error of each sample."""

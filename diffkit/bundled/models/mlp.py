@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor, nn
 
 from diffkit.bundled.models.embedding import NoiseEmbedding
+from diffkit.core.component import Config
 from diffkit.core.data import DataShape
 from diffkit.core.model import Condition, EpsilonModel
 
@@ -25,6 +27,7 @@ class MLP(EpsilonModel):
         shape: of one sample; the pipeline supplies its data's.
         width: of the hidden state, even.
         depth: how many residual layers.
+        learned_variance: give as many channels again, which place the reverse variance.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class MLP(EpsilonModel):
         shape: DataShape,
         width: Annotated[int, Gt(0), MultipleOf(2)] = 256,
         depth: Annotated[int, Ge(1)] = 4,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
@@ -40,9 +44,14 @@ class MLP(EpsilonModel):
         self.first = nn.Linear(size, width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
         self.last_norm = nn.LayerNorm(width)
-        self.last = nn.Linear(width, size)
+        self.last = nn.Linear(width, (1 + learned_variance) * size)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """`learned_variance`."""
+        return {"learned_variance": config.learned_variance}
 
     def forward(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
@@ -53,7 +62,7 @@ class MLP(EpsilonModel):
         for layer in self.layers:
             hidden = layer(hidden, embedding)
         output: Tensor = self.last(self.last_norm(hidden))
-        return output.reshape(x.shape)
+        return output.reshape(len(x), -1, *x.shape[2:])
 
 
 class _Layer(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le, MinLen
@@ -48,6 +48,7 @@ class UNet(EpsilonModel):
         heads: attention heads.
         dropout: in the residual blocks, in [0, 1].
         groups: groups of each normalisation; divides the channels of every level.
+        learned_variance: give as many channels again, which place the reverse variance.
 
     Raises:
         ComponentError: the sizes do not fit together; the message says which.
@@ -64,6 +65,7 @@ class UNet(EpsilonModel):
         heads: Positive = 1,
         dropout: Annotated[float, Ge(0), Le(1)] = 0.1,
         groups: Positive = 32,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         if problems := list(_misfits(shape, width, multipliers, attention, heads, groups)):
@@ -102,9 +104,14 @@ class UNet(EpsilonModel):
             if level:
                 self.up.append(Upsample(here))
         self.last_norm = norm(here, groups)
-        self.last = nn.Conv2d(here, shape[0], 3, padding=1)
+        self.last = nn.Conv2d(here, (1 + learned_variance) * shape[0], 3, padding=1)
         _initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """`learned_variance`."""
+        return {"learned_variance": config.learned_variance}
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -121,7 +128,7 @@ class UNet(EpsilonModel):
 
     def forward(
         self, x: Float[Tensor, "b c h w"], c_noise: Float[Tensor, " b"], condition: Condition
-    ) -> Float[Tensor, "b c h w"]:
+    ) -> Float[Tensor, "b c_out h w"]:
         """The output at noise level `c_noise`; it takes no conditions."""
         embedding = self.embed(c_noise)
         hidden = self.first(x.contiguous(memory_format=torch.channels_last))

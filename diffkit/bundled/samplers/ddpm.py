@@ -16,6 +16,7 @@ from diffkit.core.sampler import State, StepSampler
 from diffkit.errors import ComponentError
 
 _FRACTIONS = {"fixed_small": 0.0, "fixed_large": 1.0}
+_LEARNED = "learned_range"
 
 
 class DDPM(StepSampler):
@@ -26,8 +27,11 @@ class DDPM(StepSampler):
 
     Args:
         variance: `fixed_small`, the posterior's own `sigma_s^2 r`, right for data that is one
-            point; or `fixed_large`, the step's beta, right for data of unit variance (Ho et al.,
-            2020, section 3.2). They differ most at few steps, where `fixed_small` is the better.
+            point; `fixed_large`, the step's beta, right for data of unit variance (Ho et al.,
+            2020, section 3.2); or `learned_range`, between them in log space, where the model
+            says (Nichol & Dhariwal, 2021, eq. 15). The first two differ most at few steps, where
+            `fixed_small` is the better. None: `learned_range` of a model that has it, else
+            `fixed_small`.
         clip: clip the predicted `x_0` to the data's declared range before each step. None clips
             where a range is declared.
     """
@@ -37,22 +41,26 @@ class DDPM(StepSampler):
     def __init__(
         self,
         *,
-        variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
+        variance: Literal["fixed_small", "fixed_large", "learned_range"] | None = None,
         clip: bool | None = None,
     ) -> None:
-        if variance not in _FRACTIONS:
-            allowed = " or ".join(_FRACTIONS)
-            raise ComponentError(f"ddpm: variance is {allowed}, not {variance!r}")
-        self._fraction = _FRACTIONS[variance]
-        self._clip = clip
+        if variance not in (*_FRACTIONS, _LEARNED, None):
+            allowed = ", ".join((*_FRACTIONS, _LEARNED))
+            raise ComponentError(f"ddpm: variance is one of {allowed} or None, not {variance!r}")
+        self._variance, self._clip = variance, clip
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
+        """A declared data range to clip to; a model that predicts what is asked for."""
         if config.clip and facts.get("data.range") is None:
             yield (
                 "clip is true, but the data declare no range to clip to; "
                 "set data.range, or clip to false"
+            )
+        if config.variance == _LEARNED and not facts.get("model.learned_variance"):
+            yield (
+                "variance is learned_range, and the model predicts no variance; set the model's "
+                "learned_variance, or variance to fixed_small or fixed_large"
             )
 
     @property
@@ -70,5 +78,8 @@ class DDPM(StepSampler):
             raise ComponentError("ddpm: clip is true, but the data declare no range to clip to")
         if data_range is not None and self._clip is not False:
             prediction = prediction.clipped(*data_range)
-        prediction = prediction.with_variance_fraction(self._fraction)
+        if self._variance in _FRACTIONS:
+            prediction = prediction.with_variance_fraction(_FRACTIONS[self._variance])
+        elif self._variance == _LEARNED and prediction.variance_fraction is None:
+            raise ComponentError("ddpm: variance is learned_range, and the model predicts none")
         return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)

@@ -57,12 +57,19 @@ def output_has_the_shape_and_dtype_of_the_input(subject: Subject) -> None:
     for dtype, count in ((torch.float64, 3), (torch.float32, 1), (torch.float32, 3)):
         given = input_of(subject, count, dtype)
         output = asked(network.to(dtype), given)
+        wanted = _wanted_shape(subject, given.x)
         require(
-            output.shape == given.x.shape and output.dtype == dtype,
+            output.shape == wanted and output.dtype == dtype,
             f"the output for {dtype} input of the shape {tuple(given.x.shape)}",
             measured=f"{output.dtype} of the shape {tuple(output.shape)}",
-            expected=f"{dtype} of the shape {tuple(given.x.shape)}",
+            expected=f"{dtype} of the shape {tuple(wanted)}",
         )
+
+
+def _wanted_shape(subject: Subject, x: Tensor) -> torch.Size:
+    """That of the input, with twice the channels where half of them place the variance."""
+    channels = x.shape[1] * (2 if facts_of(subject).get("learned_variance") else 1)
+    return torch.Size((x.shape[0], channels, *x.shape[2:]))
 
 
 @check
@@ -179,10 +186,10 @@ def runs_under_autocast(subject: Subject) -> None:
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     finite = all(bool(g.isfinite().all()) for g in [output, *gradients])
     require(
-        output.shape == given.x.shape and finite,
+        output.shape == _wanted_shape(subject, given.x) and finite,
         "output and gradients under autocast",
         measured=f"the shape {tuple(output.shape)}, {'all' if finite else 'not all'} finite",
-        expected=f"the shape {tuple(given.x.shape)}, all finite",
+        expected=f"the shape {tuple(_wanted_shape(subject, given.x))}, all finite",
         why="networks are trained in mixed precision",
     )
 

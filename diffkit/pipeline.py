@@ -13,10 +13,11 @@ from torch import Tensor
 
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.network import Compilation, Networks, Precision
+from diffkit.assembly.swap import chosen_metric
 from diffkit.assembly.system import Parts, System
 from diffkit.core.dataset import Dataset
-from diffkit.core.metric import Metric
-from diffkit.core.model import Condition
+from diffkit.core.metric import Measured, ModelMetric, SampleMetric
+from diffkit.core.model import Condition, Network
 from diffkit.core.sampler import State
 from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
@@ -262,14 +263,36 @@ class Pipeline:
         walk = self._walk(num, **choices)
         return walk.states(seed, range(num))
 
-    def evaluate(self, samples: Tensor | None = None, *, seed: int = 0) -> dict[str, float]:
-        """The spec's metric, for these samples or for new ones. Raises DataError, SpecError."""
-        dataset = self.dataset()
-        metric = self._assembler.create("metric")
-        assert isinstance(metric, Metric)
-        if samples is None:
-            samples = self.sample(metric.samples_needed(dataset), seed=seed, batch_size=256)
-        return dict(metric.measure(samples, dataset, seed))
+    def evaluate(
+        self, samples: Tensor | None = None, *, metric: Choice | None = None, seed: int = 0
+    ) -> dict[str, float]:
+        """The values of a metric, the spec's unless another is given.
+
+        Of one that looks at samples, for these or for new ones. Raises DataError, SpecError.
+        """
+        return dict(self.measure(samples, metric=metric, seed=seed).values)
+
+    def measure(
+        self, samples: Tensor | None = None, *, metric: Choice | None = None, seed: int = 0
+    ) -> Measured:
+        """What `evaluate` gives, with the curves that belong to it, if any."""
+        dataset, chosen = self.dataset(), chosen_metric(self._assembler, metric)
+        if isinstance(chosen, SampleMetric):
+            if samples is None:
+                samples = self.sample(chosen.samples_needed(dataset), seed=seed, batch_size=256)
+            return Measured(chosen.measure(samples, dataset, seed))
+        assert isinstance(chosen, ModelMetric)
+        if samples is not None:
+            raise SpecError(
+                [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
+            )
+        system, network = self._sampled()
+        return chosen.measure_model(
+            lambda condition: system.denoiser(condition=condition, network=network),
+            dataset,
+            seed,
+            self.device,
+        )
 
     def save(self, directory: str | Path) -> Path:
         """Write the spec and the weights to a directory, which `diffkit.load` reads.
@@ -311,11 +334,18 @@ class Pipeline:
             raise SpecError([f"num is at least 1, not {num}"])
         if unknown := choices.keys() - WalkChoices.__annotations__.keys():
             raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a walk")
+        system, network = self._sampled(choices.get("precision"), choices.get("compile"))
+        return chosen_walk(self._assembler, system, num, choices, network)
+
+    def _sampled(
+        self, precision: Precision | None = None, compilation: Compilation | None = None
+    ) -> tuple[System, Network]:
+        """What samples are drawn with: the average, where there is one, and its network."""
         system = self._average if self._average is not None else self._system
         network = self._networks.of(
             system.parts.model,
-            choices.get("precision") or self._spec.precision,
-            choices.get("compile") or self._spec.compile,
+            precision or self._spec.precision,
+            compilation or self._spec.compile,
             self.device,
         )
-        return chosen_walk(self._assembler, system, num, choices, network)
+        return system, network

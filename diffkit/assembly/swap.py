@@ -43,3 +43,15 @@ def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Compo
         raw["process"] = process.model_dump(mode="json")
     parts = Assembler(raw, assembler.host).assemble()
     return {kind: getattr(parts, kind) for kind in _WALKED}
+
+
+def chosen_metric(assembler: Assembler, choice: Any | None) -> Component:
+    """The spec's metric, or another one, checked against the same pipeline. Raises SpecError."""
+    if choice is None:
+        return assembler.create("metric")
+    raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
+    raw.update(assembler.instances)
+    raw["metric"] = choice
+    other = Assembler(raw, assembler.host)
+    other.assemble()
+    return other.create("metric")

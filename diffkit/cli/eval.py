@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -18,19 +19,29 @@ EVAL = "eval.json"
 
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--metric", help="Another metric than the spec's: a name, or {id, config} as YAML.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @host_options
 def command(
-    run: Path, seed: int, disabled: tuple[str, ...], plugin_files: tuple[Path, ...]
+    run: Path,
+    metric: str | None,
+    plot: Path | None,
+    seed: int,
+    disabled: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
 ) -> None:
-    """Measure the samples of the run directory RUN with its spec's metric.
+    """Measure the run directory RUN, or its samples, with its spec's metric or another.
 
     Prints the values, and writes them to eval.json in the run.
     """
     from diffkit.making import load
 
     pipeline = load(run, host=make_host(disabled, plugin_files))
-    values = measure(pipeline, run, seed)
+    choice = None if metric is None else choice_of("metric", metric)
+    values, curves = measured(pipeline, run, seed, choice)
+    if plot is not None:
+        _draw(curves, plot)
     width = max(map(len, values))
     for name, value in values.items():
         click.echo(f"{name:<{width}}  {value:.6g}")
@@ -38,14 +49,43 @@ def command(
 
 
 def measure(pipeline: Pipeline, run: Path, seed: int) -> dict[str, float]:
-    """The metric's values for new samples, written into the run with what they depend on."""
+    """The spec's metric's values, written into the run with what they depend on."""
+    return measured(pipeline, run, seed, None)[0]
+
+
+def measured(
+    pipeline: Pipeline, run: Path, seed: int, choice: str | Mapping[str, Any] | None
+) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
+    """The values and the curves of a metric, written likewise."""
     from diffkit.run.artifacts import latest_checkpoint, write_json
 
-    values = pipeline.evaluate(seed=seed)
-    context = {
-        "metric": pipeline.spec.metric.id,
+    found = pipeline.measure(metric=choice, seed=seed)
+    context: dict[str, Any] = {
+        "metric": pipeline.spec.metric.id if choice is None else choice,
         "seed": seed,
         "checkpoint": latest_checkpoint(run).name,
     }
-    write_json(run / EVAL, {**values, **context})
-    return values
+    curves = {name: curve.tolist() for name, curve in found.curves.items()}
+    if curves:
+        context["curves"] = curves
+    write_json(run / EVAL, {**found.values, **context})
+    return dict(found.values), curves
+
+
+def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:
+    if not curves:
+        raise click.UsageError("--plot: this metric has no curves")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise click.UsageError(
+            "--plot: matplotlib draws, and is not installed: pip install 'diffkit[demo]'"
+        ) from error
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        axes.plot([t for t, _ in points], [value for _, value in points], ".-", label=name)
+    axes.set(xlabel="t", ylabel="bits a dimension", yscale="log", xlim=(0, 1))
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    click.echo(f"written to {path}")

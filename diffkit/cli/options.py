@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,3 +66,17 @@ def command_line(
     for file in plugin_files:
         parts += ["--plugin-file", str(file)]
     return shlex.join(parts)
+
+
+def choice_of(kind: str, text: str) -> str | Mapping[str, Any]:
+    """A name, or `{id, config}` as YAML."""
+    from diffkit.spec.files import parse_yaml
+
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        value = parse_yaml(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--{kind}: {' '.join(str(error).split())}") from error
+    assert isinstance(value, dict)
+    return value

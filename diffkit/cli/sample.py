@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def command(
     from diffkit.run.processes import first_of_all
 
     chosen: dict[str, Any] = {
-        kind: _choice(kind, text) for kind, text in choices.items() if text is not None
+        kind: choice_of(kind, text) for kind, text in choices.items() if text is not None
     }
     pipeline = load(run, host=make_host(disabled, plugin_files))
     if ending != ".npz":
@@ -103,20 +103,6 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
             "--batch-size does not go with .gif: an animation walks all samples together"
         )
     return ending
-
-
-def _choice(kind: str, text: str) -> str | Mapping[str, Any]:
-    """A name, or `{id, config}` as YAML."""
-    from diffkit.spec.files import parse_yaml
-
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        value = parse_yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--{kind}: {' '.join(str(error).split())}") from error
-    assert isinstance(value, dict)
-    return value
 
 
 def _check_images(pipeline: Pipeline) -> None:

@@ -1,15 +1,19 @@
-"""Metric: how good samples are; FeatureExtractor: in which space that is measured."""
+"""Metric: how good a model is, or its samples; FeatureExtractor: in which space those are seen."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.model import Condition
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,9 +33,13 @@ class FeatureExtractor(Component):
 
 
 class Metric(Component):
-    """A number, or a few, about samples in comparison with data."""
+    """A number, or a few, about a trained model: a `SampleMetric` or a `ModelMetric`."""
 
     kind: ClassVar[str] = "metric"
+
+
+class SampleMetric(Metric):
+    """A number, or a few, about samples in comparison with data."""
 
     @abstractmethod
     def samples_needed(self, dataset: Dataset) -> int:
@@ -42,3 +50,26 @@ class Metric(Component):
         self, samples: Float[Tensor, "n *data"], dataset: Dataset, seed: int
     ) -> Mapping[str, float]:
         """Named values; lower or higher is better as the docstring says."""
+
+
+Denoising = Callable[[Condition], Denoiser]
+"""A trained model, for conditions with one row a sample."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a `ModelMetric` finds."""
+
+    values: Mapping[str, float]
+    curves: Mapping[str, Float[Tensor, "points 2"]] = field(default_factory=dict)
+    """By name, pairs of a time and a value, to be drawn."""
+
+
+class ModelMetric(Metric):
+    """A number, or a few, about what a model says of data, without samples: a likelihood."""
+
+    @abstractmethod
+    def measure_model(
+        self, model: Denoising, dataset: Dataset, seed: int, device: torch.device
+    ) -> Measured:
+        """Named values, and curves; lower or higher is better as the docstring says."""

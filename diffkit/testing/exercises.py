@@ -17,7 +17,7 @@ from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext
-from diffkit.core.metric import FeatureExtractor, Metric
+from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import BatchNoise, SampleNoise
 from diffkit.core.parameterization import Parameterization
@@ -243,12 +243,27 @@ def _features(subject: Subject, features: FeatureExtractor, done: Exercise, _: t
 
 
 def _metric(subject: Subject, metric: Metric, done: Exercise, _: torch.dtype) -> None:
+    if isinstance(metric, ModelMetric):
+        _model_metric(subject, metric, done)
+        return
+    assert isinstance(metric, SampleMetric)
     data = Points(shape=subject.bench.shape, count=64)
     count = min(metric.samples_needed(data), 256)
     samples = done.give("samples", _samples(subject, torch.float32, count))
     measured = metric.measure(samples, data, subject.seed)
     done.outputs.update({name: torch.as_tensor(value) for name, value in measured.items()})
     done.outputs["samples needed"] = torch.tensor(metric.samples_needed(data))
+
+
+def _model_metric(subject: Subject, metric: ModelMetric, done: Exercise) -> None:
+    process = VariancePreserving(schedule=Linear(steps=50, rescale=False))
+    denoiser = GaussianDenoiser(
+        _FixedWithVariance(), Epsilon(), process, data_range=(-1.0, 1.0), learned_variance=True
+    )
+    data = Points(shape=subject.bench.shape, count=16)
+    measured = metric.measure_model(lambda _: denoiser, data, subject.seed, torch.device("cpu"))
+    done.outputs.update({name: torch.as_tensor(v) for name, v in measured.values.items()})
+    done.outputs.update({f"curve {name}": curve for name, curve in measured.curves.items()})
 
 
 def _noise(subject: Subject, dtype: torch.dtype) -> SampleNoise:

@@ -24,6 +24,7 @@ HELPERS = {
     "schedule": ("diffkit.core.schedule:DiscreteSchedule",),
     "process": ("diffkit.core.process:GaussianProcess",),
     "sampler": ("diffkit.core.sampler:StepSampler",),
+    "metric": ("diffkit.core.metric:SampleMetric", "diffkit.core.metric:ModelMetric"),
 }
 """By kind: base classes that do a part of the work."""
 WIDTH = 88
@@ -52,7 +53,7 @@ def members(base: type) -> dict[str, Any]:
 
 def interface(kind: str) -> str:
     """A list of what each base class of a kind defines, one line each."""
-    return "\n\n".join("\n".join(_lines_of(base)) for base in bases(kind))
+    return "\n\n".join("\n".join(_lines_of(base)) for base in bases(kind) if members(base))
 
 
 def signature_of(name: str, member: Any) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from mutant import Mutant
 
-from diffkit.core.metric import Metric
+from diffkit.core.metric import SampleMetric
 from diffkit.errors import DataError
 
 
-class Moments(Metric):
+class Moments(SampleMetric):
     """How far mean and standard deviation are from the data's, right; mutants change one thing."""
 
     def samples_needed(self, dataset):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from diffkit.bundled.losses.bound import Bound
+from diffkit.core.bound import Bound
 from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from diffkit.core.dataset import Dataset
-from diffkit.core.metric import Embedding, FeatureExtractor, Metric
+from diffkit.core.metric import Embedding, FeatureExtractor, SampleMetric
 from diffkit.core.noise import mix
 from diffkit.errors import DataError
 from diffkit.functional.frechet import frechet_distance
@@ -24,7 +24,7 @@ _ROUNDING = 1e-24
 
 
 @final
-class Frechet(Metric):
+class Frechet(SampleMetric):
     """The Frechet distance from samples to data, and from data to other data. Lower is better.
 
     The data are split at random into disjoint halves A and B of one size:

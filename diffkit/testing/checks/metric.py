@@ -9,11 +9,16 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
-from diffkit.core.metric import Metric
+from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.metric import Denoising, Metric, ModelMetric, SampleMetric
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
-from diffkit.testing.laws import require
+from diffkit.testing.laws import NotApplicable, require
+from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.reference import Points
 from diffkit.testing.subject import Subject
 
@@ -55,7 +60,7 @@ def values_depend_on_the_seed_alone(subject: Subject) -> None:
     metric, dataset, samples = _setting(subject)
     first = metric.measure(samples, dataset, _SEED)
     _alike("measured again", metric.measure(samples, dataset, _SEED), first)
-    again = subject.make().measure(samples, dataset, _SEED)
+    again = _setting(subject)[0].measure(samples, dataset, _SEED)
     _alike("measured by another instance", again, first)
 
 
@@ -111,7 +116,36 @@ def wrong_samples_are_refused(subject: Subject) -> None:
     )
 
 
+@check
+def a_model_that_knows_the_data_is_told_from_others(subject: Subject) -> None:
+    """Of models, values are finite, repeat with the seed, and differ for a wrong one."""
+    metric: Metric = subject.make()
+    if not isinstance(metric, ModelMetric):
+        raise NotApplicable("it measures samples, not models")
+    dataset = Points(shape=subject.bench.shape, count=16)
+    found = []
+    for knowing in (1.0, 1.0, 0.5):
+        model = _model(dataset, knowing)
+        found.append(metric.measure_model(model, dataset, _SEED, torch.device("cpu")).values)
+    right, again, wrong = found
+    require(
+        bool(right) and all(math.isfinite(value) for value in (*right.values(), *wrong.values())),
+        "what it measures of models",
+        measured={**right, **wrong},
+        expected="finite numbers by name, at least one",
+    )
+    _alike("measured again", again, right)
+    require(
+        any(_change(wrong[name], right[name]) > 1e-3 for name in right),
+        "the values of a model that knows the data, and of one that is half wrong",
+        measured=dict(wrong),
+        expected=f"other values than {dict(right)}",
+        why="a metric that cannot tell them apart says nothing",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
+    a_model_that_knows_the_data_is_told_from_others,
     values_are_finite_numbers,
     samples_needed_is_positive,
     values_depend_on_the_seed_alone,
@@ -121,9 +155,22 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _setting(subject: Subject) -> tuple[Metric, Dataset, Tensor]:
+def _model(dataset: Dataset, knowing: float) -> Denoising:
+    """The exact denoiser of a Gaussian with the data's mean, or that times `knowing`."""
+    process = VariancePreserving(schedule=Linear(steps=50, rescale=False))
+    mean = dataset.batch(range(len(dataset))).x_0.double().mean(0)
+    exact = ExactGaussian(process, knowing * mean.flatten(), 0.3)
+    model = OracleModel(denoiser=exact, parameterization=Epsilon())
+    low, high = dataset.range or (-1.0, 1.0)
+    denoiser = GaussianDenoiser(model, Epsilon(), process, data_range=(low, high))
+    return lambda _: denoiser
+
+
+def _setting(subject: Subject) -> tuple[SampleMetric, Dataset, Tensor]:
     """The metric, data, and as many samples as it needs, which are data themselves."""
     metric: Metric = subject.make()
+    if not isinstance(metric, SampleMetric):
+        raise NotApplicable("it measures models, not samples")
     dataset = Points(shape=subject.bench.shape)
     needed = metric.samples_needed(dataset)
     rows = [row % len(dataset) for row in range(needed)]
@@ -145,7 +192,7 @@ def _alike(what: str, found: Mapping[str, float], expected: Mapping[str, float])
     )
 
 
-def _refused(metric: Metric, samples: Tensor, dataset: Dataset) -> bool:
+def _refused(metric: SampleMetric, samples: Tensor, dataset: Dataset) -> bool:
     try:
         values = metric.measure(samples, dataset, _SEED)
     except DiffkitError:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.bundled.losses.bound import NATS_PER_BIT, Bound
 from diffkit.bundled.losses.elbo import Elbo
 from diffkit.bundled.losses.hybrid import Hybrid
 from diffkit.bundled.parameterizations.epsilon import Epsilon
@@ -16,6 +15,7 @@ from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.bound import NATS_PER_BIT, Bound
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import BatchNoise

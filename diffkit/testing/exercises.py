@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
@@ -201,6 +202,9 @@ def _times(subject: Subject, times: TrainingTimes, done: Exercise, _: torch.dtyp
 def _weighting(subject: Subject, weighting: Weighting, done: Exercise, _: torch.dtype) -> None:
     log_snr = done.give("log_snr", torch.linspace(-12, 12, 25, dtype=torch.float64))
     done.outputs["weight"] = weighting.weight(log_snr)
+    scales = VariancePreserving(schedule=Linear()).scales(log_snr)
+    levels = (log_snr, scales, Velocity().target(scales))
+    done.outputs["of output"] = weighting.of_output(*levels)
 
 
 def _spacing(subject: Subject, spacing: Spacing, done: Exercise, _: torch.dtype) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.spacing import Spacing
-from diffkit.core.times import DrawnTimes, TrainingTimes
+from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
 from diffkit.errors import SpecError
 
 
@@ -43,6 +43,18 @@ class Parts:
     """Whether the model says where the reverse variance lies, in channels of their own."""
 
 
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Some rows of a batch, and what the times of the whole batch are drawn from.
+
+    Tensors on the host: in a class of its own, as wrappers move those that they see to the device.
+    """
+
+    uniform: torch.Tensor
+    rows: range
+    learned: TimesState = field(default_factory=dict)
+
+
 class System(nn.Module):
     """The root module: it holds every component that has parameters, and its forward is the loss.
 
@@ -62,15 +74,17 @@ class System(nn.Module):
     def forward(
         self,
         batch: Batch,
-        uniform: torch.Tensor,
+        share: Share,
         noise: Noise,
         step: int,
         average: Denoiser | None = None,
     ) -> LossRecord:
-        """The loss of each sample; `uniform` `[b]`, on the host, becomes the times."""
+        """The loss of each sample, at times drawn for the whole batch that it is a share of."""
 
         def draw_times(count: int) -> DrawnTimes:
-            return self.parts.times.draw(uniform[:count], self.parts.schedule)
+            drawn = self.parts.times.draw_with(share.uniform, self.parts.schedule, share.learned)
+            mine = slice(share.rows.start, share.rows.start + count)
+            return DrawnTimes(drawn.t[mine], drawn.weight[mine])
 
         network = for_training(self.parts.model, self.precision, batch.x_0.device)
         context = LossContext(

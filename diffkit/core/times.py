@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor
@@ -12,6 +13,9 @@ from diffkit.core.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
+
+TimesState = Mapping[str, Tensor]
+"""What a law of times has learned: named tensors on the host, whose shapes never change."""
 
 
 class DrawnTimes(NamedTuple):
@@ -26,10 +30,43 @@ class DrawnTimes(NamedTuple):
 
 
 class TrainingTimes(Component):
-    """The law of t in training."""
+    """The law of t in training.
+
+    A law that follows the losses keeps nothing itself. What it has learned is a state: `init` makes
+    it, `update` makes the next one, `draw_with` draws with it. The trainer keeps it, gives it the
+    losses of all processes, and saves it in checkpoints. A law that never changes has `draw` alone.
+    """
 
     kind: ClassVar[str] = "times"
 
     @abstractmethod
     def draw(self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule) -> DrawnTimes:
-        """Times in (0, 1] from independent uniform numbers in [0, 1), snapped to the schedule."""
+        """Times in (0, 1] from independent uniform numbers in [0, 1), snapped to the schedule.
+
+        The numbers are those of a whole batch, whoever computes which of its rows, so that times
+        may depend on each other. A law that learns draws as it does before any loss is known.
+        """
+
+    @property
+    def every(self) -> int:
+        """After how many updates a law that learns is given losses; then the host waits once."""
+        return 20
+
+    def init(self, schedule: NoiseSchedule) -> TimesState:
+        """The state before any loss is known; empty, as by default, where nothing is learned."""
+        return {}
+
+    def update(
+        self, state: TimesState, t: Float64[Tensor, " n"], values: Float64[Tensor, " n"]
+    ) -> TimesState:
+        """The next state, a new one, from finite losses in the order of training.
+
+        Their times were drawn with `state`, and the weights drawn with them are still in `values`.
+        """
+        return state
+
+    def draw_with(
+        self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule, state: TimesState
+    ) -> DrawnTimes:
+        """As `draw`, with what was learned."""
+        return self.draw(uniform, schedule)

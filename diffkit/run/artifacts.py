@@ -4,7 +4,7 @@ RUN/spec.json                      every default written out, with provenance
 RUN/metrics.jsonl                  one line each time metrics were taken
 RUN/.lock                          held by the process that trains
 RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
-                                   trainer.json
+                                   trainer.json; times.safetensors, if those learn
 """
 
 from __future__ import annotations

@@ -139,6 +139,8 @@ class Launched(Processes):
         """Padded to the longest, gathered, and cut again."""
         device = self._accelerator.device
         sizes = self._accelerator.gather(torch.tensor([len(rows)], device=device)).tolist()
+        if not any(sizes):
+            return rows  # Collectives refuse to gather nothing.
         padded = rows.new_zeros((max(sizes), *rows.shape[1:])).to(device)
         padded[: len(rows)] = rows.to(device)
         parts = self._accelerator.gather(padded).split(max(sizes))

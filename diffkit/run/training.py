@@ -16,7 +16,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.errors import CheckpointError, DataError, TrainingError, TrainingInterrupted
 from diffkit.plugins.events import Events
 from diffkit.plugins.hookspecs import RunInfo
-from diffkit.run.artifacts import append_metrics, checkpoints, drop_metrics_after
+from diffkit.run.artifacts import append_metrics, checkpoints, drop_metrics_after, read_tensors
 from diffkit.run.checkpointing import read_training, training_tensors, write_training
 from diffkit.run.interruption import Request, requests_noted
 from diffkit.run.processes import Processes
@@ -99,6 +99,9 @@ class Trainer:
             raise CheckpointError(
                 f"{checkpoint}: the optimiser state does not fit: {error}"
             ) from error
+        if self._updates.feedback.learned:
+            path = checkpoint / "times.safetensors"
+            self._updates.feedback.load(read_tensors(path), path)
         self._written = self.progressed.step
         if self._run.directory is not None and self._processes.first:
             drop_metrics_after(self._run.directory, self.progressed.step)
@@ -133,6 +136,7 @@ class Trainer:
             self._tally.add(*self._updates.make(here.step))
             here.step += 1
             since += 1
+            self._updates.feedback.hand_over(here.step)
             here.seconds = time.perf_counter() - began
             if here.step % spec.log_every == 0:
                 self._log(since / (time.perf_counter() - before), progress)
@@ -205,6 +209,7 @@ class Trainer:
         loss = self._tally.mean_since_checkpoint(self._processes)
         optimizer = self._updates.optimizer
         tensors = training_tensors(self._system, self._average, optimizer, self._processes)
+        tensors |= self._updates.feedback.tensors()
         if self._processes.first:
             progress = {
                 "step": self.progressed.step,

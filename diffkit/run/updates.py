@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffkit.assembly.system import System
+from diffkit.assembly.system import Share, System
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.errors import SpecError
 from diffkit.functional.ema import ema_decay, ema_update
+from diffkit.run.feedback import Feedback
 from diffkit.run.feeding import feed_of
 from diffkit.run.processes import Processes
 from diffkit.spec.pipeline import TrainingSpec
@@ -49,6 +50,7 @@ class Updates:
                 ]
             )
         self._spec, self._seed, self._processes = spec, seed, processes
+        self.feedback = Feedback(system.parts.times, system.parts.schedule, processes)
         self._module: nn.Module = processes.wrapped(system)
         self.weights = [p for p in system.parameters() if p.requires_grad]
         self._device = self.weights[0].device
@@ -111,26 +113,28 @@ class Updates:
             torch.default_generator.manual_seed(seed)
 
     def _backward(self, rows: range, then: int, step: int) -> Tensor:
-        batch, uniform, noise = self._batch(rows, then, step)
-        record: LossRecord = self._module(batch, uniform, noise, step)
+        batch, share, noise = self._batch(rows, then, step)
+        record: LossRecord = self._module(batch, share, noise, step)
+        self.feedback.add(step * self._spec.batch_size + rows.start, record)
         loss = record.values.mean()
         # A loss that is not finite makes the whole gradient so, in every process.
         marked = loss * (1.0 + 0.0 * loss.detach())
         (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _batch(self, rows: range, then: int, step: int) -> tuple[Batch, Tensor, BatchNoise]:
+    def _batch(self, rows: range, then: int, step: int) -> tuple[Batch, Share, BatchNoise]:
         size = self._spec.batch_size
         read = self._feed.take(step * size + rows.start, len(rows), then)
         host = torch.Generator().manual_seed(mix(self._seed, "times", step))
-        uniform = torch.rand(size, generator=host, dtype=torch.float64)[rows.start : rows.stop]
+        uniform = torch.rand(size, generator=host, dtype=torch.float64)
         x_0 = read.x_0
         if self._spec.horizontal_flip:
             drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
             mirrored = (drawn < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
             x_0 = torch.where(mirrored.to(x_0.device, non_blocking=True), x_0.flip(-1), x_0)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
-        return Batch(x_0, read.condition), uniform, noise
+        share = Share(uniform, rows, self.feedback.learned)
+        return Batch(x_0, read.condition), share, noise
 
     def _laid_out(self, index: int, value: Tensor) -> Tensor:
         """In the memory layout of its weight: fused optimisers walk both in step."""

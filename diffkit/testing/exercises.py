@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
@@ -25,7 +26,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.spacing import Spacing
-from diffkit.core.times import DrawnTimes, TrainingTimes
+from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
 from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.testing.laws import NotApplicable
@@ -34,6 +35,8 @@ from diffkit.testing.subject import Subject
 from diffkit.testing.walks import Watched, mixture, states_of
 
 _COUNT = 4
+_LOSSES, _STEP = 30_000, 7919
+"""How many losses a law of times is given at once: thirty for each time of a grid of 1000."""
 
 
 @dataclass
@@ -206,15 +209,42 @@ def _parameterization(
 
 def _times(subject: Subject, times: TrainingTimes, done: Exercise, _: torch.dtype) -> None:
     uniform = done.give("uniform", torch.linspace(0, 0.999, 50, dtype=torch.float64))
+    done.outputs["every"] = torch.tensor(times.every)
     for schedule in (Linear(), UniformLogSNR()):
-        drawn = times.draw(uniform, schedule)
         name = type(schedule).__name__
-        done.outputs[f"t, {name}"], done.outputs[f"weight, {name}"] = drawn
+        try:
+            state = times.init(schedule)
+        except ComponentError:
+            continue  # Some are defined on a grid only.
+        done.outputs[f"t, {name}"], done.outputs[f"weight, {name}"] = times.draw(uniform, schedule)
+        for number in range(2 if state else 0):
+            for key, value in state.items():
+                done.give(f"{key} {number}, {name}", value)
+            t, values = losses_of(times, schedule, state)
+            given = (done.give(f"{n} {number}, {name}", v) for n, v in (("t", t), ("loss", values)))
+            state = times.update(state, *given)
+            drawn = times.draw_with(uniform, schedule, state)
+            done.outputs[f"t {number}, {name}"], done.outputs[f"weight {number}, {name}"] = drawn
+            done.outputs.update({f"{k} {number}, {name}": v for k, v in state.items()})
+
+
+def losses_of(
+    times: TrainingTimes, schedule: NoiseSchedule, state: TimesState
+) -> tuple[Tensor, Tensor]:
+    """Losses that grow with t and over training, at times drawn with `state` and so weighted."""
+    even = (torch.arange(_LOSSES, dtype=torch.float64) + 0.5) / _LOSSES
+    # Neighbours in training are not neighbours in time: a step that shares no factor with them.
+    mixed = even[(torch.arange(_LOSSES) * _STEP) % _LOSSES]
+    t, weight = times.draw_with(mixed, schedule, state)
+    return t, weight * (0.5 + t) * (1.0 + 0.5 * even)
 
 
 def _weighting(subject: Subject, weighting: Weighting, done: Exercise, _: torch.dtype) -> None:
     log_snr = done.give("log_snr", torch.linspace(-12, 12, 25, dtype=torch.float64))
     done.outputs["weight"] = weighting.weight(log_snr)
+    scales = VariancePreserving(schedule=Linear()).scales(log_snr)
+    levels = (log_snr, scales, Velocity().target(scales))
+    done.outputs["of output"] = weighting.of_output(*levels)
 
 
 def _spacing(subject: Subject, spacing: Spacing, done: Exercise, _: torch.dtype) -> None:

@@ -61,11 +61,13 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("times", ["uniform", "importance"])
 @pytest.mark.parametrize("nonfinite", [False, True])
-def test_an_update_reads_nothing(nonfinite) -> None:
-    pipeline = diffkit.build(SPEC, device="cpu")
+def test_an_update_reads_nothing(nonfinite, times) -> None:
+    spec = {**SPEC, "times": times}
+    pipeline = diffkit.build(spec, device="cpu")
     dataset = pipeline.dataset()
-    average = diffkit.build(SPEC, device="cpu").system
+    average = diffkit.build(spec, device="cpu").system
     updates = Updates(
         system=pipeline.system,
         average=average,

@@ -93,6 +93,45 @@ def test_a_run_of_two_goes_on_in_one_and_the_reverse(runs, tmp_path) -> None:
     assert_near(tmp_path / "1", tmp_path / "2")
 
 
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory) -> dict[int, Path]:
+    """Training whose times follow the losses, by one process and by two."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    for count in (1, 2):
+        launched("adaptive", folder / str(count), count)
+    return {count: folder / str(count) for count in (1, 2)}
+
+
+def assert_learned_alike(one: Path, other: Path) -> None:
+    assert_near(one, other)
+    ours, theirs = (weights(folder, "times") for folder in (one, other))
+    assert ours["counts"].min() > 0, "nothing is learned before"
+    assert torch.equal(ours["counts"], theirs["counts"])
+    for name in ("losses", "pending"):
+        assert ours[name].shape == theirs[name].shape
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=0), name
+
+
+def test_a_law_of_times_sees_whole_batches_and_all_losses(adaptive) -> None:
+    assert_learned_alike(adaptive[1], adaptive[2])
+    # Two updates of 12 rows are waiting after the eighth.
+    assert len(weights(adaptive[2], "times")["pending"]) == 24
+
+
+def test_what_a_law_learned_goes_on_in_another_number_of_processes(adaptive, tmp_path) -> None:
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        subprocess.run(["cp", "-r", str(adaptive[count]), str(folder)], check=True)
+        launched("resume", folder, 3 - count)
+    assert_learned_alike(tmp_path / "1", tmp_path / "2")
+    assert len(weights(tmp_path / "1", "times")["pending"]) == 0
+
+
+def test_divided_weights_learn_times_as_whole_ones_do(adaptive, tmp_path) -> None:
+    launched("adaptive", tmp_path / "d", 2, divided=True)
+    assert_learned_alike(tmp_path / "d", adaptive[1])
+
+
 def test_samples_do_not_depend_on_the_number_of_processes(runs, tmp_path) -> None:
     found = {}
     for count in (1, 2):

@@ -54,6 +54,14 @@ def train(folder: Path, steps: int = 8, **training) -> None:
         np.save(folder / "after.npy", drawn.numpy())
 
 
+def adaptive(folder: Path) -> None:
+    """Times that depend on the whole batch, and on the losses of all processes."""
+    importance = {"id": "importance", "config": {"every": 3, "history": 1}}
+    SPEC["times"] = {"id": "stratified", "config": {"law": importance}}
+    SPEC["schedule"] = {"id": "cosine", "config": {"steps": 6}}
+    train(folder)
+
+
 def accumulate(folder: Path) -> None:
     train(folder, accumulate=3)
 
@@ -148,7 +156,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if "--divided" in sys.argv:
         divide()
-    plain = (train, accumulate, resume, sample, lose_one, odd_batch)
+    plain = (train, adaptive, accumulate, resume, sample, lose_one, odd_batch)
     {task.__name__: task for task in (*plain, old_fsdp, divided_not_finite)}[sys.argv[1]](
         Path(sys.argv[2])
     )

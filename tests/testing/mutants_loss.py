@@ -32,8 +32,12 @@ class Squared(Loss):
     def errors(self, output, target):
         return (output - target).square().flatten(1).mean(1)
 
-    def weight(self, t, importance, process):
-        return importance * self._weighting.weight(process.log_snr(t))
+    def log_snr(self, t, process):
+        return process.log_snr(t)
+
+    def weight(self, t, importance, process, prediction):
+        levels = self.log_snr(t, process), prediction.scales, prediction.target
+        return importance * self._weighting.of_output(*levels)
 
     def record(self, values, t):
         return LossRecord(values=values, t=t)
@@ -46,7 +50,8 @@ class Squared(Loss):
         prediction = context.denoiser(x_t, self.asked_at(t, process))
         target = self.target(prediction, batch.x_0, epsilon, context)
         errors = self.errors(prediction.output, target)
-        return self.record(expand(self.weight(t, importance, process), errors) * errors, t)
+        weight = self.weight(t, importance, process, prediction)
+        return self.record(expand(weight, errors) * errors, t)
 
 
 class OtherNoiseInTheTarget(Squared):
@@ -112,24 +117,38 @@ class OneTimeForAll(Squared):
 
 
 class ImportanceIgnored(Squared):
-    def weight(self, t, importance, process):
-        return self._weighting.weight(process.log_snr(t))
+    def weight(self, t, importance, process, prediction):
+        return super().weight(t, torch.ones_like(t), process, prediction)
 
 
 class WeightingIgnored(Squared):
-    def weight(self, t, importance, process):
+    def weight(self, t, importance, process, prediction):
         return importance
 
 
 class WeightAtTheOppositeLogSNR(Squared):
-    def weight(self, t, importance, process):
-        return importance * self._weighting.weight(-process.log_snr(t))
+    def log_snr(self, t, process):
+        return -process.log_snr(t)
 
 
 class WeightOneStepOff(Squared):
-    def weight(self, t, importance, process):
-        t = (t - 1 / process.schedule.steps).clamp(min=process.schedule.t_min)
-        return importance * self._weighting.weight(process.log_snr(t))
+    def log_snr(self, t, process):
+        return process.log_snr((t - 1 / process.schedule.steps).clamp(min=process.schedule.t_min))
+
+
+class WeightOfTheOutputOnly(Squared):
+    """As if every weighting were of the output's error."""
+
+    def weight(self, t, importance, process, prediction):
+        return importance * self._weighting.weight(self.log_snr(t, process))
+
+
+class WeightAsIfEpsilonWerePredicted(Squared):
+    def weight(self, t, importance, process, prediction):
+        one = torch.ones_like(t)
+        target = type(prediction.target)(torch.zeros_like(t), one)
+        levels = self.log_snr(t, process), prediction.scales, target
+        return importance * self._weighting.of_output(*levels)
 
 
 class RootOfTheError(Squared):
@@ -182,6 +201,8 @@ MUTANTS = (
     Mutant(WeightingIgnored, "the weighting ignored"),
     Mutant(WeightAtTheOppositeLogSNR, "the weighting asked at minus the log-SNR"),
     Mutant(WeightOneStepOff, "the weighting asked one step below"),
+    Mutant(WeightOfTheOutputOnly, "a weight of the error in x_0 or epsilon put on the output's"),
+    Mutant(WeightAsIfEpsilonWerePredicted, "a weight for epsilon's error, whatever is predicted"),
     Mutant(RootOfTheError, "a root whose gradient at 0 is not a number"),
     Mutant(ExponentialOfTheError, "a loss that overflows for large errors"),
     Mutant(Detached, "values without a gradient"),

@@ -40,6 +40,39 @@ class Stratified(Uniform):
         return super().draw(first % 1.0, schedule)
 
 
+class Halves(TrainingTimes):
+    """A right one that learns: each half of (0, 1] as often as its mean loss is large."""
+
+    def init(self, schedule):
+        return {"sums": torch.zeros(2, dtype=torch.float64), "counts": torch.zeros(2).double()}
+
+    def update(self, state, t, values):
+        half = (t > 0.5).long()
+        own = values * self.density(state)[half]
+        counts = state["counts"] + torch.bincount(half, minlength=2)
+        return {"sums": state["sums"].index_add(0, half, own), "counts": counts}
+
+    def density(self, state):
+        if bool((state["counts"] == 0).any()):
+            return torch.ones(2, dtype=torch.float64)
+        mean = state["sums"] / state["counts"]
+        return mean / mean.mean()
+
+    def weight(self, density):
+        return 1 / density
+
+    def draw(self, uniform, schedule):
+        return self.draw_with(uniform, schedule, self.init(schedule))
+
+    def draw_with(self, uniform, schedule, state):
+        density = self.density(state)
+        early = density[0] / 2
+        u = 1 - uniform
+        late = 0.5 + 0.5 * (u - early) / (1 - early)
+        t = schedule.snap(torch.where(u <= early, 0.5 * u / early, late))
+        return DrawnTimes(t, self.weight(density)[(t > 0.5).long()])
+
+
 class FromZero(TrainingTimes):
     def draw(self, uniform, schedule):
         return unweighted(uniform.clone())
@@ -121,7 +154,57 @@ class AlwaysTheSame(Uniform):
         return super().draw(even, schedule)
 
 
-RIGHT = (Importance, LogitNormal, Stratified, Uniform)
+class StrataInOrder(Uniform):
+    """One number in each of n parts of [0, 1), the first always in the first."""
+
+    def draw(self, uniform, schedule):
+        first = torch.arange(len(uniform), dtype=torch.float64)
+        return super().draw((first + uniform) / len(uniform), schedule)
+
+
+class LearnsInPlace(Halves):
+    def update(self, state, t, values):
+        for name, value in super().update(state, t, values).items():
+            state[name].copy_(value)
+        return state
+
+
+class KeepsItToItself(Halves):
+    def __init__(self):
+        self._own = None
+
+    def update(self, state, t, values):
+        self._own = super().update(state, t, values)
+        return self._own
+
+    def density(self, state):
+        return super().density(self._own or state)
+
+
+class EverMore(Halves):
+    def init(self, schedule):
+        return {**super().init(schedule), "all": torch.zeros(0, dtype=torch.float64)}
+
+    def update(self, state, t, values):
+        return {**super().update(state, t, values), "all": torch.cat([state["all"], values])}
+
+
+class NeverLearns(Halves):
+    def update(self, state, t, values):
+        return {name: value.clone() for name, value in state.items()}
+
+
+class LearnedDensityAsWeight(Halves):
+    def weight(self, density):
+        return density
+
+
+class LearnedDensityTwice(Halves):
+    def weight(self, density):
+        return 1 / density**2
+
+
+RIGHT = (Halves, Importance, LogitNormal, Stratified, Uniform)
 MUTANTS = (
     Mutant(FromZero, "times include t = 0, and are not snapped"),
     Mutant(IndexFromZero, "indices from 0 to T - 1 for 1 to T"),
@@ -138,4 +221,11 @@ MUTANTS = (
     Mutant(NegativeWeights, "weights below 0"),
     Mutant(OwnNumbers, "random numbers of its own"),
     Mutant(AlwaysTheSame, "every batch has the same times"),
+    Mutant(StrataInOrder, "strata in the order of the rows: each row keeps its part of (0, 1]"),
+    Mutant(LearnsInPlace, "what is learned written into the state before"),
+    Mutant(KeepsItToItself, "what is learned kept in the component"),
+    Mutant(EverMore, "a state that grows with every loss"),
+    Mutant(NeverLearns, "losses that change nothing"),
+    Mutant(LearnedDensityAsWeight, "weights are the learned density for its inverse"),
+    Mutant(LearnedDensityTwice, "the inverse of the learned density counted twice"),
 )

@@ -11,6 +11,8 @@ from diffkit.core.weighting import Weighting
 class MinSNR(Weighting):
     """A right one: min(SNR, 5) / SNR. Hang et al. (2023)."""
 
+    error = "epsilon"
+
     def weight(self, log_snr):
         return (5 * torch.exp(-log_snr)).clamp(max=1.0)
 
@@ -65,6 +67,19 @@ class Column(Bell):
         return super().weight(log_snr).reshape(-1, 1)
 
 
+class OfTheWrongError(Weighting):
+    """EDM's weight, on the error in x_0, divided by hand for the one in epsilon."""
+
+    error = "epsilon"
+
+    def weight(self, log_snr):
+        return 1 + 4 * torch.exp(-log_snr)
+
+
+class OfNoKnownError(Bell):
+    error = "score"
+
+
 RIGHT = (MinSNR, Bell)
 MUTANTS = (
     Mutant(BelowZero, "weights below 0 at high SNR"),
@@ -75,4 +90,6 @@ MUTANTS = (
     Mutant(MeanOne, "weights divided by their mean over the batch"),
     Mutant(NeverReached, "a threshold that no noise level reaches"),
     Mutant(Column, "weights with an axis too many"),
+    Mutant(OfTheWrongError, "a weight of another error than it is finite on: infinity by 0"),
+    Mutant(OfNoKnownError, "a weight of an error that there is not"),
 )

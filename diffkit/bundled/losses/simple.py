@@ -54,5 +54,6 @@ class Simple(Loss):
         errors = (prediction.output - target).square().flatten(1).mean(1)
         weight = importance
         if not isinstance(self._weighting, Unweighted):
-            weight = importance * self._weighting.weight(process.log_snr(t))
+            levels = process.log_snr(t), prediction.scales, prediction.target
+            weight = importance * self._weighting.of_output(*levels)
         return LossRecord(values=expand(weight, errors) * errors, t=t)

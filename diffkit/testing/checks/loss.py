@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from diffkit.core.component import arguments_of
 from diffkit.core.loss import Loss
-from diffkit.core.weighting import Unweighted, Weighting
+from diffkit.core.weighting import Unweighted, WeightedError, Weighting
 from diffkit.testing.check import Check, check
 from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
 from diffkit.testing.objectives import Trial, made, parameterizations, processes
@@ -192,6 +193,22 @@ def weighting_multiplies_at_the_own_noise_level(subject: Subject) -> None:
         _equal_products(f"values weighted by a known weighting, {trial}", weighted, weight * plain)
 
 
+@check
+def weighting_is_of_the_error_that_it_names(subject: Subject) -> None:
+    """A weighting of the error in x_0 or epsilon is carried over to what the network predicts."""
+    for trial in _trials(subject):
+        error = trial.direction(subject, 0)
+        plain = trial.loss_of(_with_weighting(subject, Unweighted()), error).values.detach()
+        log_snr = trial.process.log_snr(trial.t)
+        scales = trial.process.scales(log_snr)
+        target = trial.parameterization.target(scales)
+        for weighting in (_RampOfData(), _RampOfNoise()):
+            weighted = trial.loss_of(_with_weighting(subject, weighting), error).values.detach()
+            weight = weighting.of_output(log_snr, scales, target)
+            what = f"values weighted by the error in {weighting.error}, {trial}"
+            _equal_products(what, weighted, weight * plain)
+
+
 CHECKS: tuple[Check, ...] = (
     there_is_one_value_per_sample,
     nothing_beats_the_exact_answer,
@@ -202,6 +219,7 @@ CHECKS: tuple[Check, ...] = (
     noise_decides_the_values,
     importance_weights_multiply,
     weighting_multiplies_at_the_own_noise_level,
+    weighting_is_of_the_error_that_it_names,
 )
 
 
@@ -210,6 +228,14 @@ class _Ramp(Weighting):
 
     def weight(self, log_snr: Tensor) -> Tensor:
         return torch.nn.functional.softplus(0.3 * log_snr) + 0.1
+
+
+class _RampOfData(_Ramp):
+    error: ClassVar[WeightedError] = "x_0"
+
+
+class _RampOfNoise(_Ramp):
+    error: ClassVar[WeightedError] = "epsilon"
 
 
 def _trials(subject: Subject) -> Iterator[Trial]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -9,16 +10,18 @@ from torch import Tensor
 
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.schedule import NoiseSchedule
-from diffkit.core.times import TrainingTimes
+from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import ZeroTerminalSNR, accepted, float64, plain
-from diffkit.testing.laws import NotApplicable, require, within
+from diffkit.testing.exercises import losses_of
+from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.subject import Subject
 
 _LAST = 1 - 2**-53
 """The largest float64 below 1."""
 _MANY, _BINS = 100_000, 10
+_BATCHES, _ROWS = 2000, 8
 
 
 def _schedules(subject: Subject) -> Iterator[tuple[str, NoiseSchedule]]:
@@ -33,6 +36,30 @@ def _schedules(subject: Subject) -> Iterator[tuple[str, NoiseSchedule]]:
     )
 
 
+def _draws(
+    subject: Subject, times: TrainingTimes, uniform: Tensor
+) -> Iterator[tuple[str, NoiseSchedule, DrawnTimes]]:
+    """On each schedule; of a law that learns also once it has."""
+    for where, schedule in _schedules(subject):
+        yield where, schedule, times.draw(uniform, schedule)
+        state = times.init(schedule)
+        if state:
+            learned = times.update(state, *losses_of(times, schedule, state))
+            drawn = times.draw_with(uniform, schedule, learned)
+            yield f"{where}, once losses are known", schedule, drawn
+
+
+def _learners(
+    subject: Subject, times: TrainingTimes
+) -> Iterator[tuple[str, NoiseSchedule, TimesState]]:
+    """Each schedule with the first state. Raises NotApplicable where nothing is learned."""
+    for where, schedule in _schedules(subject):
+        state = times.init(schedule)
+        if not state:
+            raise NotApplicable("it learns nothing from losses")
+        yield where, schedule, state
+
+
 def _even(count: int) -> Tensor:
     """The middles of `count` equal parts of [0, 1), and both ends of it."""
     middles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
@@ -44,8 +71,7 @@ def times_are_trained_times(subject: Subject) -> None:
     """Times are in (0, 1], one a number drawn, where the schedule snaps them to."""
     times: TrainingTimes = subject.make()
     uniform = _even(2000)
-    for where, schedule in _schedules(subject):
-        t = times.draw(uniform, schedule).t
+    for where, schedule, (t, _) in _draws(subject, times, uniform):
         plain(f"times {where}", t, uniform.shape)
         low = schedule.t_min * (1 - 1e-9)
         require(
@@ -64,8 +90,7 @@ def importance_is_finite_and_not_negative(subject: Subject) -> None:
     """Weights are float64, one a time, at least 0 and finite."""
     times: TrainingTimes = subject.make()
     uniform = _even(2000)
-    for where, schedule in _schedules(subject):
-        weight = times.draw(uniform, schedule).weight
+    for where, _, (_, weight) in _draws(subject, times, uniform):
         plain(f"weights {where}", weight, uniform.shape)
         good = weight.isfinite() & (weight >= 0)
         first = int((~good).double().argmax())
@@ -108,8 +133,7 @@ def times_reach_both_ends(subject: Subject) -> None:
     """Training reaches t = 1, where every walk starts, and the first per cents of (0, 1]."""
     times: TrainingTimes = subject.make()
     uniform = _even(20_000)
-    for where, schedule in _schedules(subject):
-        t = times.draw(uniform, schedule).t
+    for where, schedule, (t, _) in _draws(subject, times, uniform):
         last = 0.99 if schedule.steps is None else 1 - 1e-9
         require(
             float(t.max()) >= last,
@@ -136,8 +160,7 @@ def weights_restore_the_uniform_law(subject: Subject) -> None:
     # In no order, since a law may treat neighbours in a batch together.
     uniform = middles[torch.randperm(_MANY, generator=subject.generator("order"))]
     weighted = False
-    for where, schedule in _schedules(subject):
-        t, weight = times.draw(uniform, schedule)
+    for where, schedule, (t, weight) in _draws(subject, times, uniform):
         if bool((weight == 1).all()):
             continue
         weighted = True
@@ -157,10 +180,94 @@ def weights_restore_the_uniform_law(subject: Subject) -> None:
         raise NotApplicable("all weights are 1: the law is the objective's own")
 
 
+@check
+def every_row_has_the_same_law(subject: Subject) -> None:
+    """Whichever row of a batch a sample is in, its time has the same law."""
+    times: TrainingTimes = subject.make()
+    where, schedule = next(_schedules(subject))
+    size = (_BATCHES, _ROWS)
+    uniform = torch.rand(size, generator=subject.generator("rows"), dtype=torch.float64)
+    t = torch.stack([times.draw(numbers, schedule).t for numbers in uniform])
+    levels = t.flatten().sort().values.contiguous()
+    rows = (row.sort().values for row in t.unbind(1))
+    found = torch.stack([torch.searchsorted(row, levels, right=True) for row in rows]) / _BATCHES
+    apart = (found - found.mean(0)).abs().amax(1)
+    # Massart (1990): how far one distribution is found from the true one; all are, and their mean.
+    limit = 2 * math.sqrt(math.log(2 * _ROWS / FALSE_ALARM) / (2 * _BATCHES))
+    why = f"{_BATCHES} batches show it so well, but once in {1 / FALSE_ALARM:g}"
+    what = f"how far the distribution of t in one row is from that in all, {where}"
+    within(what, apart, 0.0, limit, why)
+
+
+@check
+def what_is_learned_is_in_the_state(subject: Subject) -> None:
+    """A law that learns keeps its state out of itself: named tensors of fixed shapes, on the host.
+
+    An old state draws as it did before later losses were known, as it does after resuming.
+    """
+    times: TrainingTimes = subject.make()
+    uniform = _even(200)
+    for where, schedule, state in _learners(subject, times):
+        before = {name: value.clone() for name, value in state.items()}
+        t, values = losses_of(times, schedule, state)
+        learned = times.update(state, t, values)
+        _same_form(f"the state {where}, after losses", learned, before)
+        for name, value in state.items():
+            why = "checkpoints hold it, and it must be what draws were made with"
+            within(f"{name} of the state before losses, {where}", value, before[name], 0.0, why)
+        again = subject.make().update(state, t, values)
+        for name, value in learned.items():
+            why = "every process computes it for itself from the same losses"
+            within(f"{name} learned by a new instance, {where}", value, again[name], 0.0, why)
+        for name, drawn in (
+            ("by draw", times.draw(uniform, schedule)),
+            ("with the first state", times.draw_with(uniform, schedule, state)),
+        ):
+            new = subject.make().draw_with(uniform, schedule, times.init(schedule))
+            for part, found, wanted in zip(("times", "weights"), drawn, new, strict=True):
+                what = f"{part} {where} drawn {name}, after losses were seen"
+                within(what, found, wanted, 0.0, "what was learned is in the new state alone")
+
+
+@check
+def losses_change_the_law(subject: Subject) -> None:
+    """Losses that grow with t change the times, or the weights, of a law that learns."""
+    times: TrainingTimes = subject.make()
+    uniform = _even(200)
+    for where, schedule, state in _learners(subject, times):
+        learned = times.update(state, *losses_of(times, schedule, state))
+        before = times.draw(uniform, schedule)
+        after = times.draw_with(uniform, schedule, learned)
+        same = torch.equal(before.t, after.t) and torch.equal(before.weight, after.weight)
+        require(
+            not same,
+            f"times and weights {where}, after 30,000 losses that grow with t",
+            measured="the same as before",
+            expected="others",
+        )
+
+
+def _same_form(what: str, found: TimesState, wanted: TimesState) -> None:
+    forms = [
+        {name: (str(v.dtype), tuple(v.shape), v.device.type) for name, v in state.items()}
+        for state in (found, wanted)
+    ]
+    require(
+        forms[0] == forms[1] and all(device == "cpu" for *_, device in forms[0].values()),
+        f"names, types, shapes and places of {what}",
+        measured=forms[0],
+        expected=f"{forms[1]}, all on the host",
+        why="a checkpoint is read into the state of a new run",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     times_are_trained_times,
     importance_is_finite_and_not_negative,
     draws_follow_from_the_uniform_numbers,
     times_reach_both_ends,
     weights_restore_the_uniform_law,
+    every_row_has_the_same_law,
+    what_is_learned_is_in_the_state,
+    losses_change_the_law,
 )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.core.weighting import Weighting
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import float64, in_double_precision, plain, relatively
 from diffkit.testing.laws import require
+from diffkit.testing.objectives import parameterizations
+from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.subject import Subject
 
 
@@ -80,9 +83,37 @@ def weights_have_double_precision(subject: Subject) -> None:
     in_double_precision("the weight", subject.make().weight(_levels(subject)))
 
 
+@check
+@torch.no_grad()
+def weights_of_any_output_are_finite(subject: Subject) -> None:
+    """The weight on any network's output is finite and at least 0, also where no signal is left."""
+    weighting: Weighting = subject.make()
+    process = VariancePreserving(schedule=UniformLogSNR())
+    everywhere = _levels(subject)
+    for parameterization in parameterizations():
+        for log_snr in (everywhere, float64(-torch.inf)):
+            scales = process.scales(log_snr)
+            target = parameterization.target(scales)
+            if not bool((scales.alpha * target.on_epsilon != scales.sigma * target.on_x_0).all()):
+                continue  # Nothing follows from such an output, and no network is trained on it.
+            weight = weighting.of_output(log_snr, scales, target)
+            good = weight.isfinite() & (weight >= 0)
+            first = int((~good).double().argmax())
+            require(
+                bool(good.all()),
+                f"the weight on the output at log-SNR {float(log_snr[first]):.4g}, with "
+                f"{type(parameterization).__name__}",
+                measured=float(weight[first]),
+                expected="at least 0, and finite",
+                why="a weight that vanishes must not meet a quotient that is infinite there: "
+                "`error` may name another error than the one on which it is finite",
+            )
+
+
 CHECKS: tuple[Check, ...] = (
     weights_are_finite_and_not_negative,
     some_noise_level_counts,
     weights_are_float64_one_a_noise_level,
     weights_have_double_precision,
+    weights_of_any_output_are_finite,
 )

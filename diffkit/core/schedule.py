@@ -79,7 +79,7 @@ class DiscreteSchedule(NoiseSchedule):
     @property
     @abstractmethod
     def betas(self) -> Float64[Tensor, " steps"]:
-        """`beta_k` for k = 1..T, each in (0, 1)."""
+        """`beta_k` for k = 1..T, each in (0, 1); the last may be 1, which leaves no signal."""
 
     @property
     def steps(self) -> int:
@@ -100,6 +100,7 @@ class DiscreteSchedule(NoiseSchedule):
             )
         betas = betas.to(torch.float64)
         inside = (betas > 0) & (betas < 1)
+        inside[-1:] |= betas[-1:] == 1
         if not bool(inside.all()):
             raise ComponentError(f"{type(self).__name__}: {_outside(betas, inside)}")
         log_kept = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])

@@ -14,6 +14,8 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
@@ -26,7 +28,6 @@ from diffkit.functional.scalars import expand
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.networks import config_of
 from diffkit.testing.oracles import ExactGaussian, OracleModel
-from diffkit.testing.reference import RectifiedFlow, VarianceExploding
 from diffkit.testing.subject import Subject
 
 _RANGE = (-1.0, 1.0)

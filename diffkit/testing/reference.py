@@ -14,14 +14,11 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
 from diffkit.core.metric import Embedding, FeatureExtractor
-from diffkit.core.noise import Noise
-from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import NoiseSchedule, Time, as_time
 from diffkit.errors import ComponentError
-from diffkit.functional.gaussian import Scales
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float64
+    from jaxtyping import Float64
 
 
 class UniformLogSNR(NoiseSchedule):
@@ -85,37 +82,6 @@ class ZeroTerminal(NoiseSchedule):
     def time_at(self, log_snr: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Its inverse, defined everywhere."""
         return torch.atan(torch.exp(-0.5 * log_snr.double())) * (2 / torch.pi)
-
-
-class _Plain(GaussianProcess):
-    def __init__(self, *, schedule: NoiseSchedule) -> None:
-        self._schedule = schedule
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """The log-SNR over time."""
-        return self._schedule
-
-    def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
-        """`N(0, sigma_1^2)`."""
-        sigma = self.scales(self.log_snr(1.0)).sigma
-        return sigma.to(torch.float64) * noise.normal(shape)
-
-
-class VarianceExploding(_Plain):
-    """`alpha = 1`, `sigma = exp(-l/2)`. Song et al. (2021, SDE), eq. 30."""
-
-    def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
-        """`1` and `exp(-l/2)`."""
-        return Scales(torch.ones_like(log_snr), torch.exp(-log_snr / 2))
-
-
-class RectifiedFlow(_Plain):
-    """`alpha + sigma = 1`. Liu et al. (2023), eq. 1, with t read as the share of noise."""
-
-    def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
-        """`sigmoid(l/2)` and `sigmoid(-l/2)`."""
-        return Scales(torch.sigmoid(log_snr / 2), torch.sigmoid(-log_snr / 2))
 
 
 class Points(Dataset):

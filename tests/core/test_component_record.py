@@ -32,7 +32,7 @@ class Network(nn.Module, Component):
 
 
 def test_defaults_are_recorded():
-    assert arguments_of(DDPM()) == {"variance": "fixed_small", "clip": None}
+    assert arguments_of(DDPM()) == {"variance": None, "clip": None}
     assert arguments_of(DDPM(variance="fixed_large", clip=False)) == {
         "variance": "fixed_large",
         "clip": False,
@@ -80,6 +80,7 @@ def test_a_network_is_recorded_without_becoming_its_state():
         "shape": (2,),
         "width": 8,
         "depth": 1,
+        "learned_variance": False,
     }
 
 

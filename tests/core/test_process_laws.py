@@ -1,4 +1,4 @@
-"""Laws of Gaussian processes: the bundled one, and toys on two other curves."""
+"""Laws of Gaussian processes: the bundled ones, on two schedules."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_processes import RectifiedFlow, VarianceExploding
 
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.noise import SampleNoise

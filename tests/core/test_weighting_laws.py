@@ -9,6 +9,8 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.weightings.edm import EDM
 from diffkit.bundled.weightings.min_snr import MinSNR
 from diffkit.bundled.weightings.p2 import P2
@@ -16,7 +18,7 @@ from diffkit.core.parameterization import Parameterization
 from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.weighting import Unweighted, Weighting
 from diffkit.errors import ComponentError
-from diffkit.testing.reference import RectifiedFlow, UniformLogSNR, VarianceExploding
+from diffkit.testing.reference import UniformLogSNR
 
 LEVELS = torch.linspace(-12.0, 12.0, 49, dtype=torch.float64)
 NOTHING_LEFT = torch.tensor([-torch.inf], dtype=torch.float64)

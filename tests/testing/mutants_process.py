@@ -6,13 +6,14 @@ import torch
 from mutant import Mutant
 
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.prediction import Target
 from diffkit.core.process import Gaussian
 from diffkit.functional import gaussian
 from diffkit.functional.gaussian import Affine, Scales
 from diffkit.functional.scalars import combine, expand
-from diffkit.testing.reference import RectifiedFlow, VarianceExploding
 
 
 class SwappedPosterior(VariancePreserving):

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.parameterization import Parameterization
@@ -22,7 +24,7 @@ from diffkit.functional.gaussian import Scales
 from diffkit.testing import Bench, run_checks, subjects
 from diffkit.testing.checks import checks_of
 from diffkit.testing.laws import NotApplicable
-from diffkit.testing.reference import RectifiedFlow, UniformLogSNR, VarianceExploding
+from diffkit.testing.reference import UniformLogSNR
 
 
 class Continuous(NoiseSchedule):

@@ -12,6 +12,8 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.denoiser import GaussianDenoiser
@@ -21,7 +23,7 @@ from diffkit.core.sampler import Sampler
 from diffkit.testing.check import Check, check
 from diffkit.testing.laws import NotApplicable, by_chance, normal_limit, require, within
 from diffkit.testing.oracles import ExactMixture, OracleModel
-from diffkit.testing.reference import RectifiedFlow, UniformLogSNR, VarianceExploding
+from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.subject import Subject
 from diffkit.testing.walks import (
     Probe,

@@ -154,7 +154,9 @@ def test_a_round_trip_gives_equal_weights(tmp_path):
             assert torch.equal(after[name], tensor)
     for field in ("schedule", "parameterization", "spacing"):
         assert getattr(again.spec, field).id == getattr(pipeline.spec, field).id
-    assert again.spec.sampler.config["variance"] == pipeline.spec.sampler.config["variance"]
+    # Which of a model without a variance of its own is the same as leaving it out.
+    assert pipeline.spec.sampler.config["variance"] is None
+    assert again.spec.sampler.config["variance"] == "fixed_small"
     assert again.spec.data == pipeline.spec.data
 
 
@@ -184,6 +186,7 @@ UNSUPPORTED = {
     "model = 'diffkit.mlp'": {"model": None},
     "model.multipliers = [2, 2]": {"model": {"multipliers": [2, 2]}},
     "model.heads = 2": {"model": {"heads": 2, "multipliers": [1, 2], "attention": [8]}},
+    "model.learned_variance = True": {"model": {"learned_variance": True}},
     "data.shape = [1, 7, 8]": {"shape": (1, 7, 8)},
     "data.range = [0.0, 1.0]": {"range_": (0.0, 1.0)},
 }

@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from toy_processes import RectifiedFlow, VarianceExploding
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
@@ -293,6 +294,7 @@ def test_clipping_without_a_range_is_an_error(denoiser):
 
     class Config:
         clip = True
+        variance = None
 
     assert "set data.range" in next(iter(DDPM.requires(Config, {})))
     assert not list(DDPM.requires(Config, {"data.range": (-1.0, 1.0)}))
@@ -312,5 +314,5 @@ def test_it_needs_a_gaussian_prediction():
 
 
 def test_an_unknown_variance_is_refused():
-    with pytest.raises(ComponentError, match="fixed_small or fixed_large"):
+    with pytest.raises(ComponentError, match="fixed_small, fixed_large, learned_range"):
         DDPM(variance="learned")

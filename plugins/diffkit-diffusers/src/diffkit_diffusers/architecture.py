@@ -106,6 +106,8 @@ def export_problems(
 ) -> Iterable[str]:
     """What diffusers' UNet2DModel cannot express of diffkit's `unet`."""
     width, multipliers, heads = config["width"], config["multipliers"], config["heads"]
+    if config["learned_variance"]:
+        yield "model.learned_variance = True (the networks that are exported give no variance)"
     if width < 4:
         yield f"model.width = {width} (diffusers divides by zero below 4)"
     if multipliers[0] != 1:

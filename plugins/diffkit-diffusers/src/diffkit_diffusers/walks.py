@@ -218,7 +218,7 @@ def exported(
     if ddim:
         config["set_alpha_to_one"] = True
     else:
-        config["variance_type"] = sampler.get("variance", "fixed_small")
+        config["variance_type"] = sampler.get("variance") or "fixed_small"
     return config
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mutant import Mutant
 
-from diffkit.core.metric import SampleMetric
+from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.errors import DataError
 
 
@@ -122,7 +122,40 @@ class NoSamplesNeeded(Moments):
         return {"moments": float(data.std())}
 
 
-RIGHT = (Moments,)
+class Surprise(ModelMetric):
+    """How far the predicted data are from the data, right; mutants change one thing."""
+
+    def error(self, prediction, x_0):
+        return (prediction.x_0 - x_0).square().mean()
+
+    def noise(self, x_0, seed):
+        return torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed))
+
+    def measure_model(self, model, dataset, seed, device):
+        batch = dataset.batch(range(len(dataset)))
+        denoiser = model(batch.condition)
+        x_t = denoiser.process.diffuse(batch.x_0, 0.5, self.noise(batch.x_0, seed))
+        return Measured({"error": float(self.error(denoiser(x_t, 0.5), batch.x_0))})
+
+
+class ModelIgnored(Surprise):
+    def error(self, prediction, x_0):
+        return (prediction.x_t - x_0).square().mean()
+
+
+class NoiseFromTheGlobalGenerator(Surprise):
+    def noise(self, x_0, seed):
+        return torch.randn_like(x_0)
+
+
+class LogOfNothing(Surprise):
+    """The density of a point, where a probability was meant."""
+
+    def error(self, prediction, x_0):
+        return torch.log(torch.zeros(()))
+
+
+RIGHT = (Moments, Surprise)
 
 MUTANTS = (
     Mutant(ZeroByZero, "a division by a variance that can be 0"),
@@ -137,6 +170,9 @@ MUTANTS = (
     Mutant(NotFinitePasses, "samples that are not finite are replaced"),
     Mutant(TensorsAsValues, "tensors in place of numbers"),
     Mutant(NoValues, "no values at all"),
+    Mutant(ModelIgnored, "a likelihood that does not ask the model"),
+    Mutant(NoiseFromTheGlobalGenerator, "a likelihood whose noise is not the seed's"),
+    Mutant(LogOfNothing, "the logarithm of a probability of 0"),
     Mutant(HalfASample, "a number of samples that is not whole"),
     Mutant(NoSamplesNeeded, "no samples needed"),
 )

@@ -356,7 +356,7 @@ class ChurnWithoutMovingTime(Flow):
 
 class VarianceOptionIgnored(DDPM):
     def step(self, denoiser, x_t, t, s, noise):
-        self._fraction = 0.0
+        self._variance = "fixed_small"
         return super().step(denoiser, x_t, t, s, noise)
 
 

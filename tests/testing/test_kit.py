@@ -99,7 +99,7 @@ def test_configurations_are_checked_one_by_one() -> None:
     given = {"diffkit.ddpm": [{"variance": "fixed_large"}, {"clip": False}]}
     found = subjects("diffkit.ddpm", configurations=given)
     assert [dict(subject.config) for subject in found] == given["diffkit.ddpm"]
-    assert found[0].make()._fraction == 1.0
+    assert found[0].make()._variance == "fixed_large"
 
 
 def test_an_ignored_option_is_named() -> None:

@@ -64,10 +64,16 @@ class Trial:
 
     @property
     def point(self) -> Tensor:
-        """The data."""
+        """The data, on the inner ones of an 8-bit image's 256 levels.
+
+        A decoder of levels is smallest in the middle of a level: off it, or at the two outer
+        levels, which reach to infinity, the exact answer would not be its best.
+        """
         generator = self.subject.generator("point")
         shape = self.subject.bench.shape
-        return 2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0
+        low, high = _RANGE
+        levels = torch.randint(1, 255, shape, generator=generator, dtype=torch.float64)
+        return low + (high - low) * levels / 255.0
 
     def only(self, row: int) -> Trial:
         """This sample of it, with its own time and noise."""

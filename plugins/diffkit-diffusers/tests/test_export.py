@@ -186,7 +186,10 @@ UNSUPPORTED = {
     "model = 'diffkit.mlp'": {"model": None},
     "model.multipliers = [2, 2]": {"model": {"multipliers": [2, 2]}},
     "model.heads = 2": {"model": {"heads": 2, "multipliers": [1, 2], "attention": [8]}},
-    "model.learned_variance = True": {"model": {"learned_variance": True}},
+    "model.learned_variance = True": {
+        "model": {"learned_variance": True},
+        "loss": "hybrid",
+    },
     "data.shape = [1, 7, 8]": {"shape": (1, 7, 8)},
     "data.range = [0.0, 1.0]": {"range_": (0.0, 1.0)},
 }

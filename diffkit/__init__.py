@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffkit.core.text import as_text
     from diffkit.errors import (
         CheckpointError,
         ComponentError,
@@ -39,6 +40,7 @@ _HOMES = {
     "SpecError": "diffkit.errors",
     "TrainingError": "diffkit.errors",
     "TrainingInterrupted": "diffkit.errors",
+    "as_text": "diffkit.core.text",
     "build": "diffkit.making",
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
@@ -57,6 +59,7 @@ __all__ = [
     "SpecError",
     "TrainingError",
     "TrainingInterrupted",
+    "as_text",
     "build",
     "components",
     "hookimpl",

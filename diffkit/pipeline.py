@@ -17,12 +17,13 @@ from diffkit.assembly.swap import chosen_metric
 from diffkit.assembly.system import Parts, System
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
-from diffkit.core.model import Condition, Network
+from diffkit.core.model import Network
 from diffkit.core.sampler import State
 from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
+from diffkit.run.conditions import Given, drawn_conditions, prepared
 from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
@@ -166,7 +167,8 @@ class Pipeline:
         spacing: Choice | None = None,
         schedule: Choice | None = None,
         process: Choice | None = None,
-        condition: Condition | None = None,
+        guidance: Choice | None = None,
+        condition: Given | None = None,
         inputs: Mapping[str, Tensor] | None = None,
         precision: Precision | None = None,
         compile: Compilation | None = None,
@@ -188,7 +190,9 @@ class Pipeline:
             spacing: instead of the spec's.
             schedule: to walk instead of the one trained with; equal log-SNR is what counts.
             process: to walk instead of the one trained with.
-            condition: what the model is conditioned on: one row a sample, or one for all.
+            guidance: instead of the spec's.
+            condition: what samples are to be of: by name, one row a sample, or one for all; texts
+                and numbers in lists, or tensors. An encoder's may be left out: then of anything.
             inputs: what the sampler asks for beside noise, likewise.
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
@@ -207,6 +211,7 @@ class Pipeline:
             spacing=spacing,
             schedule=schedule,
             process=process,
+            guidance=guidance,
             condition=condition,
             inputs=inputs,
             precision=precision,
@@ -279,7 +284,9 @@ class Pipeline:
         dataset, chosen = self.dataset(), chosen_metric(self._assembler, metric)
         if isinstance(chosen, SampleMetric):
             if samples is None:
-                samples = self.sample(chosen.samples_needed(dataset), seed=seed, batch_size=256)
+                count = chosen.samples_needed(dataset)
+                condition = drawn_conditions(dataset, self.parts, count, seed)
+                samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
             return Measured(chosen.measure(samples, dataset, seed))
         assert isinstance(chosen, ModelMetric)
         if samples is not None:
@@ -288,8 +295,10 @@ class Pipeline:
             )
         system, network = self._sampled()
         return chosen.measure_model(
-            lambda condition: system.denoiser(condition=condition, network=network),
-            dataset,
+            lambda condition: system.denoiser(
+                condition=system.encoded(condition), network=network
+            ),
+            prepared(dataset, self.parts),
             seed,
             self.device,
         )

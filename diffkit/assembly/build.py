@@ -9,12 +9,13 @@ from typing import Any, cast
 import torch
 from pydantic import BaseModel
 
-from diffkit.assembly.checks import misfits, schedule_facts
+from diffkit.assembly.checks import dropout_problem, misfits, schedule_facts
 from diffkit.assembly.creating import created
 from diffkit.assembly.reading import RawSpec, Reading
 from diffkit.assembly.system import Parts
 from diffkit.assembly.written import provenance_of, references
 from diffkit.core.component import Component, arguments_of
+from diffkit.core.data import FACTS
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.schedule import NoiseSchedule
@@ -26,8 +27,18 @@ from diffkit.spec.signature import Signature, signature_of, validated
 _DEFAULT_DATA = DataSpec(shape=(3, 32, 32), range=(-1.0, 1.0))
 _SHAPE = "data.shape"
 # In this order: what others are supplied with first, what is large last.
-_SMALL = ("schedule", "process", "parameterization", "times", "spacing", "loss", "sampler")
-_CREATED = (*_SMALL, "model")
+_SMALL = (
+    "schedule",
+    "process",
+    "parameterization",
+    "times",
+    "spacing",
+    "loss",
+    "sampler",
+    "guidance",
+)
+_WEIGHTS = ("encoder", "model")
+_CREATED = (*_SMALL, *_WEIGHTS)
 
 
 class Assembler:
@@ -71,12 +82,19 @@ class Assembler:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.spec.seed, "weights"))
             self._create("model")
+        if "encoder" in self._classes:
+            with torch.random.fork_rng(devices=[]):
+                # Its own, so that the model's weights are the same with an encoder and without.
+                torch.manual_seed(mix(self.spec.seed, "encoder"))
+                self._create("encoder")
         self._stop_if_wrong()
-        made: dict[str, Any] = {name: self.instances[name] for name in _CREATED}
+        made: dict[str, Any] = {name: self.instances.get(name) for name in _CREATED}
+        conditions = tuple(self._facts.get("model.conditions", ()))
         return Parts(
             shape=self._data.shape,
             data_range=self._data.range,
-            conditions=tuple(self._facts.get("model.conditions", ())),
+            conditions=conditions,
+            taken=tuple(self._facts.get("encoder.takes", conditions)),
             model_steps=self._facts.get("model.steps"),
             learned_variance=bool(self._facts.get("model.learned_variance", False)),
             **made,
@@ -192,13 +210,16 @@ class Assembler:
 
     def _consult(self, schedule: NoiseSchedule) -> None:
         """Gather everyone's facts, then ask everyone what they think of them."""
-        configs = {field: self._known(field) for field in _CREATED if field in self._classes}
-        known = {field: config for field, config in configs.items() if config is not None}
         self._facts = {_SHAPE: self._data.shape, "data.range": self._data.range}
         self._facts.update(schedule_facts(schedule))
-        for field, config in known.items():
-            facts = self._classes[field].facts(config)
-            self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
+        known = {}
+        # The encoder comes before the model, which is supplied with what it gives.
+        for field in _CREATED:
+            config = self._known(field) if field in self._classes else None
+            if config is not None:
+                known[field] = config
+                facts = self._classes[field].facts(config)
+                self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
         for field, config in known.items():
             found = self._classes[field].requires(config, self._facts)
             self._problems += [f"{field}: {problem}" for problem in found]
@@ -209,6 +230,10 @@ class Assembler:
                     f"{list(self._data.shape)}; leave it out, and it is supplied"
                 )
         self._problems += misfits(self._classes, self._facts)
+        if self._reading.spec is not None:
+            dropout = self._reading.spec.training.condition_dropout
+            problem = dropout_problem(dropout, "encoder" in self._classes)
+            self._problems += [problem] if problem else []
 
     def _agree_on_the_schedule(self) -> None:
         """A process that was given brings its schedule; it must be the pipeline's."""
@@ -235,6 +260,8 @@ class Assembler:
         for name, source in self._signatures[field].supplied.items():
             if values[name] is None and source == _SHAPE:
                 values[name] = self._data.shape
+            elif values[name] is None and source in FACTS:
+                values[name] = self._facts.get(source)
         return SimpleNamespace(**values)
 
     def _stop_if_wrong(self) -> None:
@@ -271,6 +298,8 @@ class Assembler:
     def _supply(self, source: str) -> Any:
         if source == _SHAPE:
             return self._data.shape
+        if source in FACTS:
+            return self._facts.get(source)
         if source not in self.instances:
             raise ComponentError(f"it needs a {source}, which the pipeline does not have")
         return self.instances[source]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from diffkit.core.component import Component, Facts
+from diffkit.core.encoder import MASK, TOKENS, VECTOR
+from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler
@@ -28,6 +30,7 @@ def misfits(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[st
     if process is not None:
         for kind in ("loss", "sampler"):
             yield from _wrong_process(kind, classes.get(kind), process)
+    yield from _wrong_conditions(classes, facts)
     grid, asked = facts.get("model.steps"), facts.get("schedule.steps")
     if grid is not None and grid != asked:
         here = "is continuous" if asked is None else f"has {asked} steps"
@@ -35,6 +38,41 @@ def misfits(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[st
             f"model: it can be asked only at multiples of 1/{grid}, and the schedule {here}; "
             "give both the same number of steps"
         )
+
+
+def dropout_problem(wanted: float | None, encoder: bool) -> str | None:
+    """Why conditions cannot be dropped so often; None where they can."""
+    if wanted is None or encoder:
+        return None
+    return (
+        f"training.condition_dropout is {wanted}, and without an encoder nobody knows what stands "
+        "for no condition; set encoder, or leave it out"
+    )
+
+
+def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
+    """What the model takes and the encoder gives; what guidance needs."""
+    taken = set(facts.get("model.conditions", ()))
+    if "encoder" in classes:
+        given = {name for name in (VECTOR, TOKENS) if facts.get(f"encoder.{name}")}
+        given |= {MASK} if TOKENS in given else set()
+        if missing := sorted(taken - given):
+            yield (
+                f"model: it takes the conditions {', '.join(missing)}, and the encoder gives "
+                f"{', '.join(sorted(given)) or 'none'}; change one of them"
+            )
+        elif not taken:
+            yield (
+                "encoder: the model takes no conditions, so that nothing of what is encoded would "
+                "reach it; take a model that does, such as unet, or leave the encoder out"
+            )
+    guidance = classes.get("guidance")
+    if guidance is not None and issubclass(guidance, Guidance) and guidance.needs_null:
+        if "encoder" not in classes:
+            yield (
+                f"guidance: {guidance.__name__} also asks the model without a condition, and only "
+                "an encoder knows what stands for that; set encoder, or leave the guidance out"
+            )
 
 
 def _wrong_process(

@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from diffkit.assembly.written import UNREGISTERED
 from diffkit.core.component import Component
+from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
 from diffkit.spec.files import read_data
@@ -63,7 +64,9 @@ class Reading:
     def _described(self, field: str, component: Component, host: Host) -> dict[str, Any]:
         try:
             supplied = signature_of(type(component), host).supplied
-            described = reference_of(component, host, leave_out=supplied)
+            # Facts of an encoder may not be there to supply it the next time.
+            elsewhere = {name for name, source in supplied.items() if source not in FACTS}
+            described = reference_of(component, host, leave_out=elsewhere)
         except ComponentError as error:
             self.unsaveable.append(f"{field}: {error}")
             return {"id": f"{UNREGISTERED}{type(component).__name__}"}

@@ -11,11 +11,11 @@ from diffkit.core.component import Component
 from diffkit.core.process import ForwardProcess
 from diffkit.errors import SpecError
 
-_WALKED = ("sampler", "spacing", "schedule", "process")
+_WALKED = ("sampler", "spacing", "schedule", "process", "guidance")
 
 
-def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Component]:
-    """The components of a walk, with these choices in place of the pipeline's.
+def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Component | None]:
+    """The components of a walk, with these choices in place of the pipeline's; a guidance if any.
 
     A new schedule goes into the process too, which is made again with it.
 
@@ -23,7 +23,7 @@ def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Compo
         SpecError: with everything that is wrong with the choices.
     """
     if not choices:
-        return {kind: assembler.instances[kind] for kind in _WALKED}
+        return {kind: assembler.instances.get(kind) for kind in _WALKED}
     # What is not chosen is reused as it stands: the model above all is not made again.
     raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
     raw.update(assembler.instances)

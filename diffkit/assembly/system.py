@@ -9,6 +9,8 @@ from torch import nn
 
 from diffkit.assembly.network import Precision, for_training
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser, ModelDenoiser
+from diffkit.core.encoder import Encoder
+from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import Condition, EpsilonModel, Network
 from diffkit.core.noise import Noise
@@ -41,6 +43,10 @@ class Parts:
     """T of a model that can be asked at multiples of 1/T only."""
     learned_variance: bool = False
     """Whether the model says where the reverse variance lies, in channels of their own."""
+    encoder: Encoder | None = None
+    guidance: Guidance | None = None
+    taken: tuple[str, ...] = ()
+    """The names of the conditions that a sample is given: what the encoder takes, or the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +72,7 @@ class System(nn.Module):
         self.parts = parts
         self.precision = precision
         self.model = parts.model
-        for name in ("schedule", "process", "loss", "parameterization", "times"):
+        for name in ("encoder", "schedule", "process", "loss", "parameterization", "times"):
             component = getattr(parts, name)
             if isinstance(component, nn.Module):
                 self.add_module(name, component)
@@ -88,7 +94,7 @@ class System(nn.Module):
 
         network = for_training(self.parts.model, self.precision, batch.x_0.device)
         context = LossContext(
-            denoiser=self.denoiser(condition=batch.condition, network=network),
+            denoiser=self.denoiser(condition=self.encoded(batch.condition), network=network),
             process=self.parts.process,
             noise=noise,
             draw_times=draw_times,
@@ -96,6 +102,14 @@ class System(nn.Module):
             average=average,
         )
         return self.parts.loss(batch, context)
+
+    def encoded(self, prepared: Condition) -> Condition:
+        """What the model is told of prepared conditions: the encoder's word, where there is one."""
+        encoder = self.parts.encoder
+        if encoder is None:
+            return prepared
+        given: Condition = encoder({name: prepared[name] for name in prepared})
+        return given
 
     def denoiser(
         self,

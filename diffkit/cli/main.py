@@ -6,13 +6,16 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffkit import __version__
 from diffkit.cli.options import DEBUG, debug_option
-from diffkit.errors import DiffkitError
+from diffkit.errors import ComponentError, DiffkitError
+
+if TYPE_CHECKING:
+    from diffkit.plugins.entries import CommandEntry
 
 VERBS = {
     "list": "List the components that are installed.",
@@ -33,16 +36,19 @@ INTERRUPTED = 130
 
 
 class Verbs(click.Group):
-    """A group whose commands are modules of `diffkit.cli`, imported when they are run."""
+    """A group whose commands are imported when they are run: modules of `diffkit.cli`, and what
+    plugins add in the entry-point group `diffkit.command.v1`.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs, in the order in which people meet them."""
-        return list(VERBS)
+        """The verbs, in the order in which people meet them, and those of plugins."""
+        return [*VERBS, *(name for name in _added() if name not in VERBS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the verb's module; its command is called `command`."""
         if cmd_name not in VERBS:
-            return None
+            entry = _added().get(cmd_name)
+            return None if entry is None else _imported(entry)
         found = importlib.import_module(f"diffkit.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
@@ -51,6 +57,10 @@ class Verbs(click.Group):
         """Write the table of verbs without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
+        added = {n: f"Of {e.origin}." for n, e in _added().items() if n not in VERBS}
+        if added:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(list(added.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; every error becomes one message on standard error, and an exit code."""
@@ -63,6 +73,27 @@ class Verbs(click.Group):
             ctx.exit(INTERRUPTED)
         except Exception as error:  # noqa: BLE001 - plugins may raise anything
             _report(ctx, error)
+
+
+def _added() -> dict[str, CommandEntry]:
+    """The verbs of plugins, from their metadata."""
+    from diffkit.plugins.host import default_host
+
+    return default_host().commands
+
+
+def _imported(entry: CommandEntry) -> click.Command:
+    module, _, attribute = entry.target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise ComponentError(
+            f"{entry} cannot be imported: {type(error).__name__}: {error}; `diffkit doctor` says "
+            "more, and DIFFKIT_DISABLE leaves a plugin out"
+        ) from error
+    if not isinstance(found, click.Command):
+        raise ComponentError(f"{entry}: {entry.target} is no click command; tell its authors")
+    return found
 
 
 def _report(ctx: click.Context, error: Exception) -> None:

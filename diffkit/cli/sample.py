@@ -50,6 +50,19 @@ _BATCH = 64
     type=click.Choice(["off", "auto", "default", "reduce-overhead"]),
     help="Compile the network otherwise than the spec says.",
 )
+@click.option("--prompt", "prompts", multiple=True, help="A caption; repeatable, taken in turn.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    type=click.IntRange(min=0),
+    help="The number of a class; repeatable, taken in turn.",
+)
+@click.option(
+    "--guidance",
+    metavar="SCALE|NAME",
+    help="Lead towards the condition: a number is the scale of classifier-free guidance.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
@@ -62,6 +75,9 @@ def command(
     seed: int,
     steps: int | None,
     batch_size: int | None,
+    prompts: tuple[str, ...],
+    labels: tuple[int, ...],
+    guidance: str | None,
     precision: str | None,
     compile: str | None,
     disabled: tuple[str, ...],
@@ -80,6 +96,8 @@ def command(
     chosen: dict[str, Any] = {
         kind: choice_of(kind, text) for kind, text in choices.items() if text is not None
     }
+    chosen["guidance"] = _guidance(guidance)
+    chosen["condition"] = _condition(prompts, labels, num)
     pipeline = load(run, host=make_host(disabled, plugin_files))
     if ending != ".npz":
         _check_images(pipeline)
@@ -90,6 +108,26 @@ def command(
         _write(pipeline, path, ending, num, {**chosen, "batch_size": batch_size or _BATCH})
     if first_of_all():
         click.echo(f"{num} samples are in {path}")
+
+
+def _guidance(text: str | None) -> str | Mapping[str, Any] | None:
+    """A component, or a number as short for the scale of classifier-free guidance."""
+    if text is None:
+        return None
+    try:
+        return {"id": "classifier-free", "config": {"scale": float(text)}}
+    except ValueError:
+        return choice_of("guidance", text)
+
+
+def _condition(prompts: tuple[str, ...], labels: tuple[int, ...], num: int) -> dict[str, Any]:
+    """What `--prompt` and `--label` say, one for each sample."""
+    given: dict[str, tuple[Any, ...]] = {"caption": prompts, "label": labels}
+    return {
+        name: [values[i % len(values)] for i in range(num)]
+        for name, values in given.items()
+        if values
+    }
 
 
 def _checked_ending(out: str, batch_size: int | None) -> str:

@@ -17,3 +17,12 @@ class Supplied:
 
 DataShape = Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1), Supplied("data.shape")]
 """The shape of one sample. A component with such an argument is given the pipeline's."""
+
+FACTS = ("encoder.vector", "encoder.tokens")
+"""What is supplied of the facts of another component: None where that is not there."""
+
+Width = Annotated[int, Gt(0)]
+VectorWidth = Annotated[Width | None, Supplied("encoder.vector")]
+"""The width of the encoder's `vector`; an argument with the default None."""
+TokenWidth = Annotated[Width | None, Supplied("encoder.tokens")]
+"""The width of the encoder's `tokens`; an argument with the default None."""

@@ -103,6 +103,37 @@ class GaussianPrediction(Prediction):
         """The same with the reverse variance placed at `fraction`."""
         return GaussianPrediction(self.output, self.x_t, self.target, self.scales, fraction)
 
+    def with_output(self, output: Tensor) -> GaussianPrediction:
+        """The same question with another answer."""
+        return GaussianPrediction(
+            output, self.x_t, self.target, self.scales, self.variance_fraction
+        )
+
+    def in_terms_of(self, target: Target) -> Float[Tensor, "b *data"]:
+        """What a network with this target would have to put out to say the same."""
+        return combine(target.on_x_0, self.x_0, target.on_epsilon, self.epsilon)
+
+    def parts(self, count: int) -> tuple[GaussianPrediction, ...]:
+        """The predictions for the samples of each of `count` equal parts of the batch."""
+        size = len(self.x_t) // count
+
+        def part(value: Tensor, index: int) -> Tensor:
+            if value.ndim == 0 or value.shape[0] == 1:
+                return value
+            return value[index * size : (index + 1) * size]
+
+        fraction = self.variance_fraction
+        return tuple(
+            GaussianPrediction(
+                part(self.output, i),
+                part(self.x_t, i),
+                Target(*(part(c, i) for c in self.target)),
+                Scales(*(part(c, i) for c in self.scales)),
+                part(fraction, i) if isinstance(fraction, Tensor) else fraction,
+            )
+            for i in range(count)
+        )
+
     @cached_property
     def _numbers(self) -> tuple[Number, Number, Number, Number, Number]:
         """A, B, alpha, sigma and `alpha B - sigma A`."""

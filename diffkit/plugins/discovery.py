@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 
 from diffkit.plugins.entries import (
+    CommandEntry,
     ComponentEntry,
     HooksEntry,
     Origin,
@@ -16,7 +17,7 @@ from diffkit.plugins.entries import (
     normalized,
     what_is_wrong,
 )
-from diffkit.plugins.kinds import HOOKS_GROUP, KINDS, LOCAL
+from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS, LOCAL
 
 CORE = "diffkit"
 _GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>[0-9]{1,9})")
@@ -33,6 +34,7 @@ class Declared:
     components: tuple[ComponentEntry, ...]
     hooks: tuple[HooksEntry, ...]
     problems: tuple[Problem, ...]
+    commands: tuple[CommandEntry, ...] = ()
 
 
 def discover(path: Sequence[str] | None = None) -> Iterator[Declared]:
@@ -112,27 +114,41 @@ def _sorted_out(origin: Origin, entry_points: list[EntryPoint]) -> Declared:
     components: list[ComponentEntry] = []
     hooks: list[HooksEntry] = []
     problems: list[Problem] = []
+    commands: list[CommandEntry] = []
     for entry in entry_points:
         sorted_out = _component(origin, entry)
         if isinstance(sorted_out, ComponentEntry):
             components.append(sorted_out)
         elif isinstance(sorted_out, HooksEntry):
             hooks.append(sorted_out)
+        elif isinstance(sorted_out, CommandEntry):
+            commands.append(sorted_out)
         else:
             problems.append(sorted_out)
-    return Declared(origin, tuple(components), tuple(hooks), tuple(problems))
+    return Declared(origin, tuple(components), tuple(hooks), tuple(problems), tuple(commands))
 
 
-def _component(origin: Origin, entry: EntryPoint) -> ComponentEntry | HooksEntry | Problem:
+def _component(
+    origin: Origin, entry: EntryPoint
+) -> ComponentEntry | HooksEntry | CommandEntry | Problem:
     where = f"{entry.name} = {entry.value} in the group {entry.group}"
     if entry.group == HOOKS_GROUP:
         if _MODULE.fullmatch(entry.value):
             return HooksEntry(entry.name, entry.value, origin)
         return Problem(origin, f"{where}: the target must be a module")
+    if entry.group == COMMANDS_GROUP:
+        wrong = what_is_wrong(entry.name, entry.value)
+        if wrong is None:
+            return CommandEntry(entry.name, entry.value, origin)
+        return Problem(origin, f"{where}: {wrong.replace('module:class', 'module:command')}")
     match = _GROUP.fullmatch(entry.group)
     if match is None or match["kind"] not in KINDS:
         known = ", ".join(kind.group for kind in KINDS.values())
-        return Problem(origin, f"{where}: no such kind; the groups are {known}, {HOOKS_GROUP}")
+        return Problem(
+            origin,
+            f"{where}: no such kind; the groups are {known}, {HOOKS_GROUP}, "
+            f"{COMMANDS_GROUP}",
+        )
     kind, version = KINDS[match["kind"]], int(match["version"])
     full_id = f"{origin.namespace}.{entry.name}"
     if version != kind.version:

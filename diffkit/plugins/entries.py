@@ -77,6 +77,18 @@ class HooksEntry:
 
 
 @dataclass(frozen=True)
+class CommandEntry:
+    """A verb of the command line, not imported yet."""
+
+    name: str
+    target: str
+    origin: Origin
+
+    def __str__(self) -> str:
+        return f"the command '{self.name}' of {self.origin}"
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something wrong with a plugin; everything else works."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import Declared, discover
 from diffkit.plugins.entries import (
+    CommandEntry,
     ComponentEntry,
     HooksEntry,
     Origin,
@@ -69,6 +70,7 @@ class Host:
         self._classes: dict[ComponentEntry, type] = {}
         self._origins: dict[str, Origin] = {}
         self._hooks: list[HooksEntry] = []
+        self._commands: dict[str, CommandEntry] = {}
         self._hooks_loaded = False
         self._modules: tuple[tuple[str, object], ...] = ()
         wanted = [*disabled, *os.environ.get(DISABLE_VARIABLE, "").split(",")]
@@ -100,6 +102,11 @@ class Host:
     def hooks(self) -> tuple[HooksEntry, ...]:
         """The modules with hook implementations that are installed and not disabled."""
         return tuple(self._hooks)
+
+    @property
+    def commands(self) -> dict[str, CommandEntry]:
+        """The verbs that plugins add to the command line, by name."""
+        return dict(self._commands)
 
     def components(self, kind: str | None = None) -> tuple[ComponentEntry, ...]:
         """Every component that can be resolved, by kind and id. Imports nothing."""
@@ -211,6 +218,11 @@ class Host:
             return matched
         self._problems.extend(declared.problems)
         self._hooks.extend(declared.hooks)
+        for command in declared.commands:
+            first = self._commands.setdefault(command.name, command)
+            if first is not command:
+                message = f"{command} is not used: there is {first} already; uninstall one"
+                self._problems.append(Problem(origin, message))
         self._origins[name] = origin
         self._manager.register(DistributionPlugin(declared), name=name)
         return set()

@@ -32,6 +32,8 @@ KINDS: dict[str, Kind] = {
         Kind("times", 1, "diffkit.core.times:TrainingTimes"),
         Kind("weighting", 1, "diffkit.core.weighting:Weighting"),
         Kind("spacing", 1, "diffkit.core.spacing:Spacing"),
+        Kind("encoder", 1, "diffkit.core.encoder:Encoder"),
+        Kind("guidance", 1, "diffkit.core.guidance:Guidance"),
         Kind("dataset", 1, "diffkit.core.dataset:Dataset"),
         Kind("features", 1, "diffkit.core.metric:FeatureExtractor"),
         Kind("metric", 1, "diffkit.core.metric:Metric"),
@@ -41,6 +43,9 @@ KINDS: dict[str, Kind] = {
 
 HOOKS_GROUP = "diffkit.hooks.v1"
 """The entry-point group of modules with hook implementations."""
+
+COMMANDS_GROUP = "diffkit.command.v1"
+"""The entry-point group of click commands that become verbs of `diffkit`."""
 
 LOCAL = "local"
 """The namespace of components from files that the user names."""

@@ -15,12 +15,14 @@ from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser
+from diffkit.core.guidance import Guidance, Told
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
+from diffkit.run.conditions import Given, conditions_of, rows_of
 from diffkit.run.progress import Progress
 
 Choice = str | Mapping[str, Any] | Component
@@ -35,7 +37,8 @@ class WalkChoices(TypedDict, total=False):
     spacing: Choice | None
     schedule: Choice | None
     process: Choice | None
-    condition: Condition | None
+    guidance: Choice | None
+    condition: Given | None
     inputs: Mapping[str, Tensor] | None
     precision: Precision | None
     compile: Compilation | None
@@ -136,6 +139,7 @@ def chosen_walk(
         "spacing": choices.get("spacing"),
         "schedule": choices.get("schedule"),
         "process": choices.get("process"),
+        "guidance": choices.get("guidance"),
     }
     given = {kind: choice for kind, choice in asked.items() if choice is not None}
     chosen = swapped(assembler, given)
@@ -148,14 +152,26 @@ def chosen_walk(
     schedule = walked.schedule
     count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
-    conditions = _known(choices.get("condition") or {}, system.parts.conditions)
+    given_conditions = choices.get("condition") or {}
+    guidance = _guidance_for(chosen["guidance"], given, bool(given_conditions))
+    takes = () if guidance is None else guidance.takes
+    conditions = conditions_of(given_conditions, system.parts, takes)
 
     memo: dict[float, Asking] = {}
 
-    def denoiser(rows: Condition) -> Denoiser:
-        return system.denoiser(walked, rows, network, memo)
+    def ask(condition: Condition) -> Denoiser:
+        return system.denoiser(walked, condition, network, memo)
 
-    checked = denoiser(conditions)
+    def denoiser(rows: Condition) -> Denoiser:
+        encoded = system.encoded(rows)
+        if guidance is None:
+            return ask(encoded)
+        return guidance.guide(ask, Told(encoded, _null(system, rows), rows))
+
+    device = next(system.parameters()).device
+    with torch.no_grad():
+        first = {name: value[:1].to(device) for name, value in conditions.items()}
+        checked = ask(system.encoded(first))
     if isinstance(checked, GaussianDenoiser):
         checked.check_range(times, system.parts.model_steps)
     return Walk(
@@ -165,19 +181,39 @@ def chosen_walk(
         process=walked,
         times=times,
         shape=system.parts.shape,
-        device=next(system.parameters()).device,
+        device=device,
         condition=conditions,
         inputs=choices.get("inputs") or {},
     )
 
 
-def _known(given: Condition, taken: Sequence[str]) -> Condition:
-    """The conditions given. Raises SpecError where they are not those that the model takes."""
-    if set(given) != set(taken):
+def _guidance_for(
+    chosen: Component | None, given: Mapping[str, Choice], conditional: bool
+) -> Guidance | None:
+    """The guidance of a walk. Without a condition the spec's own leads nowhere, and is left out.
+
+    Raises SpecError where one was asked for.
+    """
+    if chosen is None:
+        return None
+    assert isinstance(chosen, Guidance)
+    if conditional or not (chosen.needs_null or chosen.takes):
+        return chosen
+    if "guidance" in given:
         raise SpecError(
             [
-                f"the model takes the conditions: {', '.join(taken) or 'none'}; "
-                f"given: {', '.join(given) or 'none'}"
+                f"guidance: {type(chosen).__name__} leads towards a condition, and none is given; "
+                "give condition (--prompt, --label)"
             ]
         )
-    return given
+    return None
+
+
+def _null(system: System, rows: Condition) -> Condition:
+    """What stands for no condition, encoded, for as many samples as these rows."""
+    encoder = system.parts.encoder
+    if encoder is None or not rows:
+        return {}
+    some = next(iter(rows.values()))
+    null = {name: value.to(some.device) for name, value in encoder.null(1).items()}
+    return rows_of(system.encoded(null), len(some))

@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffkit.assembly.checks import dropout_problem
 from diffkit.assembly.system import Share, System
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.errors import SpecError
 from diffkit.functional.ema import ema_decay, ema_update
+from diffkit.run.conditions import prepared
 from diffkit.run.feedback import Feedback
 from diffkit.run.feeding import feed_of
 from diffkit.run.processes import Processes
 from diffkit.spec.pipeline import TrainingSpec
+
+_CONDITION_DROPOUT = 0.1
+"""Ho & Salimans (2022), table 1: between 0.1 and 0.2 is best."""
 
 
 class Updates:
@@ -54,7 +59,14 @@ class Updates:
         self._module: nn.Module = processes.wrapped(system)
         self.weights = [p for p in system.parameters() if p.requires_grad]
         self._device = self.weights[0].device
-        self._feed = feed_of(dataset, seed, self._device)
+        self._feed = feed_of(prepared(dataset, system.parts), seed, self._device)
+        encoder = system.parts.encoder
+        if problem := dropout_problem(spec.condition_dropout, encoder is not None):
+            raise SpecError([problem])
+        rate = _CONDITION_DROPOUT if spec.condition_dropout is None else spec.condition_dropout
+        self._dropout = 0.0 if encoder is None else rate
+        null = {} if encoder is None else encoder.null(1)
+        self._null = {name: value.to(self._device) for name, value in null.items()}
         self.optimizer = optimizer(spec, self.weights)
         self._followed, self._averages = (
             ([], [])
@@ -134,7 +146,16 @@ class Updates:
             x_0 = torch.where(mirrored.to(x_0.device, non_blocking=True), x_0.flip(-1), x_0)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
         share = Share(uniform, rows, self.feedback.learned)
-        return Batch(x_0, read.condition), share, noise
+        condition = read.condition
+        if self._dropout:
+            drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
+            dropped = (drawn < self._dropout).to(x_0.device, non_blocking=True)
+            condition = {
+                name: torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), null, value)
+                for name, value in condition.items()
+                for null in (self._null[name],)
+            }
+        return Batch(x_0, condition), share, noise
 
     def _laid_out(self, index: int, value: Tensor) -> Tensor:
         """In the memory layout of its weight: fused optimisers walk both in step."""

@@ -61,6 +61,9 @@ class TrainingSpec(SpecModel):
     """The largest norm of all gradients together."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.9999
     """The n-th update uses `min(ema_decay, (1 + n)/(10 + n))`. None keeps no average."""
+    condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """How often an encoder's conditions are replaced by what stands for none, so that the network
+    can be guided without a classifier. None: 0.1 where there is an encoder."""
     horizontal_flip: bool = False
     """Mirror each image with probability one half."""
     log_every: Annotated[int, Field(ge=1)] = 50
@@ -95,6 +98,10 @@ class PipelineSpec(SpecModel):
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
     steps: Annotated[int, Field(ge=1)] | None = None
     """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
+    encoder: ComponentSpec | None = None
+    """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
+    guidance: ComponentSpec | None = None
+    """How walks with a condition are led towards it. None: the condition alone leads."""
     dataset: ComponentSpec | None = None
     data: DataSpec | None = None
     """None: the dataset's; without a dataset, images of 3x32x32 in [-1, 1]."""

@@ -44,7 +44,7 @@ def signature_of(component: type, host: Host) -> Signature:
     supplied: dict[str, str] = {}
     for parameter, annotation in _parameters(component):
         source = _supplied_by(annotation)
-        if source is not None and parameter.default is inspect.Parameter.empty:
+        if source is not None and parameter.default in (inspect.Parameter.empty, None):
             supplied[parameter.name] = source
             annotation, default = annotation | None, None
         else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffkit.bundled.models.embedding import NoiseEmbedding
 from diffkit.bundled.models.unet_blocks import (
     AttentionBlock,
+    CrossAttentionBlock,
     Downsample,
     ResidualBlock,
     Upsample,
@@ -19,7 +20,8 @@ from diffkit.bundled.models.unet_blocks import (
     silu_of_new,
 )
 from diffkit.core.component import Config, Facts
-from diffkit.core.data import DataShape
+from diffkit.core.data import DataShape, TokenWidth, VectorWidth
+from diffkit.core.encoder import MASK, TOKENS, VECTOR
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.errors import ComponentError
 
@@ -38,6 +40,10 @@ class UNet(EpsilonModel):
     outputs start at zero. The defaults on 3x32x32 are the paper's CIFAR-10 model, 35.7 M
     parameters. It runs channels-last. Any image size works that the levels can halve.
 
+    A condition enters in one of two ways, or both: a vector is added to the noise embedding
+    (Dhariwal & Nichol, 2021, section 4, without their scale); tokens are attended to by the pixels
+    after each self-attention (Rombach et al., 2022, section 3.3).
+
     Args:
         shape: channels, height, width; the pipeline supplies its data's.
         width: channels at full resolution.
@@ -49,6 +55,9 @@ class UNet(EpsilonModel):
         dropout: in the residual blocks, in [0, 1].
         groups: groups of each normalisation; divides the channels of every level.
         learned_variance: give as many channels again, which place the reverse variance.
+        vector: the width of the condition `vector`, None without; the pipeline supplies its
+            encoder's.
+        tokens: the width of the condition `tokens`, which comes with `mask`; likewise.
 
     Raises:
         ComponentError: the sizes do not fit together; the message says which.
@@ -66,6 +75,8 @@ class UNet(EpsilonModel):
         dropout: Annotated[float, Ge(0), Le(1)] = 0.1,
         groups: Positive = 32,
         learned_variance: bool = False,
+        vector: VectorWidth = None,
+        tokens: TokenWidth = None,
     ) -> None:
         super().__init__()
         if problems := list(_misfits(shape, width, multipliers, attention, heads, groups)):
@@ -82,7 +93,14 @@ class UNet(EpsilonModel):
                 return nn.Identity()
             return AttentionBlock(channels[level], heads, groups)
 
+        def told(level: int) -> list[nn.Module]:
+            if tokens is None or heights[level] not in attended:
+                return []
+            return [CrossAttentionBlock(channels[level], tokens, heads, groups)]
+
         self.embed = NoiseEmbedding(width)
+        if vector is not None:
+            self.embed_vector = nn.Linear(vector, 4 * width)
         self.first = nn.Conv2d(shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         here, skips = width, [width]
@@ -91,15 +109,18 @@ class UNet(EpsilonModel):
                 self.down.append(Downsample(here))
                 skips.append(here)
             for _ in range(blocks):
-                self.down.append(nn.ModuleList([residual(here, out), attend(level)]))
+                self.down.append(nn.ModuleList([residual(here, out), attend(level), *told(level)]))
                 here = out
                 skips.append(here)
         self.middle = nn.ModuleList(
             [residual(here, here), AttentionBlock(here, heads, groups), residual(here, here)]
         )
+        if tokens is not None:
+            self.middle_told = CrossAttentionBlock(here, tokens, heads, groups)
         for level, out in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(nn.ModuleList([residual(here + skips.pop(), out), attend(level)]))
+                block = residual(here + skips.pop(), out)
+                self.up.append(nn.ModuleList([block, attend(level), *told(level)]))
                 here = out
             if level:
                 self.up.append(Upsample(here))
@@ -110,8 +131,10 @@ class UNet(EpsilonModel):
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`learned_variance`."""
-        return {"learned_variance": config.learned_variance}
+        """`learned_variance`, and the conditions whose widths are given."""
+        conditions = (VECTOR,) if config.vector is not None else ()
+        conditions += (TOKENS, MASK) if config.tokens is not None else ()
+        return {"learned_variance": config.learned_variance, "conditions": conditions}
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -129,25 +152,29 @@ class UNet(EpsilonModel):
     def forward(
         self, x: Float[Tensor, "b c h w"], c_noise: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c_out h w"]:
-        """The output at noise level `c_noise`; it takes no conditions."""
+        """The output at noise level `c_noise`, for the conditions that there are widths of."""
         embedding = self.embed(c_noise)
+        if VECTOR in condition:
+            embedding = embedding + self.embed_vector(condition[VECTOR].to(embedding.dtype))
         hidden = self.first(x.contiguous(memory_format=torch.channels_last))
         skips = [hidden]
         for stage in self.down:
             if isinstance(stage, Downsample):
                 hidden = stage(hidden)
             else:
-                block, attend = _pair(stage)
-                hidden = attend(block(hidden, embedding))
+                hidden = _through(stage, hidden, embedding, condition)
             skips.append(hidden)
         enter, attend, leave = _parts(self.middle)
-        hidden = leave(attend(enter(hidden, embedding)), embedding)
+        hidden = attend(enter(hidden, embedding))
+        if TOKENS in condition:
+            hidden = self.middle_told(hidden, condition[TOKENS], condition[MASK])
+        hidden = leave(hidden, embedding)
         for stage in self.up:
             if isinstance(stage, Upsample):
                 hidden = stage(hidden, skips[-1].shape[2:])
             else:
-                block, attend = _pair(stage)
-                hidden = attend(block(torch.cat([hidden, skips.pop()], dim=1), embedding))
+                hidden = torch.cat([hidden, skips.pop()], dim=1)
+                hidden = _through(stage, hidden, embedding, condition)
         output: Tensor = self.last(silu_of_new(self.last_norm(hidden)))
         return output
 
@@ -157,9 +184,13 @@ def _parts(stage: nn.Module) -> list[nn.Module]:
     return list(stage)
 
 
-def _pair(stage: nn.Module) -> tuple[nn.Module, nn.Module]:
-    block, attend = _parts(stage)
-    return block, attend
+def _through(stage: nn.Module, hidden: Tensor, embedding: Tensor, condition: Condition) -> Tensor:
+    """Through a residual block, its attention, and what looks at tokens, if anything does."""
+    block, attend, *told = _parts(stage)
+    hidden = attend(block(hidden, embedding))
+    for look in told:
+        hidden = look(hidden, condition[TOKENS], condition[MASK])
+    return hidden
 
 
 def _level_heights(height: int, levels: int) -> list[int]:
@@ -214,6 +245,6 @@ def _initialise(network: UNet) -> None:
     for module in network.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.conv_2.weight)
-        elif isinstance(module, AttentionBlock):
+        elif isinstance(module, AttentionBlock | CrossAttentionBlock):
             nn.init.zeros_(module.out.weight)
     nn.init.zeros_(network.last.weight)

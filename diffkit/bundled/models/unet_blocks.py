@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 def norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -72,6 +72,44 @@ class AttentionBlock(nn.Module):
             self.query_key_value(pixels), "b n (three k d) -> three b k n d", three=3, k=self.heads
         )
         attended = F.scaled_dot_product_attention(query, key, value)
+        mixed = self.out(rearrange(attended, "b k n d -> b n (k d)"))
+        out: Tensor = x + rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[2])
+        return out
+
+
+class CrossAttentionBlock(nn.Module):
+    """Attention from the pixels to the tokens of a condition, with a skip.
+
+    Rombach et al. (2022), section 3.3. Tokens that the mask leaves out have no effect.
+    """
+
+    def __init__(self, channels: int, tokens: int, heads: int, groups: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = norm(channels, groups)
+        self.norm_tokens = nn.LayerNorm(tokens)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(tokens, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        tokens: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b n"],
+    ) -> Float[Tensor, "b c h w"]:
+        """The block's output."""
+        pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+        query = rearrange(self.query(pixels), "b n (k d) -> b k n d", k=self.heads)
+        key, value = rearrange(
+            self.key_value(self.norm_tokens(tokens.to(x.dtype))),
+            "b n (two k d) -> two b k n d",
+            two=2,
+            k=self.heads,
+        )
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask[:, None, None, :]
+        )
         mixed = self.out(rearrange(attended, "b k n d -> b n (k d)"))
         out: Tensor = x + rearrange(mixed, "b (h w) c -> b c h w", h=x.shape[2])
         return out

@@ -1,0 +1,72 @@
+"""What leads away from one prediction and towards another."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.prediction import GaussianPrediction, Prediction
+from diffkit.core.process import GaussianProcess
+from diffkit.core.schedule import Time
+from diffkit.errors import ComponentError
+from torch import Tensor
+
+Interval = tuple[float, float]
+
+
+class Leading(Denoiser):
+    """`towards + (scale - 1) (towards - away)`, where the log-SNR is within an interval."""
+
+    def __init__(self, towards: Denoiser, scale: float, interval: Interval | None) -> None:
+        self._towards, self._scale, self._interval = towards, scale, interval
+
+    @property
+    def process(self) -> GaussianProcess:
+        """That of the denoiser which is led."""
+        process = self._towards.process
+        if not isinstance(process, GaussianProcess):
+            raise ComponentError(
+                f"guidance adds predictions up, which {type(process).__name__} has no sense for; "
+                "it needs a Gaussian process"
+            )
+        return process
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """That of the denoiser which is led."""
+        return self._towards.data_range
+
+    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
+        """The prediction, led."""
+        if self._scale == 1.0 or not self._active(t):
+            return self._towards(x_t, t)
+        towards, away = self._both(x_t, t)
+        return towards.with_output(self._led(towards.output, away.output))
+
+    @abstractmethod
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
+        """Two predictions about one question, of which outputs can be added up."""
+
+    def _led(self, towards: Tensor, away: Tensor) -> Tensor:
+        return torch.lerp(away, towards, self._scale)
+
+    def _active(self, t: Time) -> bool:
+        if self._interval is None:
+            return True
+        low, high = self._interval
+        log_snr = self.process.log_snr(t)
+        return bool(((log_snr >= low) & (log_snr <= high)).all())
+
+    def start(self, inputs: Mapping[str, Tensor]) -> Self:
+        """Its denoisers are made anew for each walk."""
+        return self
+
+
+def gaussian(prediction: Prediction) -> GaussianPrediction:
+    """The prediction. Raises ComponentError where it is not Gaussian."""
+    if not isinstance(prediction, GaussianPrediction):
+        raise ComponentError("guidance: the denoiser gives no Gaussian prediction")
+    return prediction

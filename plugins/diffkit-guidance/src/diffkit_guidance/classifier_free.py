@@ -1,0 +1,80 @@
+"""Guidance without a classifier."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, final
+
+import torch
+from annotated_types import Ge, Le
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.schedule import Time
+from torch import Tensor
+
+from diffkit_guidance._leading import Interval, Leading, gaussian
+
+
+@final
+class ClassifierFree(Guidance):
+    """Away from the prediction without a condition: `null + scale (conditional - null)`.
+
+    Ho & Salimans (2022), eq. 6, whose w is `scale - 1`: here 1 is no guidance, and 0 no condition,
+    as in most code since. It is the network's outputs that are added up, which for every
+    parameterization is the same as adding up `epsilon`. Both are computed in one call on a batch
+    of twice the size.
+
+    Args:
+        scale: how far; 1 is no guidance.
+        interval: of the log-SNR, within which to guide; elsewhere the condition alone leads, at
+            half the cost. Kynkäänniemi et al. (2024), eq. 5, whose sigma is `exp(-log_snr / 2)`.
+            None: everywhere.
+        rescale: the share, in [0, 1], of the output in which the guided one is given the standard
+            deviation of the conditional one, sample by sample. Lin et al. (2024), eq. 14-16.
+    """
+
+    needs_null: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        scale: Annotated[float, Ge(0)] = 3.0,
+        interval: Interval | None = None,
+        rescale: Annotated[float, Ge(0), Le(1)] = 0.0,
+    ) -> None:
+        self._scale, self._interval, self._rescale = scale, interval, rescale
+
+    def guide(self, ask: Ask, told: Told) -> Denoiser:
+        """The guided denoiser."""
+        both = {
+            name: torch.cat([value, told.null[name]]) for name, value in told.condition.items()
+        }
+        return _Led(
+            ask(told.condition), ask(both), self._scale, self._interval, self._rescale
+        )
+
+
+class _Led(Leading):
+    def __init__(
+        self,
+        conditional: Denoiser,
+        both: Denoiser,
+        scale: float,
+        interval: Interval | None,
+        rescale: float,
+    ) -> None:
+        super().__init__(conditional, scale, interval)
+        self._joint, self._rescale = both, rescale
+
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
+        times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
+        first, second = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
+        return first, second
+
+    def _led(self, towards: Tensor, away: Tensor) -> Tensor:
+        led = super()._led(towards, away)
+        if not self._rescale:
+            return led
+        over = tuple(range(1, led.ndim))
+        ratio = towards.std(over, keepdim=True) / led.std(over, keepdim=True)
+        return led * (1.0 + self._rescale * (ratio - 1.0))

@@ -17,6 +17,8 @@ from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.encoder import Encoder
+from diffkit.core.guidance import Guidance, Told
 from diffkit.core.loss import Batch, Loss, LossContext
 from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
 from diffkit.core.model import EpsilonModel
@@ -29,6 +31,7 @@ from diffkit.core.spacing import Spacing
 from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
 from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
+from diffkit.testing.conditions import asking, means, raw_conditions
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.reference import Points, UniformLogSNR
 from diffkit.testing.subject import Subject
@@ -305,6 +308,35 @@ def _samples(subject: Subject, dtype: torch.dtype, count: int = _COUNT) -> Tenso
     return 0.8 * torch.randn(shape, generator=subject.generator("samples")).to(dtype)
 
 
+def _encoder(subject: Subject, encoder: Encoder, done: Exercise, _: torch.dtype) -> None:
+    raw = {name: done.give(name, v) for name, v in raw_conditions(subject, _COUNT).items()}
+    weights = _shaken(encoder, subject)
+    prepared = encoder.prepare(raw)
+    done.outputs.update({f"prepared {name}": value for name, value in prepared.items()})
+    for what, told in (("conditions", prepared), ("null", encoder.null(_COUNT))):
+        given = {name: done.give(f"{what} {name}", value) for name, value in told.items()}
+        with torch.no_grad():
+            encoded = encoder.eval()(given)
+        done.outputs.update({f"{what} {name}": value for name, value in encoded.items()})
+    encoder.load_state_dict(weights)
+    encoder.train()
+
+
+def _guidance(subject: Subject, guidance: Guidance, done: Exercise, dtype: torch.dtype) -> None:
+    offered = subject.bench.condition(_COUNT)
+    if missing := [name for name in guidance.takes if name not in offered]:
+        raise NotApplicable(f"the bench has no {', '.join(missing)}, which it takes")
+    condition, null = (means(subject, _COUNT, purpose) for purpose in ("conditions", "null"))
+    given = {name: done.give(name, offered[name]) for name in guidance.takes}
+    for name, value in (*condition.items(), *null.items()):
+        done.give(name, value)
+    x_t = done.give("x_t", _samples(subject, dtype))
+    guided = guidance.guide(asking([]), Told(condition, null, {**condition, **given}))
+    # From almost nothing but data to almost nothing but noise: some guide in between alone.
+    for t in (0.02, 0.2, 0.5, 0.8, 0.98):
+        done.outputs[f"x_0 at t = {t}"] = guided(x_t, t).x_0
+
+
 _EXERCISES: Mapping[str, Callable[[Subject, Any, Exercise, torch.dtype], None]] = {
     "schedule": _schedule,
     "process": _process,
@@ -315,6 +347,8 @@ _EXERCISES: Mapping[str, Callable[[Subject, Any, Exercise, torch.dtype], None]] 
     "times": _times,
     "weighting": _weighting,
     "spacing": _spacing,
+    "encoder": _encoder,
+    "guidance": _guidance,
     "dataset": _dataset,
     "features": _features,
     "metric": _metric,

@@ -14,6 +14,7 @@ from diffkit.assembly.creating import created
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.component import Component
+from diffkit.core.data import FACTS
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.errors import ComponentError, DiffkitError
@@ -110,6 +111,8 @@ class Subject:
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.bench.shape),
         }
+        if source in FACTS:
+            return None
         if source not in supplies:
             raise ComponentError(
                 f"{self.entry.id} asks for a {source}, which the conformance kit does not supply"

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffkit.core.encoder import MASK, TOKENS
 from diffkit.testing.check import Check, check
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.networks import (
@@ -253,6 +254,25 @@ def conditions_have_an_effect(subject: Subject) -> None:
             _only_changes(f"the condition {name!r} of sample {row}", row, before, after)
 
 
+@check
+def tokens_that_do_not_count_change_nothing(subject: Subject) -> None:
+    """Of the condition `tokens`, those that `mask` leaves out have no effect."""
+    network = trained(subject)
+    given = input_of(subject, _ROWS)
+    if not {TOKENS, MASK} <= set(given.condition):
+        raise NotApplicable("it takes no tokens")
+    tokens, mask = given.condition[TOKENS], given.condition[MASK].clone()
+    mask[:, -1] = False
+    mask[:, 0] = True
+    changed = tokens.clone()
+    changed[:, -1] += 1.0
+    first, second = (
+        asked(network, replace(given, condition={**given.condition, TOKENS: t, MASK: mask}))
+        for t in (tokens, changed)
+    )
+    _same("the output after a change of tokens that do not count", second, first)
+
+
 CHECKS: tuple[Check, ...] = (
     facts_are_names_and_numbers,
     output_has_the_shape_and_dtype_of_the_input,
@@ -268,6 +288,7 @@ CHECKS: tuple[Check, ...] = (
     calls_do_not_depend_on_earlier_calls,
     state_dict_holds_the_whole_network,
     conditions_have_an_effect,
+    tokens_that_do_not_count_change_nothing,
 )
 
 

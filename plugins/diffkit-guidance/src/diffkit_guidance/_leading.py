@@ -41,10 +41,15 @@ class Leading(Denoiser):
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The prediction, led."""
-        if self._scale == 1.0 or not self._active(t):
+        active = self._active(t)
+        if self._scale == 1.0 or not bool(active.any()):
             return self._towards(x_t, t)
         towards, away = self._both(x_t, t)
-        return towards.with_output(self._led(towards.output, away.output))
+        led = self._led(towards.output, away.output)
+        if not bool(active.all()):
+            here = active.reshape(-1, *[1] * (led.ndim - 1)).to(led.device)
+            led = torch.where(here, led, towards.output)
+        return towards.with_output(led)
 
     @abstractmethod
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
@@ -53,12 +58,13 @@ class Leading(Denoiser):
     def _led(self, towards: Tensor, away: Tensor) -> Tensor:
         return torch.lerp(away, towards, self._scale)
 
-    def _active(self, t: Time) -> bool:
+    def _active(self, t: Time) -> Tensor:
+        """Whether to lead, at each of these times; on the host, as times are."""
         if self._interval is None:
-            return True
+            return torch.ones((), dtype=torch.bool)
         low, high = self._interval
         log_snr = self.process.log_snr(t)
-        return bool(((log_snr >= low) & (log_snr <= high)).all())
+        return (log_snr >= low) & (log_snr <= high)
 
     def start(self, inputs: Mapping[str, Tensor]) -> Self:
         """Its denoisers are made anew for each walk."""

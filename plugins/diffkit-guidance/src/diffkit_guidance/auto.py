@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, final
 
+import torch
 from annotated_types import Ge
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
@@ -69,7 +70,8 @@ class Auto(Guidance):
                 f"auto: the run {self._run} takes the conditions {', '.join(taken)}, prepared "
                 "otherwise than the guided one's; give it an encoder of the same kind"
             ) from error
-        return _Led(good, bad, self._scale, self._interval, worse.parts.shape, self._run)
+        dtype = next(system.parameters()).dtype
+        return _Led(good, bad, self._scale, self._interval, worse.parts.shape, self._run, dtype)
 
 
 class _Led(Leading):
@@ -81,9 +83,10 @@ class _Led(Leading):
         interval: Interval | None,
         shape: tuple[int, ...],
         run: str,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(good, scale, interval)
-        self._bad, self._shape, self._run = bad, shape, run
+        self._bad, self._shape, self._run, self._dtype = bad, shape, run, dtype
 
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
         if tuple(x_t.shape[1:]) != tuple(self._shape):
@@ -91,8 +94,8 @@ class _Led(Leading):
                 f"auto: the run {self._run} is of data of the shape {list(self._shape)}, not "
                 f"{list(x_t.shape[1:])}; name one of the same data"
             )
-        good, bad = gaussian(self._towards(x_t, t)), gaussian(self._bad(x_t, t))
-        return good, good.with_output(bad.in_terms_of(good.target))
+        good, bad = gaussian(self._towards(x_t, t)), gaussian(self._bad(x_t.to(self._dtype), t))
+        return good, good.with_output(bad.in_terms_of(good.target).to(x_t.dtype))
 
 
 @lru_cache(maxsize=4)

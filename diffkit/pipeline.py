@@ -295,9 +295,7 @@ class Pipeline:
             )
         system, network = self._sampled()
         return chosen.measure_model(
-            lambda condition: system.denoiser(
-                condition=system.encoded(condition), network=network
-            ),
+            lambda condition: system.denoiser(condition=system.encoded(condition), network=network),
             prepared(dataset, self.parts),
             seed,
             self.device,

@@ -67,12 +67,13 @@ def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> I
                 "reach it; take a model that does, such as unet, or leave the encoder out"
             )
     guidance = classes.get("guidance")
-    if guidance is not None and issubclass(guidance, Guidance) and guidance.needs_null:
-        if "encoder" not in classes:
-            yield (
-                f"guidance: {guidance.__name__} also asks the model without a condition, and only "
-                "an encoder knows what stands for that; set encoder, or leave the guidance out"
-            )
+    if guidance is None or not issubclass(guidance, Guidance) or "encoder" in classes:
+        return
+    if guidance.needs_null:
+        yield (
+            f"guidance: {guidance.__name__} also asks the model without a condition, and only an "
+            "encoder knows what stands for that; set encoder, or leave the guidance out"
+        )
 
 
 def _wrong_process(

@@ -146,8 +146,7 @@ def _component(
         known = ", ".join(kind.group for kind in KINDS.values())
         return Problem(
             origin,
-            f"{where}: no such kind; the groups are {known}, {HOOKS_GROUP}, "
-            f"{COMMANDS_GROUP}",
+            f"{where}: no such kind; the groups are {known}, {HOOKS_GROUP}, {COMMANDS_GROUP}",
         )
     kind, version = KINDS[match["kind"]], int(match["version"])
     full_id = f"{origin.namespace}.{entry.name}"

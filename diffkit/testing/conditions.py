@@ -20,7 +20,7 @@ from diffkit.functional.scalars import expand
 from diffkit.testing.networks import facts_of
 from diffkit.testing.subject import Subject
 
-_WORDS = ("a cat", "two grey cats on a mat", "", "caf\u00e9", "boots", "one boat", "ash", "a hat")
+_WORDS = ("a cat", "two grey cats on a mat", "caf\u00e9", "boots", "one boat", "ash", "a hat")
 MEANS = "mean"
 """The name of the condition of `Classes`: the mean of the data."""
 

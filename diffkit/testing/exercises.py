@@ -33,6 +33,7 @@ from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.testing.conditions import asking, means, raw_conditions
 from diffkit.testing.laws import NotApplicable
+from diffkit.testing.networks import facts_of
 from diffkit.testing.reference import Points, UniformLogSNR
 from diffkit.testing.subject import Subject
 from diffkit.testing.walks import Watched, mixture, states_of
@@ -100,9 +101,9 @@ def _process(subject: Subject, process: ForwardProcess, done: Exercise, dtype: t
 def _model(subject: Subject, model: EpsilonModel, done: Exercise, dtype: torch.dtype) -> None:
     x = done.give("x", _samples(subject, dtype))
     c_noise = done.give("c_noise", torch.tensor([1.0, 250.0, 600.0, 1000.0]))
-    condition = subject.bench.condition(_COUNT)
-    for name, value in condition.items():
-        done.give(name, value)
+    offered = subject.bench.condition(_COUNT)
+    taken = [name for name in facts_of(subject).get("conditions", ()) if name in offered]
+    condition = {name: done.give(name, _cast(offered[name], dtype)) for name in taken}
     weights = _shaken(model.to(dtype), subject)
     for mode in (False, True):
         # Dropout draws from the global generator, as all of torch's layers do in training.
@@ -111,6 +112,10 @@ def _model(subject: Subject, model: EpsilonModel, done: Exercise, dtype: torch.d
             done.outputs[f"forward, training {mode}"] = model.train(mode)(x, c_noise, condition)
     model.load_state_dict(weights)
     model.train()
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def _shaken(model: nn.Module, subject: Subject) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffkit.testing import Bench
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -15,6 +17,7 @@ class Mutant:
     mistake: str
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    bench: Bench = field(default_factory=Bench)
 
     @property
     def name(self) -> str:

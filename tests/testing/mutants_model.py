@@ -21,6 +21,22 @@ class Conditional(Mutant):
     bench: Bench = field(default_factory=lambda: Bench(conditions={"label": torch.arange}))
 
 
+def drawn(count):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, 5, generator=generator, dtype=torch.float64)
+
+
+TOKENS = {
+    "tokens": drawn,
+    "mask": lambda count: torch.arange(3) < 1 + torch.arange(count)[:, None] % 3,
+}
+
+
+@dataclass(frozen=True)
+class WithTokens(Mutant):
+    bench: Bench = field(default_factory=lambda: Bench(conditions=TOKENS))
+
+
 class Plain(EpsilonModel):
     """One hidden layer, right; the mutants below change one thing."""
 
@@ -248,6 +264,34 @@ class StepsAsAFloat(Plain):
         return {"steps": 1e3}
 
 
+class Attends(Plain):
+    """Looks at tokens; right."""
+
+    def __init__(self, *, shape: DataShape) -> None:
+        super().__init__(shape=shape)
+        self.query = nn.Linear(16, 5)
+        self.value = nn.Linear(5, 16)
+
+    @classmethod
+    def facts(cls, config):
+        return {"conditions": ("tokens", "mask")}
+
+    def mask_of(self, condition):
+        return condition["mask"]
+
+    def forward(self, x, c_noise, condition):
+        hidden = F.silu(self.first(self.seen(x)) + self.told(self.embedding(c_noise)))
+        query, tokens = self.query(hidden)[:, None], condition["tokens"].to(hidden.dtype)
+        mask = self.mask_of(condition)[:, None]
+        seen = F.scaled_dot_product_attention(query, tokens, tokens, attn_mask=mask)
+        return self.last(hidden + self.value(seen[:, 0])).reshape(x.shape)
+
+
+class PaddingCounts(Attends):
+    def mask_of(self, condition):
+        return condition["mask"] | True
+
+
 RIGHT = (Plain,)
 
 MUTANTS = (
@@ -282,4 +326,5 @@ MUTANTS = (
     Conditional(LabelIgnored, "the condition has no effect"),
     Conditional(LabelOfTheFirst, "the first sample's condition for the whole batch"),
     Conditional(LabelsMixed, "conditions that reach the samples after theirs"),
+    WithTokens(PaddingCounts, "tokens that count although the mask leaves them out"),
 )

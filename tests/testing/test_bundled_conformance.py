@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import torch
 
 from diffkit.plugins.host import default_host
-from diffkit.testing import parametrize_with_checks, run_checks, subjects
+from diffkit.testing import Bench, parametrize_with_checks, run_checks, subjects
 
 # Files are written by the tests of these datasets, which hold them to the same checks.
 NEED_FILES = {"diffkit.idx", "diffkit.image-folder", "diffkit.npz"}
@@ -22,6 +25,14 @@ SMALL = {
             "groups": 8,
             "learned_variance": True,
         },
+        {
+            "width": 32,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "groups": 8,
+            "vector": 6,
+            "tokens": 5,
+        },
     ],
     "diffkit.mlp": [
         {"width": 32, "depth": 2},
@@ -35,7 +46,24 @@ SMALL = {
 }
 
 
-@parametrize_with_checks(BUNDLED, configurations=SMALL)
+def _mask(count: int) -> torch.Tensor:
+    """One token to all of them, so that rows differ."""
+    return torch.arange(3) < 1 + torch.arange(count)[:, None] % 3
+
+
+def _drawn(*shape: int) -> Callable[[int], torch.Tensor]:
+    def draw(count: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+
+    return draw
+
+
+CONDITIONS = {"vector": _drawn(6), "tokens": _drawn(3, 5), "mask": _mask}
+BENCHES = {"diffkit.unet": Bench(conditions=CONDITIONS)}
+
+
+@parametrize_with_checks(BUNDLED, configurations=SMALL, benches=BENCHES)
 def test_contract(component, check) -> None:
     check(component)
 
@@ -43,7 +71,7 @@ def test_contract(component, check) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_no_flake_in_ten_runs(seed) -> None:
-    found = subjects(BUNDLED, configurations=SMALL)
+    found = subjects(BUNDLED, configurations=SMALL, benches=BENCHES)
     assert not [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]
 
 

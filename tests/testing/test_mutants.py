@@ -40,9 +40,12 @@ def outcomes(component: type, config: str = "") -> tuple[Outcome, ...]:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    return tuple(
-        run_checks(subjects(component, configurations={full_id: [mutant.config]}), seed=mutant.seed)
+    found = subjects(
+        component,
+        configurations={full_id: [mutant.config]},
+        benches={full_id: mutant.bench},
     )
+    return tuple(run_checks(found, seed=mutant.seed))
 
 
 def caught_by(mutant: Mutant) -> list[str]:

@@ -132,9 +132,9 @@ class UNet(EpsilonModel):
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
         """`learned_variance`, and the conditions whose widths are given."""
-        conditions = (VECTOR,) if config.vector is not None else ()
-        conditions += (TOKENS, MASK) if config.tokens is not None else ()
-        return {"learned_variance": config.learned_variance, "conditions": conditions}
+        conditions = [VECTOR] if config.vector is not None else []
+        conditions += [TOKENS, MASK] if config.tokens is not None else []
+        return {"learned_variance": config.learned_variance, "conditions": tuple(conditions)}
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:

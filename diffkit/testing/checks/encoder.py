@@ -1,6 +1,8 @@
-"""The laws of encoders, measured in float64 and in eval mode: what differs there is not rounding."""
+"""The laws of encoders, measured in float64 and in eval mode."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +22,9 @@ _WHY_ROUNDING = "networks that are fixed may compute in float32, where sums are 
 
 @check
 def facts_name_what_it_takes_and_gives(subject: Subject) -> None:
-    """The facts hold distinct names that it takes, and the width of a vector, of tokens, or both."""
+    """The facts hold the names that it takes, and the width of a vector, of tokens, or both."""
     facts = facts_of(subject)
-    takes = facts.get("takes")
+    takes: Any = facts.get("takes")
     right = isinstance(takes, list | tuple) and all(isinstance(name, str) for name in takes)
     require(
         right and 0 < len(set(takes)) == len(takes),
@@ -42,13 +44,14 @@ def facts_name_what_it_takes_and_gives(subject: Subject) -> None:
 
 @check
 def it_gives_what_the_facts_say(subject: Subject) -> None:
-    """It gives a vector `[b, width]`, tokens `[b, n, width]` with a mask `[b, n]`, as in the facts."""
+    """It gives a vector `[b, width]`, tokens `[b, n, width]` and a mask `[b, n]`, as its facts say."""
     facts, encoder = facts_of(subject), _made(subject)
     for what, told in (("conditions", _told(subject, encoder)), ("null", _null(encoder))):
         wanted = {name for name in (VECTOR, TOKENS) if facts.get(name)}
         wanted |= {MASK} if TOKENS in wanted else set()
-        require(set(told) == wanted, f"what it gives for {what}", measured=set(told),
-                expected=wanted)
+        require(
+            set(told) == wanted, f"what it gives for {what}", measured=set(told), expected=wanted
+        )
         if VECTOR in wanted:
             _shaped(f"{VECTOR} of {what}", told[VECTOR], (_ROWS, facts[VECTOR]))
         if TOKENS not in wanted:
@@ -68,7 +71,7 @@ def it_gives_what_the_facts_say(subject: Subject) -> None:
 
 @check
 def null_is_prepared_like_conditions(subject: Subject) -> None:
-    """What stands for no condition has the names, shapes and dtypes of prepared ones, all rows alike."""
+    """What stands for no condition looks like prepared conditions, and all its rows are alike."""
     encoder = _made(subject)
     prepared, null = encoder.prepare(raw_conditions(subject, _ROWS)), encoder.null(_ROWS)
     found, wanted = (
@@ -118,11 +121,11 @@ def conditions_are_told_apart(subject: Subject) -> None:
         _apart(f"rows {row} and {row + 1}", told, row, told, row + 1)
     differ = [row for row in range(_ROWS) if not _same_row(told, row, null, 0)]
     require(
-        # An empty text may be what stands for none.
-        len(differ) >= _ROWS - 1,
+        len(differ) == _ROWS,
         "rows told otherwise than no condition",
         measured=differ,
-        expected=f"at least {_ROWS - 1} of {_ROWS}",
+        expected="all of them",
+        why="what stands for none must not stand for one of them too",
     )
 
 
@@ -202,8 +205,13 @@ def _shaped(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _alike(what: str, value: Tensor, wanted: Tensor) -> None:
-    require(value.shape == wanted.shape, what, measured=tuple(value.shape),
-            expected=tuple(wanted.shape), why="rows of batches are put together")
+    require(
+        value.shape == wanted.shape,
+        what,
+        measured=tuple(value.shape),
+        expected=tuple(wanted.shape),
+        why="rows of batches are put together",
+    )
     size = max(float(wanted.double().abs().max()), 1e-30)
     within(what, value.double(), wanted.double(), _ROUNDING * size, _WHY_ROUNDING)
 

@@ -9,7 +9,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.testing.check import Check, check
-from diffkit.testing.conditions import Classes, asking, means
+from diffkit.testing.conditions import MEANS, Classes, asking, means
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.subject import Subject
 
@@ -51,7 +51,10 @@ def it_answers_what_was_asked(subject: Subject) -> None:
         )
         within(
             f"alpha x_0 + sigma epsilon of the prediction at t = {t}, against x_t",
-            again, x_t, _ROUNDING * max(size, 1.0), _WHY,
+            again,
+            x_t,
+            _ROUNDING * max(size, 1.0),
+            _WHY,
         )
 
 
@@ -127,7 +130,8 @@ def _guided(subject: Subject, rows: list[int] | None = None) -> tuple[Denoiser, 
         raise NotApplicable(f"the bench has no {', '.join(missing)}, which it takes")
     made: list[Classes] = []
     guided = guidance.guide(asking(made), Told(condition, null, {**condition, **given}))
-    plain = next((m for m in made if len(m.mean) == len(condition["mean"])), Classes(**condition))
+    mean = condition[MEANS]
+    plain = next((m for m in made if len(m.mean) == len(mean)), Classes(mean))
     return guided, plain
 
 

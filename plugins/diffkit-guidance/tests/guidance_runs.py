@@ -56,14 +56,23 @@ def clip_folder() -> Path:
     )
     path = folder() / "clip"
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
         unk_token="<?>",
     ).save_pretrained(path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = CLIPTextConfig(
-            vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, max_position_embeddings=32, bos_token_id=1, eos_token_id=2,
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=32,
+            bos_token_id=1,
+            eos_token_id=2,
         )
         CLIPTextModel(config).save_pretrained(path)
     return path

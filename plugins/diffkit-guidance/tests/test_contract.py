@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from guidance_runs import clip_folder, unconditional_run
 
 from diffkit.testing import parametrize_with_checks, run_checks, subjects
+from guidance_runs import clip_folder, unconditional_run
 
 CONFIGURATIONS = {
     "guidance.label": [{"classes": 10}, {"classes": 10, "width": 16}],

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Self
 
 import torch
+from torch import Tensor
+
 from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.prediction import GaussianPrediction, Prediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from torch import Tensor
 
 Interval = tuple[float, float]
 

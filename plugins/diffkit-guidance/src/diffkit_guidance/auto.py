@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, final
 
 import torch
 from annotated_types import Ge
+from torch import Tensor
+
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from torch import Tensor
-
 from diffkit_guidance._leading import Interval, Leading, gaussian
 
 if TYPE_CHECKING:

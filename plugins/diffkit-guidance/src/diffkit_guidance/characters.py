@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
+from einops import rearrange
+from torch import Tensor, nn
+
 from diffkit.core.component import Config, Facts
 from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
 from diffkit.core.text import as_strings
 from diffkit.errors import ComponentError, DataError
-from einops import rearrange
-from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, final
 
 import torch
 from annotated_types import Ge, Le
+from torch import Tensor
+
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
-from torch import Tensor
-
 from diffkit_guidance._leading import Interval, Leading, gaussian
 
 
@@ -46,12 +46,8 @@ class ClassifierFree(Guidance):
 
     def guide(self, ask: Ask, told: Told) -> Denoiser:
         """The guided denoiser."""
-        both = {
-            name: torch.cat([value, told.null[name]]) for name, value in told.condition.items()
-        }
-        return _Led(
-            ask(told.condition), ask(both), self._scale, self._interval, self._rescale
-        )
+        both = {name: torch.cat([value, told.null[name]]) for name, value in told.condition.items()}
+        return _Led(ask(told.condition), ask(both), self._scale, self._interval, self._rescale)
 
 
 class _Led(Leading):

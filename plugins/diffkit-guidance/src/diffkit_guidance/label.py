@@ -7,11 +7,12 @@ from typing import Annotated, Any, final
 
 import torch
 from annotated_types import Gt
+from torch import nn
+
 from diffkit.core.component import Config
 from diffkit.core.encoder import VECTOR, Encoder
 from diffkit.core.model import Condition
 from diffkit.errors import DataError
-from torch import nn
 
 LABEL = "label"
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, final
 
 import torch
 from annotated_types import Gt
+from torch import Tensor
+
 from diffkit.core.component import Config
 from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
 from diffkit.core.text import as_strings
 from diffkit.errors import ComponentError
-from torch import Tensor
-
 from diffkit_guidance.characters import CAPTION
 
 _IDS = "caption_ids"

@@ -1,0 +1,133 @@
+"""Mistakes of guidance, in classifier-free guidance."""
+
+from __future__ import annotations
+
+import torch
+from mutant import Mutant
+
+from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.cosine import Cosine
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.guidance import Guidance
+from diffkit.core.prediction import GaussianPrediction
+
+
+class Led(Denoiser):
+    def __init__(self, owner, towards, away):
+        self.owner, self.towards, self.away = owner, towards, away
+
+    @property
+    def process(self):
+        return self.owner.process_of(self.towards)
+
+    @property
+    def data_range(self):
+        return self.owner.range_of(self.towards)
+
+    def __call__(self, x_t, t):
+        return self.owner.led(self.towards, self.away, x_t, t)
+
+
+class Right(Guidance):
+    """A right one, which the mutants below change in one thing."""
+
+    needs_null = True
+    scale = 3.0
+
+    def guide(self, ask, told):
+        return Led(self, ask(told.condition), ask(told.null))
+
+    def process_of(self, denoiser):
+        return denoiser.process
+
+    def range_of(self, denoiser):
+        return denoiser.data_range
+
+    def combined(self, towards, away):
+        return away + self.scale * (towards - away)
+
+    def led(self, towards, away, x_t, t):
+        first, second = towards(x_t, t), away(x_t, t)
+        return first.with_output(self.combined(first.output, second.output))
+
+
+class Joint(Right):
+    """A right one, in one call."""
+
+    def both(self, told):
+        return {name: torch.cat([v, told.null[name]]) for name, v in told.condition.items()}
+
+    def guide(self, ask, told):
+        return Led(self, ask(told.condition), ask(self.both(told)))
+
+    def led(self, towards, away, x_t, t):
+        times = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
+        first, second = away(torch.cat([x_t, x_t]), times).parts(2)
+        return first.with_output(self.combined(first.output, second.output))
+
+
+class WeightsThatAddUpToMore(Right):
+    def combined(self, towards, away):
+        return (1 + self.scale) * towards - (self.scale - 1) * away
+
+
+class Nothing(Right):
+    def combined(self, towards, away):
+        return towards
+
+
+class ForgetsTheRange(Right):
+    def range_of(self, denoiser):
+        return None
+
+
+class AnotherProcess(Right):
+    def process_of(self, denoiser):
+        return VariancePreserving(schedule=Cosine())
+
+
+class InterleavedConditions(Joint):
+    def both(self, told):
+        return {
+            name: torch.stack([v, told.null[name]], dim=1).flatten(0, 1)
+            for name, v in told.condition.items()
+        }
+
+
+class MeanOverTheBatch(Right):
+    def combined(self, towards, away):
+        return away + self.scale * (towards - away).mean(0, keepdim=True)
+
+
+class FirstTimeForAll(Right):
+    def led(self, towards, away, x_t, t):
+        if isinstance(t, torch.Tensor) and t.ndim:
+            t = float(t[0])
+        return super().led(towards, away, x_t, t)
+
+
+class OfAnotherSample(Right):
+    def led(self, towards, away, x_t, t):
+        said = super().led(towards, away, x_t, t)
+        return GaussianPrediction(said.output, 1.1 * x_t, said.target, said.scales)
+
+
+class InPlace(Right):
+    def led(self, towards, away, x_t, t):
+        said = super().led(towards, away, x_t, t)
+        x_t.add_(0.01)
+        return said
+
+
+RIGHT = (Right, Joint)
+MUTANTS = (
+    Mutant(WeightsThatAddUpToMore, "weights that do not add up to 1: the two conventions mixed"),
+    Mutant(Nothing, "no effect"),
+    Mutant(ForgetsTheRange, "the data's range lost, and clipping with it"),
+    Mutant(AnotherProcess, "a process of its own"),
+    Mutant(InterleavedConditions, "conditions in another order than the samples of one batch"),
+    Mutant(MeanOverTheBatch, "one direction for the whole batch"),
+    Mutant(FirstTimeForAll, "the first sample's time for all"),
+    Mutant(OfAnotherSample, "a prediction about another sample than was asked"),
+    Mutant(InPlace, "the sample written to"),
+)

@@ -17,7 +17,7 @@ import torch
 
 import diffkit
 from diffkit.plugins.host import default_host
-from diffkit.plugins.kinds import HOOKS_GROUP, KINDS
+from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS
 from diffkit.spec.files import parse_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_examples_build_and_train(example: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", _pages_with("toml"), ids=_name)
 def test_entry_point_groups_exist(page: Path) -> None:
-    known = {HOOKS_GROUP, *(kind.group for kind in KINDS.values())}
+    known = {HOOKS_GROUP, COMMANDS_GROUP, *(kind.group for kind in KINDS.values())}
     for block in blocks_of(page):
         if block.language == "toml":
             data = tomllib.loads(block.text)

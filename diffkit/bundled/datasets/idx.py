@@ -18,6 +18,7 @@ from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
+from diffkit.core.text import as_text
 from diffkit.errors import DataError
 
 _RANGE = (-1.0, 1.0)
@@ -39,22 +40,37 @@ class Idx(Dataset):
         images: the file of images, bytes: `(n, height, width)`, which are taken as one channel,
             or `(n, channels, height, width)`.
         labels: the file of labels, bytes: `(n,)`. None gives no condition.
+        captions: a text for each label, from 0 on, which is given as the condition `caption`
+            beside it: `["a photo of a zero", ...]`. None gives no captions.
 
     Raises:
         DataError: a file is missing, damaged, not of this format, empty, longer or shorter than
-            its header says; or there are not as many labels as images.
+            its header says; there are not as many labels as images; or there is a label without a
+            caption.
     """
 
-    def __init__(self, *, images: str, labels: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        images: str,
+        labels: str | None = None,
+        captions: tuple[str, ...] | None = None,
+    ) -> None:
         _check_headers(images, labels)
         pixels = _read(images)
         self._images = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels
         self._labels = None if labels is None else _read(labels).to(torch.int64)
+        self._captions = None if captions is None else as_text(captions)
+        if self._captions is not None:
+            _check_captions(self._labels, len(self._captions))
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
         """`shape` and `range`, from the headers alone."""
-        return {"shape": _check_headers(config.images, config.labels), "range": _RANGE}
+        shape = _check_headers(config.images, config.labels)
+        if config.captions is not None and config.labels is None:
+            raise DataError("idx: captions are for labels, and no file of labels is given")
+        return {"shape": shape, "range": _RANGE}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,12 +86,28 @@ class Idx(Dataset):
         return self._images.shape[0]
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """`x_0` `[b, c, h, w]` in [-1, 1] and, where there are labels, `label` `[b]`, int64."""
+        """`x_0` `[b, c, h, w]` in [-1, 1] and, where there are any, `label` `[b]`, int64, and
+        `caption` `[b, length]`, uint8.
+        """
         rows = torch.as_tensor(indices, dtype=torch.int64)
         x_0 = self._images.index_select(0, rows).to(torch.float32).div_(127.5).sub_(1.0)
         if self._labels is None:
             return Batch(x_0)
-        return Batch(x_0, {"label": self._labels.index_select(0, rows)})
+        condition = {"label": self._labels.index_select(0, rows)}
+        if self._captions is not None:
+            condition["caption"] = self._captions.index_select(0, condition["label"])
+        return Batch(x_0, condition)
+
+
+def _check_captions(labels: Tensor | None, count: int) -> None:
+    if labels is None:
+        raise DataError("idx: captions are for labels, and no file of labels is given")
+    largest = int(labels.max())
+    if largest >= count:
+        raise DataError(
+            f"idx: there are {count} captions, for the labels 0 to {count - 1}, and a label is "
+            f"{largest}; give one for each label"
+        )
 
 
 def _check_headers(images: str, labels: str | None) -> tuple[int, ...]:

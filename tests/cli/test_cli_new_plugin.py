@@ -45,6 +45,10 @@ def _installed(folder, monkeypatch):
     default_host.cache_clear()
 
 
+CONDITIONAL = ("encoder", "guidance")
+"""Kinds that are tried with a dataset of labels and a model that takes a condition."""
+
+
 def test_each_kind_has_a_template():
     assert EXAMPLES.keys() == KINDS.keys()
 
@@ -53,7 +57,8 @@ def test_each_kind_has_a_template():
 def test_a_package_of_each_kind_builds_trains_and_samples(invoke, tmp_path, monkeypatch, kind):
     name, class_name = EXAMPLES[kind]
     monkeypatch.chdir(tmp_path)
-    result = invoke("new-plugin", f"new-{kind}", "--kind", kind)
+    also = ["--kind", "encoder"] if kind == "guidance" else []
+    result = invoke("new-plugin", f"new-{kind}", "--kind", kind, *also)
     assert result.exit_code == 0, result.output
     module = f"diffkit_new_{kind}"
     _installed(tmp_path / f"diffkit-new-{kind}", monkeypatch)
@@ -66,6 +71,9 @@ def test_a_package_of_each_kind_builds_trains_and_samples(invoke, tmp_path, monk
         pipeline = diffkit.build(spec)
         pipeline.train(steps=2, progress=False)
         assert pipeline.sample(3, progress=False).isfinite().all()
+        if kind in CONDITIONAL:
+            told = pipeline.sample(3, condition={"label": [0, 1, 2]}, progress=False)
+            assert told.isfinite().all()
         if kind in ("metric", "features"):
             assert all(math.isfinite(v) for v in pipeline.evaluate().values())
         pipeline.save("saved")
@@ -84,6 +92,11 @@ def _write_points(path):
 def _use(kind, full_id):
     if kind == "weighting":
         return {"loss": {"id": "simple", "config": {"weighting": full_id}}}
+    if kind in CONDITIONAL:
+        small = {"width": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4}
+        encoder = f"{full_id.partition('.')[0]}.{EXAMPLES['encoder'][0]}"
+        model = {"id": "unet", "config": small}
+        return {"dataset": "digits", "model": model, "encoder": encoder, kind: full_id}
     return {kind: full_id}
 
 

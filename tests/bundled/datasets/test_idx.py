@@ -37,7 +37,7 @@ def write(tmp_path):
 
 
 def facts(images: str, labels: str | None = None):
-    return Idx.facts(SimpleNamespace(images=images, labels=labels))
+    return Idx.facts(SimpleNamespace(images=images, labels=labels, captions=None))
 
 
 # Each example overwrites the files of the one before, so sharing the folder is harmless.

@@ -76,13 +76,20 @@ class PosteriorSampler(Sampler):
             leaf = x_t.detach().requires_grad_(True)
             asked = predicted(self.name, denoiser, leaf, t)
             squares = self.residual(asked.x_0, inputs).flatten(1).square().sum(1)
-            (gradient,) = torch.autograd.grad(squares.sum(), leaf)
+            gradient = _gradient(squares, leaf)
         # A residual of 0 has a gradient of 0: any positive norm will do.
         norm = squares.detach().sqrt().clamp_min(torch.finfo(x_t.dtype).tiny)
         prediction = clipped(self.name, _detached(asked, x_t), denoiser, self._clip)
         x_s = process.reverse(prediction, x_t, t, s, noise)
         size = (self._zeta / norm).reshape(-1, *[1] * (x_t.ndim - 1))
         return State(x_s - size * gradient, s, prediction)
+
+
+def _gradient(squares: Tensor, leaf: Tensor) -> Tensor:
+    if not squares.requires_grad:
+        return torch.zeros_like(leaf)  # The prediction does not depend on what is seen.
+    (gradient,) = torch.autograd.grad(squares.sum(), leaf)
+    return gradient
 
 
 def _detached(prediction: GaussianPrediction, x_t: Tensor) -> GaussianPrediction:

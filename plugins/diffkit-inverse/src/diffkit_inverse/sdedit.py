@@ -68,7 +68,7 @@ class SDEdit(Sampler):
 
     def calls(self, times: Sequence[float]) -> int:
         """One for each step from where it starts."""
-        return len(self._from_here(times)) - 1
+        return len(times) - 1 - self._first(times)
 
     def walk(
         self,
@@ -78,12 +78,15 @@ class SDEdit(Sampler):
         noise: Noise,
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
-        """Each state after the time that it starts from."""
+        """Each state; above the time that it starts from, the image with one and the same noise."""
         image = fitting(_NAME, "image", inputs["image"], x).expand(x.shape)
-        process, rest = gaussian(_NAME, denoiser), self._from_here(times)
-        if len(rest) < len(times):
-            x = process.diffuse(image, rest[0], noise.normal(x.shape))
-        for t, s in pairwise(rest):
+        process, first = gaussian(_NAME, denoiser), self._first(times)
+        if first > 0:
+            z = noise.normal(x.shape)
+            for t in times[1 : first + 1]:
+                x = process.diffuse(image, t, z)
+                yield State(x, t)
+        for t, s in pairwise(times[first:]):
             prediction = clipped(_NAME, predicted(_NAME, denoiser, x, t), denoiser, self._clip)
             if self._ancestral:
                 x = process.reverse(prediction, x, t, s, noise)
@@ -91,6 +94,5 @@ class SDEdit(Sampler):
                 x = process.diffuse(prediction.x_0, s, prediction.epsilon)
             yield State(x, s, prediction)
 
-    def _from_here(self, times: Sequence[float]) -> Sequence[float]:
-        first = min(range(len(times) - 1), key=lambda k: abs(times[k] - self._strength))
-        return times[first:]
+    def _first(self, times: Sequence[float]) -> int:
+        return min(range(len(times) - 1), key=lambda k: abs(times[k] - self._strength))

@@ -60,7 +60,9 @@ def test_dps_leaves_almost_nothing_between_it_and_the_measurement():
     ends = problems.drawn(
         DPSSuperResolution(factor=2, zeta=0.3), problems.denoiser(), 100, inputs, 500
     )
-    assert (ends.mean(1) - problems.SMALL.flatten()).abs().mean() < 0.06
+    # Near the end a step is 2 zeta |A| long, with |A| = 1/2 of this mean of four: the walk steps to
+    # and fro across the measurement, and misses it by up to 2 zeta |A|^2.
+    assert (ends.mean(1) - problems.SMALL.flatten()).abs().max() < 2 * 0.3 * 0.25
     error, _ = problems.sample_moments(ends).apart(problems.enlarged())
     assert error < 0.1 + 4.5 / 500**0.5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -121,7 +123,7 @@ def test_a_route_climbs_as_far_and_as_often_as_it_is_told():
     assert moves[:4] == [(0, 1), (1, 2), (2, 0), (0, 1)]
     assert [move for move in moves if move[1] < move[0]] == [(2, 0), (2, 0), (4, 2), (4, 2)]
     assert moves[-1] == (4, 5)
-    assert all(a[1] == b[0] for a, b in zip(moves, moves[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(moves))
     for steps in range(1, 30):
         for jump in (1, 2, 7):
             route = itinerary(steps, jump, 3)
@@ -153,7 +155,8 @@ def test_a_weak_edit_returns_the_image():
         end = walk_of(SDEdit(strength=strength), image, range(200), steps=1000)[-1].x
         apart.append(float((end - image["image"]).square().mean().sqrt()))
     assert apart[0] > apart[1] > apart[2]
-    assert apart[2] < 0.03
+    # The start is sigma away, and so is where one lands from there: independently.
+    assert apart[2] < 2**0.5 * problems.denoiser().process.level(0.01).sigma * 1.1
 
 
 def test_an_edit_starts_at_the_time_nearest_to_its_strength():

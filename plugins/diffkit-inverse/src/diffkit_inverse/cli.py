@@ -83,7 +83,12 @@ def command(
     Nothing is trained again. Pictures have the size of the run's images; those of --upscale are
     smaller by the factor.
     """
-    given = {name: value for name, value in options.items() if value not in (None, False, ())}
+    # By identity: a strength of 0 equals False, and is to be refused, not left out.
+    given = {
+        name: value
+        for name, value in options.items()
+        if value is not None and value is not False and value != ()
+    }
     task = _checked_task(given)
     if out.suffix.lower() not in (".png", ".npz"):
         raise click.UsageError(

@@ -110,6 +110,18 @@ def test_what_is_known_comes_out_exactly_as_given(sampler):
     assert not torch.isclose(end[:, problems.UNKNOWN], problems.IMAGE.flatten()[2:]).any()
 
 
+def test_the_known_part_of_each_state_is_a_draw_at_its_own_time():
+    """Exactly: its mean is alpha_s image, and the one draw that it holds has the weight sigma_s."""
+    exact = problems.denoiser()
+    x = torch.zeros(1 + 4 * 25, *problems.SHAPE, dtype=torch.float64)
+    times, image = problems.times_of(exact, 8), problems.IMAGE.flatten()[:2]
+    for state in Replacement().walk(exact, x, times, problems.Units(), problems.PAINTING):
+        at, known = exact.process.level(state.t), state.x.flatten(1)[:, :2]
+        torch.testing.assert_close(known[0], at.alpha * image)
+        spread = (known[1:] - known[0]).square().sum(0)
+        torch.testing.assert_close(spread, torch.full_like(spread, at.sigma**2))
+
+
 @pytest.mark.parametrize("jump_length", [1, 3, 50])
 def test_repaint_without_resampling_is_replacement(jump_length):
     plain = walk_of(Replacement(), problems.PAINTING, range(3))

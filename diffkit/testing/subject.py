@@ -36,10 +36,13 @@ class Bench:
         shape: of one sample.
         conditions: by name, what a model that takes conditions is given: a function of the
             number of samples.
+        inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
+            of `shape`. Without them a sampler with inputs is not walked.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
+    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def condition(self, count: int) -> Condition:
         """Conditions for so many samples."""

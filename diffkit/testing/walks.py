@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -85,6 +85,39 @@ class Watched(Denoiser):
         """The other's prediction."""
         self.asked.append(t)
         return self._denoiser(x_t, t)
+
+
+class Supplied(Sampler):
+    """A sampler with inputs, as one that has them."""
+
+    def __init__(self, *, sampler: Sampler, given: Mapping[str, Tensor]) -> None:
+        self._sampler, self._given = sampler, dict(given)
+
+    def calls(self, times: Sequence[float]) -> int | None:
+        """The sampler's."""
+        return self._sampler.calls(times)
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """The sampler's walk with what it was given, one row a sample. Raises LawBroken."""
+        rows = {k: v.to(x.dtype).expand(len(x), *v.shape[1:]) for k, v in self._given.items()}
+        before = {name: row.clone() for name, row in rows.items()}
+        for state in self._sampler.walk(denoiser, x, times, noise, rows):
+            yield state
+            changed = [name for name in rows if not torch.equal(rows[name], before[name])]
+            require(
+                not changed,
+                "the inputs after a step",
+                measured=f"{', '.join(changed)} changed",
+                expected="as they were given",
+                why="inputs are the caller's",
+            )
 
 
 class Insists(Denoiser):

@@ -19,11 +19,18 @@ from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks import limits, uneven
-from diffkit.testing.checks.limits import sampler_of
+from diffkit.testing.checks.walkers import exact_for, shape_for, walker_of
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR, ZeroTerminal
 from diffkit.testing.subject import Subject
-from diffkit.testing.walks import Insists, Watched, even, mixture, noise_for, states_of, walked
+from diffkit.testing.walks import (
+    Insists,
+    Watched,
+    even,
+    noise_for,
+    states_of,
+    walked,
+)
 
 _ROUNDING = "the same arithmetic in float64, so only its rounding may differ"
 
@@ -37,7 +44,9 @@ def _times(steps: int = 10) -> tuple[float, ...]:
 
 
 def _start(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return _process().prior((count, 2), noise_for(subject.seed_for("start"), count, dtype))
+    return _process().prior(
+        (count, *shape_for(subject)), noise_for(subject.seed_for("start"), count, dtype)
+    )
 
 
 def _noise(subject: Subject, count: int) -> Noise:
@@ -47,9 +56,9 @@ def _noise(subject: Subject, count: int) -> Noise:
 @check
 def visits_its_times(subject: Subject) -> None:
     """A walk yields a state at each time after the first, and the last at the last time."""
-    sampler, times = sampler_of(subject), _times()
+    sampler, times = walker_of(subject), _times()
     x = _start(subject, 3)
-    found = list(states_of(sampler, mixture(_process()), x, times, _noise(subject, 3)))
+    found = list(states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3)))
     visited = [state.t for state in found]
     require(
         all(isinstance(t, float) for t in visited),
@@ -73,11 +82,11 @@ def visits_its_times(subject: Subject) -> None:
 @check
 def asks_as_often_as_declared(subject: Subject) -> None:
     """A walk asks the denoiser as often as `calls` says."""
-    sampler = sampler_of(subject)
+    sampler = walker_of(subject)
     if sampler.calls(_times()) is None:
         raise NotApplicable("it declares that its calls depend on the samples")
     for times in (_times(1), _times(2), _times(10), even(7, 1.0, 0.3)):
-        watched = Watched(mixture(_process()))
+        watched = Watched(exact_for(subject, _process()))
         walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         require(
             len(watched.asked) == sampler.calls(times),
@@ -91,9 +100,9 @@ def asks_as_often_as_declared(subject: Subject) -> None:
 @check
 def asks_where_networks_are_trained(subject: Subject) -> None:
     """The denoiser is asked at host times between t_min and 1, never at t = 0."""
-    sampler = sampler_of(subject)
+    sampler = walker_of(subject)
     for schedule in (Linear(), UniformLogSNR()):
-        watched = Watched(mixture(_process(schedule)))
+        watched = Watched(exact_for(subject, _process(schedule)))
         times = Trailing().times(10, schedule)
         walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         asked = [torch.as_tensor(t, dtype=torch.float64).cpu() for t in watched.asked]
@@ -112,10 +121,10 @@ def asks_where_networks_are_trained(subject: Subject) -> None:
 @check
 def same_noise_same_walk(subject: Subject) -> None:
     """The same start and the same noise give the same walk, on a used and on a new instance."""
-    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
     ends = [
-        walked(one, mixture(_process()), x, times, _noise(subject, 3))
-        for one in (sampler, sampler, sampler_of(subject))
+        walked(one, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        for one in (sampler, sampler, walker_of(subject))
     ]
     within("a second walk of one instance", ends[1], ends[0], 0.0, "nothing was changed")
     within("a walk of a new instance", ends[2], ends[0], 0.0, "nothing was changed")
@@ -124,10 +133,16 @@ def same_noise_same_walk(subject: Subject) -> None:
 @check
 def walks_do_not_share_state(subject: Subject) -> None:
     """Two walks of one instance that go on in turn end where each would alone."""
-    sampler, times = sampler_of(subject), _times()
+    sampler, times = walker_of(subject), _times()
     starts = (_start(subject, 3), -0.5 * _start(subject, 3))
-    alone = [walked(sampler, mixture(_process()), x, times, _noise(subject, 3)) for x in starts]
-    walks = [states_of(sampler, mixture(_process()), x, times, _noise(subject, 3)) for x in starts]
+    alone = [
+        walked(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        for x in starts
+    ]
+    walks = [
+        states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        for x in starts
+    ]
     for first, second in zip(*walks, strict=True):
         ends = (first.x, second.x)
     for index in range(2):
@@ -139,21 +154,23 @@ def walks_do_not_share_state(subject: Subject) -> None:
 @check
 def samples_do_not_depend_on_their_batch(subject: Subject) -> None:
     """A sample is the same alone and in a batch."""
-    sampler, times, x = sampler_of(subject), _times(), _start(subject, 4)
-    together = walked(sampler, mixture(_process()), x, times, _noise(subject, 4))
+    sampler, times, x = walker_of(subject), _times(), _start(subject, 4)
+    together = walked(sampler, exact_for(subject, _process()), x, times, _noise(subject, 4))
     key = subject.seed_for("noise")
     for index in (0, 3):
         noise = type(noise_for(key, 1))(seed=key, indices=[index], dtype=torch.float64)
-        alone = walked(sampler, mixture(_process()), x[index : index + 1], times, noise)
+        alone = walked(sampler, exact_for(subject, _process()), x[index : index + 1], times, noise)
         within(f"sample {index} alone", alone[0], together[index], 1e-9, _ROUNDING)
 
 
 @check
 def yielded_states_stay_as_they_are(subject: Subject) -> None:
     """Neither the start nor a state that was yielded is ever written to."""
-    sampler, x = sampler_of(subject), _start(subject, 3)
+    sampler, x = walker_of(subject), _start(subject, 3)
     before, kept = x.clone(), []
-    for state in states_of(sampler, mixture(_process()), x, _times(), _noise(subject, 3)):
+    for state in states_of(
+        sampler, exact_for(subject, _process()), x, _times(), _noise(subject, 3)
+    ):
         kept.append((state, state.x.clone()))
     within("the start, after the walk", x, before, 0.0, "inputs are the caller's")
     for state, copy in kept:
@@ -181,27 +198,30 @@ class _Switching(Noise):
 @check
 def no_noise_is_added_at_the_end(subject: Subject) -> None:
     """The step to t = 0 draws no noise."""
-    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
+    exact = exact_for(subject, _process())
+    *others, plain = [s.x for s in states_of(sampler, exact, x, times, _noise(subject, 3))]
     noise = _Switching([_noise(subject, 3), noise_for(subject.seed_for("other"), 3)])
-    for state in states_of(sampler, mixture(_process()), x, times, noise):
-        if state.t == times[-2]:
+    # By number, not by time: a walk that climbs back up is at times[-2] more than once.
+    for number, state in enumerate(states_of(sampler, exact, x, times, noise), start=1):
+        end = state.x
+        if number == len(others):
             noise.switch()
-    plain = walked(sampler, mixture(_process()), x, times, _noise(subject, 3))
     why = "noise added at t = 0 stays in the sample: data has none"
-    within("the end, with other noise in the last step", state.x, plain, 0.0, why)
+    within("the end, with other noise in the last step", end, plain, 0.0, why)
     require(noise.drawn == 0, "draws in the last step", measured=noise.drawn, expected=0, why=why)
 
 
 @check
 def noise_that_is_drawn_is_used(subject: Subject) -> None:
     """A sampler whose walk does not depend on the noise draws none."""
-    sampler, times, x = sampler_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
     noise = _Switching([_noise(subject, 3)])
-    end = walked(sampler, mixture(_process()), x, times, noise)
+    end = walked(sampler, exact_for(subject, _process()), x, times, noise)
     if noise.drawn == 0:
         return
     other = noise_for(subject.seed_for("other"), 3)
-    different = walked(sampler, mixture(_process()), x, times, other)
+    different = walked(sampler, exact_for(subject, _process()), x, times, other)
     require(
         not torch.equal(end, different),
         f"the end of a walk that drew noise {noise.drawn} times",
@@ -214,10 +234,14 @@ def noise_that_is_drawn_is_used(subject: Subject) -> None:
 @check
 def modes_do_not_leak(subject: Subject) -> None:
     """No gradient or autocast mode is left changed at a yield."""
-    sampler = sampler_of(subject)
+    sampler = walker_of(subject)
     with torch.enable_grad():
         for state in states_of(
-            sampler, mixture(_process()), _start(subject, 2), _times(3), _noise(subject, 2)
+            sampler,
+            exact_for(subject, _process()),
+            _start(subject, 2),
+            _times(3),
+            _noise(subject, 2),
         ):
             modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
             cast = torch.is_autocast_enabled("cpu")
@@ -234,11 +258,13 @@ def modes_do_not_leak(subject: Subject) -> None:
 @check
 def keeps_the_dtype(subject: Subject) -> None:
     """States have the dtype of the start, and float32 walks end near float64 ones."""
-    sampler, times = sampler_of(subject), _times()
-    exact = walked(sampler, mixture(_process()), _start(subject, 3), times, _noise(subject, 3))
+    sampler, times = walker_of(subject), _times()
+    exact = walked(
+        sampler, exact_for(subject, _process()), _start(subject, 3), times, _noise(subject, 3)
+    )
     single = noise_for(subject.seed_for("noise"), 3, torch.float32)
     x = _start(subject, 3).float()
-    found = list(states_of(sampler, mixture(_process()), x, times, single))
+    found = list(states_of(sampler, exact_for(subject, _process()), x, times, single))
     dtypes = {state.x.dtype for state in found}
     require(dtypes == {torch.float32}, "dtypes", measured=dtypes, expected={torch.float32})
     if _draws(subject) == 0:
@@ -247,14 +273,14 @@ def keeps_the_dtype(subject: Subject) -> None:
 
 def _draws(subject: Subject) -> int:
     noise = _Switching([_noise(subject, 2)])
-    walked(sampler_of(subject), mixture(_process()), _start(subject, 2), _times(), noise)
+    walked(walker_of(subject), exact_for(subject, _process()), _start(subject, 2), _times(), noise)
     return noise.drawn
 
 
 @check
 def clipping_is_consistent(subject: Subject) -> None:
     """To clip a predicted x_0 is to walk as if the clipped one had been predicted."""
-    sampler, x, process = sampler_of(subject), _start(subject, 3), _process()
+    sampler, x, process = walker_of(subject), _start(subject, 3), _process()
     # At t = 0 every sampler is at x_0 itself, whatever epsilon was: so end before.
     times = even(5, 1.0, 0.3)
 
@@ -272,11 +298,11 @@ def clipping_is_consistent(subject: Subject) -> None:
 @check
 def begins_where_no_signal_is_left(subject: Subject) -> None:
     """A walk from zero terminal SNR is finite."""
-    sampler, schedule = sampler_of(subject), ZeroTerminal()
-    _consent(subject, sampler, schedule)
+    sampler, schedule = walker_of(subject), ZeroTerminal()
+    _consent(subject, schedule)
     for spaced in (Trailing().times(10, schedule), Trailing().times(1, schedule)):
         x = _start(subject, 3)
-        end = walked(sampler, mixture(_process(schedule)), x, spaced, _noise(subject, 3))
+        end = walked(sampler, exact_for(subject, _process(schedule)), x, spaced, _noise(subject, 3))
         require(
             bool(end.isfinite().all()),
             f"the end of {len(spaced) - 1} steps on a schedule with log-SNR -inf at t = 1",
@@ -286,10 +312,15 @@ def begins_where_no_signal_is_left(subject: Subject) -> None:
         )
 
 
-def _consent(subject: Subject, sampler: Sampler, schedule: NoiseSchedule) -> None:
-    facts = {**schedule_facts(schedule), "data.range": (-1.0, 1.0), "data.shape": (2,)}
-    config = cast(Config, SimpleNamespace(**arguments_of(sampler)))
-    for problem in type(sampler).requires(config, facts):
+def _consent(subject: Subject, schedule: NoiseSchedule) -> None:
+    facts = {
+        **schedule_facts(schedule),
+        "data.range": (-1.0, 1.0),
+        "data.shape": shape_for(subject),
+    }
+    asked: Sampler = subject.make()
+    config = cast(Config, SimpleNamespace(**arguments_of(asked)))
+    for problem in type(asked).requires(config, facts):
         raise NotApplicable(f"it refuses such a schedule: {problem}")
 
 

@@ -1,0 +1,187 @@
+"""What one does with a trained run: paint, enlarge, sharpen, edit, interpolate.
+
+Each draws `num` answers to one question, or one for each of `num` images. What is asked about is
+a tensor in the data's range; `diffkit_inverse.images` reads pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from diffkit.assembly.network import Precision
+from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.model import Condition
+from diffkit.core.sampler import Sampler
+from diffkit.errors import SpecError
+from diffkit.pipeline import Pipeline
+from diffkit_inverse import inversion
+from diffkit_inverse.dps import ZETA, DPSBlur, DPSInpaint, DPSSuperResolution
+from diffkit_inverse.images import check_mask
+from diffkit_inverse.repaint import RePaint
+from diffkit_inverse.replacement import Replacement
+from diffkit_inverse.sdedit import SDEdit
+
+Method = Literal["repaint", "replacement", "dps"]
+_CONTINUOUS_STEPS = 1000
+"""Of a walk on a schedule without a grid, as in `Pipeline.sample`."""
+METHODS: tuple[Method, ...] = ("repaint", "replacement", "dps")
+
+
+class Choices(TypedDict, total=False):
+    """What can be chosen for each of them, as in `Pipeline.sample`."""
+
+    num: int
+    seed: int
+    steps: int | None
+    condition: Condition | None
+    precision: Precision | None
+    batch_size: int
+
+
+def inpaint(
+    pipeline: Pipeline,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    method: Method | Sampler = "repaint",
+    **choices: Unpack[Choices],
+) -> Tensor:
+    """Paint the part of `image` where `mask` is 1; what is not masked comes out exactly as given.
+
+    Args:
+        pipeline: a trained one; it is not trained again.
+        image: `[1, c, h, w]`, or one a sample.
+        mask: `[1, 1, h, w]` or of the image's shape, 1 where to paint.
+        method: `repaint`, `replacement` or `dps`, with default arguments; or a sampler with the
+            inputs `image` and `mask`.
+        choices: `num`, `seed`, `steps`, `condition`, `precision`, `batch_size`, as in
+            `Pipeline.sample`.
+
+    Raises:
+        SpecError: the method is unknown, or a choice is wrong.
+        ComponentError: the image or the mask does not fit the run.
+        DataError: the mask is empty, or leaves nothing of the image.
+    """
+    check_mask(mask, "mask")
+    samplers: Mapping[object, type[Sampler]] = {
+        "repaint": RePaint,
+        "replacement": Replacement,
+        "dps": DPSInpaint,
+    }
+    if not isinstance(method, Sampler) and method not in samplers:
+        raise SpecError([f"method is one of {', '.join(METHODS)}, not {method!r}"])
+    sampler = method if isinstance(method, Sampler) else samplers[method]()
+    found = _sampled(pipeline, sampler, {"image": image, "mask": mask}, choices)
+    # DPS ends near what is known; the user knows it exactly.
+    return torch.where(mask > 0.5, found, image.to(found))
+
+
+def upscale(
+    pipeline: Pipeline,
+    small: Tensor,
+    *,
+    factor: int,
+    zeta: float = ZETA,
+    **choices: Unpack[Choices],
+) -> Tensor:
+    """Images of the run's size whose mean over squares of `factor` by `factor` pixels is near
+    `small`, `[1, c, h / factor, w / factor]`, by `inverse.dps-super-resolution`.
+
+    Raises SpecError where the factor does not divide the run's images, ComponentError where
+    `small` has another size.
+    """
+    sampler = DPSSuperResolution(factor=factor, zeta=zeta)
+    return _sampled(pipeline, sampler, {"measurement": small}, choices)
+
+
+def deblur(
+    pipeline: Pipeline,
+    soft: Tensor,
+    *,
+    sigma: float,
+    zeta: float = ZETA,
+    **choices: Unpack[Choices],
+) -> Tensor:
+    """Images that, blurred by a Gaussian of deviation `sigma` pixels, are near `soft`, by
+    `inverse.dps-blur`. Raises ComponentError where the kernel or `soft` does not fit.
+    """
+    return _sampled(pipeline, DPSBlur(sigma=sigma, zeta=zeta), {"measurement": soft}, choices)
+
+
+def edit(
+    pipeline: Pipeline, image: Tensor, *, strength: float = 0.5, **choices: Unpack[Choices]
+) -> Tensor:
+    """The image, noised to the time `strength` and walked back, by `inverse.sdedit`.
+
+    Raises ComponentError where the strength is out of (0, 1], or the image does not fit.
+    """
+    return _sampled(pipeline, SDEdit(strength=strength), {"image": image}, choices)
+
+
+def interpolate(
+    pipeline: Pipeline,
+    a: Tensor,
+    b: Tensor,
+    *,
+    frames: int = 8,
+    steps: int | None = None,
+    condition: Condition | None = None,
+) -> Tensor:
+    """`frames` images `[f, *data]` on the way from `a` to `b`, both `[1, *data]`, through noise.
+
+    No noise is drawn, so there is no seed. `condition` has one row, for all.
+
+    Raises:
+        SpecError: a shape or the conditions are not those of the run, or `steps` is below 1.
+        ComponentError: there are fewer than 2 frames, or the run's process is not Gaussian.
+    """
+    denoiser, times = _flow(pipeline, {"a": a, "b": b}, steps, condition or {})
+    start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
+    noises = torch.cat(inversion.arc(start, end, frames))
+    return inversion.follow(denoiser(frames), noises, times).cpu()
+
+
+def _flow(
+    pipeline: Pipeline, images: Mapping[str, Tensor], steps: int | None, condition: Condition
+) -> tuple[Callable[[int], Denoiser], Sequence[float]]:
+    """The denoiser of so many images, and the times to walk. Raises SpecError, ComponentError."""
+    system = pipeline.average or pipeline.system
+    parts = system.parts
+    wanted = (1, *parts.shape)
+    problems = [
+        f"{name} has the shape {list(image.shape)}; for this run it must be {list(wanted)}"
+        for name, image in images.items()
+        if tuple(image.shape) != wanted
+    ]
+    if condition.keys() != set(parts.conditions):
+        takes = ", ".join(parts.conditions) or "none"
+        given = ", ".join(condition) or "none"
+        problems.append(f"the model takes the conditions: {takes}; given: {given}")
+    if steps is not None and steps < 1:
+        problems.append(f"steps is at least 1, not {steps}")
+    if problems:
+        raise SpecError(problems)
+    count = steps or pipeline.spec.steps or parts.schedule.steps or _CONTINUOUS_STEPS
+    times = parts.spacing.times(count, parts.schedule)
+    rows = {name: value.to(pipeline.device) for name, value in condition.items()}
+
+    def denoiser(number: int) -> Denoiser:
+        given = {name: value.expand(number, *value.shape[1:]) for name, value in rows.items()}
+        return system.denoiser(condition=given)
+
+    first = denoiser(1)
+    if isinstance(first, GaussianDenoiser):
+        first.check_range(times, parts.model_steps)
+    return denoiser, times
+
+
+def _sampled(
+    pipeline: Pipeline, sampler: Sampler, inputs: Mapping[str, Tensor], choices: Choices
+) -> Tensor:
+    rows = max(value.shape[0] for value in inputs.values())
+    given: Choices = {"num": rows, **choices}
+    return pipeline.sample(**given, sampler=sampler, inputs=inputs, progress=False)

@@ -1,0 +1,109 @@
+"""Inpainting by resampling: RePaint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar, final
+
+from annotated_types import Ge
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit.functional.scalars import combine
+from diffkit_inverse._checks import count, gaussian, range_to_clip_to
+from diffkit_inverse._painting import canvas, painted_step
+
+_NAME = "inverse.repaint"
+
+
+@final
+class RePaint(Sampler):
+    """Paints the masked part of an image as `replacement`, and climbs back up in time to do again
+    what it has done, so that the painted part and the known part come to agree.
+
+    After every `jump_length` steps it climbs as many, by a draw from `q(x_t | x_s)`, and walks
+    down again; `resamplings` times in all. Lugmayr et al. (2022), Algorithm 1 and section 4.2.
+
+    Inputs: `image`, of the data's shape and range, and `mask`, 1 where to paint, which may be 1 in
+    the dimension of channels.
+
+    Args:
+        jump_length: how many steps it climbs. Of 10 in the paper, with 250 steps.
+        resamplings: how often each stretch is walked; 1 is `replacement`.
+        clip: clip the predicted `x_0` to the data's declared range. None clips where a range is
+            declared.
+
+    Raises:
+        ComponentError: an argument is below 1, an input does not fit the samples, or there is no
+            range to clip to.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
+
+    def __init__(
+        self,
+        *,
+        jump_length: Annotated[int, Ge(1)] = 10,
+        resamplings: Annotated[int, Ge(1)] = 10,
+        clip: bool | None = None,
+    ) -> None:
+        self._jump_length = count(_NAME, "jump_length", jump_length)
+        self._resamplings = count(_NAME, "resamplings", resamplings)
+        self._clip = clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        return range_to_clip_to(config, facts)
+
+    def calls(self, times: Sequence[float]) -> int:
+        """One for each step down, those that are walked again too."""
+        route = itinerary(len(times) - 1, self._jump_length, self._resamplings)
+        return sum(end > start for start, end in route)
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """Each state of the route, those after a climb too."""
+        on, process = canvas(_NAME, inputs, x), gaussian(_NAME, denoiser)
+        for start, end in itinerary(len(times) - 1, self._jump_length, self._resamplings):
+            t, s = times[start], times[end]
+            if end > start:
+                state = painted_step(_NAME, denoiser, x, t, s, noise, on, self._clip)
+            else:
+                # Here the walk goes from t up to s: one draw has the law of as many small ones.
+                up = process.transition(x, t, s)
+                z = noise.normal(x.shape)
+                state = State(combine(1.0, up.mean.to(x.dtype), up.variance.sqrt(), z), s)
+            yield state
+            x = state.x
+
+
+def itinerary(steps: int, jump_length: int, resamplings: int) -> list[tuple[int, int]]:
+    """The moves of a walk, as pairs of positions in its times, of which the last is `steps`.
+
+    It climbs from the positions that are `1, 1 + jump_length, ...` steps short of the end, as long
+    as there is room above: never from clean data, which has no noise to climb with.
+    """
+    left = {
+        steps - short: resamplings - 1 for short in range(1, steps - jump_length + 1, jump_length)
+    }
+    moves, place = [], 0
+    while place < steps:
+        moves.append((place, place + 1))
+        place += 1
+        if left.get(place, 0) > 0:
+            left[place] -= 1
+            moves.append((place, place - jump_length))
+            place -= jump_length
+    return moves

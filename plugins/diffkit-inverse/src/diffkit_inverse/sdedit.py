@@ -1,0 +1,98 @@
+"""Editing an image by noising it a part of the way, and walking back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, ClassVar, final
+
+from annotated_types import Gt, Le
+from torch import Tensor
+
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.noise import Noise
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.sampler import Sampler, State
+from diffkit_inverse._checks import (
+    between,
+    clipped,
+    fitting,
+    gaussian,
+    predicted,
+    range_to_clip_to,
+)
+
+_NAME = "inverse.sdedit"
+
+
+@final
+class SDEdit(Sampler):
+    """Starts from `alpha_t image + sigma_t z` at the time t nearest to `strength`, and walks back.
+
+    Meng et al. (2022), Algorithm 1. At strength 1 the image is forgotten: the walk starts from the
+    prior, and is plain sampling.
+
+    Input: `image`, of the data's shape and range.
+
+    Args:
+        strength: the time to start from, above 0 and at most 1; the nearest of the walk's times is
+            taken, the last excepted.
+        ancestral: draw noise in each step, as `ddpm` does; otherwise steps are those of DDIM
+            (Song et al., 2021, eq. 12, eta 0).
+        clip: clip the predicted `x_0` to the data's declared range. None clips where a range is
+            declared.
+
+    Raises:
+        ComponentError: strength is out of range, the image does not fit the samples, or there is
+            no range to clip to.
+    """
+
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+
+    def __init__(
+        self,
+        *,
+        strength: Annotated[float, Gt(0), Le(1)] = 0.5,
+        ancestral: bool = True,
+        clip: bool | None = None,
+    ) -> None:
+        self._strength = between(_NAME, "strength", strength, 0.0, 1.0)
+        self._ancestral, self._clip = ancestral, clip
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """A declared data range where clipping is asked for."""
+        return range_to_clip_to(config, facts)
+
+    def calls(self, times: Sequence[float]) -> int:
+        """One for each step from where it starts."""
+        return len(times) - 1 - self._first(times)
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        times: Sequence[float],
+        noise: Noise,
+        inputs: Mapping[str, Tensor],
+    ) -> Iterator[State]:
+        """Each state; above the time that it starts from, the image with one and the same noise."""
+        image = fitting(_NAME, "image", inputs["image"], x).expand(x.shape)
+        process, first = gaussian(_NAME, denoiser), self._first(times)
+        if first > 0:
+            z = noise.normal(x.shape)
+            for t in times[1 : first + 1]:
+                x = process.diffuse(image, t, z)
+                yield State(x, t)
+        for t, s in pairwise(times[first:]):
+            prediction = clipped(_NAME, predicted(_NAME, denoiser, x, t), denoiser, self._clip)
+            if self._ancestral:
+                x = process.reverse(prediction, x, t, s, noise)
+            else:
+                x = process.diffuse(prediction.x_0, s, prediction.epsilon)
+            yield State(x, s, prediction)
+
+    def _first(self, times: Sequence[float]) -> int:
+        return min(range(len(times) - 1), key=lambda k: abs(times[k] - self._strength))

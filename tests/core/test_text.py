@@ -30,7 +30,7 @@ def test_what_does_not_fit_is_refused(text, message) -> None:
     "rows", [torch.zeros(2, 3), torch.zeros(3, dtype=torch.uint8)], ids=["float", "flat"]
 )
 def test_what_is_no_text_is_refused(rows) -> None:
-    with pytest.raises(DataError, match="diffkit.as_text"):
+    with pytest.raises(DataError, match=r"diffkit\.as_text"):
         as_strings(rows)
 
 

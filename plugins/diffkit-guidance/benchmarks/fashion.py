@@ -190,8 +190,7 @@ def plot(path: Path, curve: list[tuple[float, float, float]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5.5, 3.6))
-    scales, shares, ratios = zip(*curve, strict=True)
-    axes.plot([100 * share for share in shares], ratios, marker="o")
+    axes.plot([100 * share for _, share, _ in curve], [ratio for *_, ratio in curve], marker="o")
     for scale, share, ratio in curve:
         axes.annotate(f" {scale:g}", (100 * share, ratio))
     axes.set_xlabel("samples of the class asked for, %")

@@ -12,9 +12,9 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 from types import FunctionType
 from typing import Any
+from unittest import mock
 
 from diffkit.plugins.kinds import KINDS
 

@@ -44,7 +44,7 @@ def facts_name_what_it_takes_and_gives(subject: Subject) -> None:
 
 @check
 def it_gives_what_the_facts_say(subject: Subject) -> None:
-    """It gives a vector `[b, width]`, tokens `[b, n, width]` and a mask `[b, n]`, as its facts say."""
+    """It gives a vector `[b, width]`, or tokens `[b, n, width]` and a mask, as its facts say."""
     facts, encoder = facts_of(subject), _made(subject)
     for what, told in (("conditions", _told(subject, encoder)), ("null", _null(encoder))):
         wanted = {name for name in (VECTOR, TOKENS) if facts.get(name)}

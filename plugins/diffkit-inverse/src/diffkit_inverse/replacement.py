@@ -26,7 +26,7 @@ class Replacement(Sampler):
         x_s = mask x_s' + (1 - mask) (alpha_s image + sigma_s z),  x_s' ~ p(x_s | x_t)
 
     Song et al. (2021), SDE, appendix I.2. It is biased, for any number of steps: the painted part
-    never learns how its own past does with the image's (Trippe et al., 2023, section 3).
+    never learns how its own past does with the image's (Trippe et al., 2023).
 
     Inputs: `image`, of the data's shape and range, and `mask`, 1 where to paint, which may be 1 in
     the dimension of channels.

@@ -31,13 +31,14 @@ EXAMPLES = {
     "times": ("logit-normal", "LogitNormal"),
     "weighting": ("min-snr", "MinSNR"),
     "spacing": ("power", "Power"),
+    "autoencoder": ("patches", "Patches"),
     "dataset": ("checkerboard", "Checkerboard"),
     "features": ("projection", "Projection"),
     "metric": ("moments", "Moments"),
 }
 """By kind: the name and the class of the component in the kind's template."""
 
-OFFICIAL = ("samplers", "diffusers")
+OFFICIAL = ("samplers", "diffusers", "latent")
 """The namespaces of diffkit's own plugins, which are installed on their own."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -1,8 +1,8 @@
 """Text-to-image diffusion on emoji: in latents, and in pixels on the same budget of time.
 
-An autoencoder and then a network in its latents are trained for the seconds that are given; a network
-of the same kind in pixels for as many as both together. Prints a table, and draws samples of a few
-prompts beside the pictures that have these names.
+An autoencoder, and then a network in its latents, are trained for the seconds that are given; a
+network of the same kind in pixels for as many as both together. Prints a table, and draws samples
+of a few prompts beside the pictures that have these names.
 
     python benchmarks/emoji.py --image ../../docs/images/emoji-latent.png
 """
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffkit
 import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+import diffkit
 from diffkit import Pipeline
 from diffkit.core.noise import mix
 from diffkit.making import make
 from diffkit.run import pictures
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-
 from diffkit_latent.emoji import Emoji
 from diffkit_latent.network import Architecture
 from diffkit_latent.training import Training, trained, write_autoencoder

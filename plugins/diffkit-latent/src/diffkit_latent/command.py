@@ -36,6 +36,20 @@ from diffkit.cli.options import choice_of, host_options, make_host
     show_default=True,
     help="Of the KL, against the squared error.",
 )
+@click.option(
+    "--perceptual-weight",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Of a distance between features, which tell the data's labels apart; 0 trains none.",
+)
+@click.option(
+    "--adversarial-weight",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Of what a critic of patches says, in the second half of training; 0 trains none.",
+)
 @click.option("--width", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option(
     "--multipliers",
@@ -56,6 +70,8 @@ def command(
     batch_size: int,
     learning_rate: float,
     kl_weight: float,
+    perceptual_weight: float,
+    adversarial_weight: float,
     width: int,
     multipliers: str,
     blocks: int,
@@ -94,6 +110,8 @@ def command(
         batch_size=batch_size,
         learning_rate=learning_rate,
         kl_weight=kl_weight,
+        perceptual_weight=perceptual_weight,
+        adversarial_weight=adversarial_weight,
         seed=seed,
     )
     last: dict[str, float] = {}

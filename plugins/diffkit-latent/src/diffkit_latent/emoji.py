@@ -94,15 +94,24 @@ class Emoji(Dataset):
         return len(self._points)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """`x_0` `[b, 3, size, size]` in [-1, 1]; all are drawn when the first is asked for."""
+        """`x_0` `[b, 3, size, size]` in [-1, 1]; each is drawn when it is first asked for."""
         rows = torch.tensor(list(indices), dtype=torch.int64)
-        pixels = self._pixels[rows].to(torch.float32).div_(127.5).sub_(1.0)
-        return Batch(pixels, {name: value[rows] for name, value in self._conditions.items()})
+        pixels = torch.stack([self._picture(index) for index in rows.tolist()])
+        conditions = {name: value[rows] for name, value in self._conditions.items()}
+        return Batch(pixels.to(torch.float32).div_(127.5).sub_(1.0), conditions)
+
+    def _picture(self, index: int) -> Tensor:
+        """`[3, size, size]`, uint8."""
+        found = self._pictures.get(index)
+        if found is None:
+            drawn = _drawn(self._font, chr(self._points[index]), self._size)
+            found = torch.from_numpy(drawn).permute(2, 0, 1).contiguous()
+            self._pictures[index] = found
+        return found
 
     @cached_property
-    def _pixels(self) -> Tensor:
-        drawn = [_drawn(self._font, chr(point), self._size) for point in self._points]
-        return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
+    def _pictures(self) -> dict[int, Tensor]:
+        return {}
 
     @cached_property
     def _conditions(self) -> dict[str, Tensor]:

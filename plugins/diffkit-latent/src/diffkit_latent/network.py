@@ -104,6 +104,13 @@ class Network(nn.Module):
             up += _blocks(here, there, sizes)
         self.up = nn.Sequential(*up, *_last(widths[0], sizes.channels, groups))
 
+    @property
+    def last(self) -> Tensor:
+        """The weight of the last layer of the decoder."""
+        layer = self.up[-1]
+        assert isinstance(layer, nn.Conv2d)
+        return layer.weight
+
     def posterior(self, x: Float[Tensor, "b c h w"]) -> Posterior:
         """Of the latents of each image."""
         mean, log_variance = self.down(x).chunk(2, dim=1)

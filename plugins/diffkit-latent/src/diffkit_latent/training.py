@@ -1,4 +1,4 @@
-"""Training of the KL autoencoder: reconstruction and KL, then the scale of the latents."""
+"""Training of the KL autoencoder, and then the measure of its latents."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.errors import DataError, TrainingError
 from diffkit.run.artifacts import write_file
+from diffkit_latent.adversarial import Adversary
 from diffkit_latent.kl import written
-from diffkit_latent.network import Architecture, Network
+from diffkit_latent.network import Architecture, Network, Posterior
+from diffkit_latent.perceptual import Features, trained_features
 
 _AT_ONCE = 32
+_FEATURE_STEPS = 300
+"""Updates of the classifier whose features the perceptual term compares."""
+_CRITIC_FROM = 0.5
+"""The share of training after which there is a critic: it learns from what is nearly right."""
 _SMALLEST_STD = 1e-6
 
 
@@ -33,6 +39,10 @@ class Training:
             0 with a cosine.
         kl_weight: of the KL, in nats, against the squared error, both divided by the number of
             an image's values.
+        perceptual_weight: of the distance between features of a classifier, which is trained on
+            the data's labels before; 0 trains none.
+        adversarial_weight: of what a critic of patches says, once half of the training is done,
+            against the squared error; 0 trains no critic.
         seed: of the weights, the order of the data and the noise.
     """
 
@@ -41,6 +51,8 @@ class Training:
     batch_size: int = 16
     learning_rate: float = 1e-3
     kl_weight: float = 1e-4
+    perceptual_weight: float = 0.0
+    adversarial_weight: float = 0.0
     seed: int = 0
 
 
@@ -66,6 +78,7 @@ def trained(
         network = Network(sizes).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=0.0)
+    objective = _Objective(dataset, sizes, training, device)
     generator = torch.Generator().manual_seed(mix(training.seed, "draws"))
     began, done = time.monotonic(), 0.0
     for step in range(training.steps):
@@ -77,8 +90,7 @@ def trained(
         rows = torch.randint(len(dataset), (training.batch_size,), generator=generator)
         epsilon = torch.randn(len(rows), *latent, generator=generator).to(device)
         x = dataset.batch(rows.tolist()).x_0.to(device)
-        terms = losses(network, x, epsilon)
-        loss = terms["squared_error"] + training.kl_weight * terms["kl"]
+        loss, terms = objective(network, x, epsilon, done)
         if not bool(loss.isfinite()):
             raise TrainingError(f"the loss of update {step} is not finite; lower learning_rate")
         optimizer.zero_grad()
@@ -89,9 +101,43 @@ def trained(
     return network.requires_grad_(False).eval()
 
 
-def losses(network: Network, x: Tensor, epsilon: Tensor) -> dict[str, Tensor]:
+class _Objective:
+    """What is minimised, with what it needs beside the autoencoder."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sizes: Architecture,
+        training: Training,
+        device: torch.device | None,
+    ) -> None:
+        self._training, seed = training, training.seed
+        self._features: Features | None = None
+        self._adversary: Adversary | None = None
+        if training.perceptual_weight:
+            self._features = trained_features(dataset, _FEATURE_STEPS, seed, device)
+        if training.adversarial_weight:
+            self._adversary = Adversary(sizes.channels, training.learning_rate, seed, device)
+
+    def __call__(
+        self, network: Network, x: Tensor, epsilon: Tensor, done: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms; the critic, if there is one, learns too."""
+        decoded, posterior = network(x, epsilon)
+        terms = losses(x, decoded, posterior)
+        loss = terms["squared_error"] + self._training.kl_weight * terms["kl"]
+        if self._features is not None:
+            terms["perceptual"] = self._features.distance(decoded, x)
+            loss = loss + self._training.perceptual_weight * terms["perceptual"]
+        if self._adversary is not None and done >= _CRITIC_FROM:
+            terms["critic"] = self._adversary.learn(x, decoded)
+            term = self._adversary.term(decoded, terms["squared_error"], network.last)
+            loss = loss + self._training.adversarial_weight * term
+        return loss, terms
+
+
+def losses(x: Tensor, decoded: Tensor, posterior: Posterior) -> dict[str, Tensor]:
     """The mean `squared_error`, and the `kl` in nats a value of an image."""
-    decoded, posterior = network(x, epsilon)
     return {
         "squared_error": (decoded - x).square().mean(),
         "kl": posterior.kl().mean() / x[0].numel(),

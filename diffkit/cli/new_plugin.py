@@ -31,7 +31,7 @@ EXAMPLES = {
     "times": ("logit-normal", "LogitNormal"),
     "weighting": ("min-snr", "MinSNR"),
     "spacing": ("power", "Power"),
-    "autoencoder": ("patches", "Patches"),
+    "autoencoder": ("rotation", "Rotation"),
     "dataset": ("checkerboard", "Checkerboard"),
     "features": ("projection", "Projection"),
     "metric": ("moments", "Moments"),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+from unittest.mock import patch
 
 from diffkit.plugins.kinds import KINDS
 
@@ -75,9 +76,12 @@ def helps() -> dict[str, str]:
     from diffkit.cli.main import VERBS, cli
 
     shown = {}
+    # Those of plugins are what happens to be installed.
+    added = patch("diffkit.cli.main._added", dict)
     for verb in ("", *VERBS):
         arguments = [verb, "--help"] if verb else ["--help"]
-        result = CliRunner().invoke(cli, arguments, prog_name="diffkit", terminal_width=WIDTH)
+        with added:
+            result = CliRunner().invoke(cli, arguments, prog_name="diffkit", terminal_width=WIDTH)
         assert result.exit_code == 0, result.output
         shown[verb] = result.output.rstrip()
     return shown

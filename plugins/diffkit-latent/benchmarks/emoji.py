@@ -133,7 +133,7 @@ def table(rows: list[Row], error: float, best: dict[str, float], budget: float) 
     """The results, as Markdown."""
     lines = [
         f"Trained for {budget:.0f} s in all, {SIZE}x{SIZE} pixels, {STEPS} steps of "
-        "`samplers.dpmpp-2m`, one row a way; times are of one thread.",
+        "`samplers.dpmpp-2m`, one row for each; times are of one thread.",
         "",
         "| | Updates of 16 | s / training image | s / sample | Frechet | over real data's |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.component import arguments_of
+from diffkit.core.component import Config, arguments_of
 from diffkit.errors import ComponentError
 from diffkit.testing.check import Check, check
 from diffkit.testing.laws import require, within
@@ -157,7 +158,7 @@ def _decoded(autoencoder: Autoencoder, z: Tensor) -> Tensor:
 
 
 def _declared(autoencoder: Autoencoder, shape: tuple[int, ...]) -> tuple[int, ...]:
-    config = SimpleNamespace(**arguments_of(autoencoder))
+    config = cast(Config, SimpleNamespace(**arguments_of(autoencoder)))
     return tuple(type(autoencoder).latent_shape(config, shape))
 
 

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.creating import created
+from diffkit.core.component import Component
+from diffkit.errors import ComponentError, SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
 from diffkit.run.processes import launched_rank
-from diffkit.spec.pipeline import PipelineSpec
+from diffkit.spec.pipeline import ComponentSpec, PipelineSpec
+from diffkit.spec.signature import explained, signature_of, validated
 
 
 def build(
@@ -68,6 +73,36 @@ def load(
     chosen = artifacts.chosen_checkpoint(directory, checkpoint)
     spec = artifacts.read_json(directory / artifacts.SPEC)
     return build(spec, host=host, device=device).restore(chosen)
+
+
+def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None) -> Component:
+    """One component on its own, such as a dataset, where there is no pipeline to supply it.
+
+    Args:
+        kind: of component.
+        choice: its name, or its `{id, config}`.
+        host: where components are found; default what is installed.
+
+    Raises:
+        SpecError: with everything that is wrong with its configuration.
+        ComponentError: it is not there, or refuses what it is given.
+        DataError: its data cannot be read.
+    """
+    host = default_host() if host is None else host
+    try:
+        reference = ComponentSpec.model_validate(choice)
+    except ValidationError as error:
+        raise SpecError(explained(error, kind)) from error
+    component = host.resolve(kind, reference.id)
+    signature = signature_of(component, host)
+    config, problems = validated(signature, reference.config, kind)
+    if config is None:
+        raise SpecError(problems)
+
+    def supply(source: str) -> Any:
+        raise ComponentError(f"{kind}: {reference.id} needs {source}, and stands alone; give it")
+
+    return created(component, config, signature, supply, host)
 
 
 def _default_device() -> torch.device:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.checks import latents_problems
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_metric
 from diffkit.assembly.system import Parts, System
@@ -24,10 +25,11 @@ from diffkit.plugins.events import Events
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.conditions import Given, drawn_conditions, prepared
+from diffkit.run.latents import Encoded, check_autoencoder, latents_for, note_autoencoder
 from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
-from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk
+from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded
 from diffkit.run.session import Run, Session, checkpoint_to_resume
 from diffkit.spec.pipeline import PipelineSpec
 from diffkit.spec.signature import changed_training
@@ -119,6 +121,8 @@ class Pipeline:
         """
         self._networks.clear()
         spec = changed_training(self._spec.training, training)
+        if problems := list(latents_problems(spec, self.parts.latents is not None)):
+            raise SpecError(problems)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
         directory = None if out is None else Path(out)
@@ -131,6 +135,9 @@ class Pipeline:
                 latest = checkpoint_to_resume(directory, resume, processes)
             if latest is not None:
                 self.restore(latest)
+            if self.parts.latents is not None:
+                encoded = Encoded(dataset=dataset, parts=self.parts, device=self.device)
+                dataset = latents_for(encoded, spec.latents, directory, processes, progress)
             self._follow(spec.ema_decay is not None)
             hooks = self._assembler.host.load_hooks() if first else ()
             session = Session(
@@ -193,7 +200,7 @@ class Pipeline:
             guidance: instead of the spec's.
             condition: what samples are to be of: by name, one row a sample, or one for all; texts
                 and numbers in lists, or tensors. An encoder's may be left out: then of anything.
-            inputs: what the sampler asks for beside noise, likewise.
+            inputs: what the sampler asks for beside noise, likewise; with an autoencoder, latents.
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
             batch_size: how many at a time.
@@ -218,7 +225,7 @@ class Pipeline:
             compile=compile,
         )
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
-        mine = torch.cat(found) if found else torch.empty(0, *walk.shape)
+        mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
         return processes_of(self.device).gathered(mine)
 
     def batches(
@@ -264,9 +271,16 @@ class Pipeline:
         seed: int = 0,
         **choices: Unpack[WalkChoices],
     ) -> Iterator[State]:
-        """The states on the way from noise to `num` samples; the arguments are `sample`'s."""
+        """The states on the way from noise to `num` samples; the arguments are `sample`'s.
+
+        With an autoencoder they are latents: see `decoded`.
+        """
         walk = self._walk(num, **choices)
         return walk.states(seed, range(num))
+
+    def decoded(self, x: Tensor) -> Tensor:
+        """What the states of a walk show: latents decoded, or `x` as it is."""
+        return decoded(self.parts.latents, x)
 
     def evaluate(
         self, samples: Tensor | None = None, *, metric: Choice | None = None, seed: int = 0
@@ -293,6 +307,8 @@ class Pipeline:
             raise SpecError(
                 [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
             )
+        if self.parts.latents is not None:
+            dataset = Encoded(dataset=dataset, parts=self.parts, device=self.device)
         system, network = self._sampled()
         return chosen.measure_model(
             lambda condition: system.denoiser(condition=system.encoded(condition), network=network),
@@ -322,6 +338,8 @@ class Pipeline:
         """Take the weights of a checkpoint folder. Raises CheckpointError where they do not fit."""
         checkpoint = Path(checkpoint)
         self._networks.clear()
+        if self.parts.latents is not None:
+            check_autoencoder(checkpoint.parent.parent, self.parts.latents)
         restore(self._system, checkpoint / "model.safetensors")
         if (checkpoint / "ema.safetensors").exists():
             if self._average is None:
@@ -334,6 +352,8 @@ class Pipeline:
         if self._assembler.unsaveable:
             raise SpecError(self._assembler.unsaveable)
         artifacts.write_json(directory / artifacts.SPEC, self._spec.model_dump(mode="json"))
+        if self.parts.latents is not None:
+            note_autoencoder(directory, self.parts.latents)
 
     def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
         """Raises TypeError for a choice that there is not, as any function does."""

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from pydantic import BaseModel
 
-from diffkit.assembly.checks import dropout_problem, misfits, schedule_facts
+from diffkit.assembly.checks import (
+    dropout_problem,
+    latents_problems,
+    misfits,
+    schedule_facts,
+)
 from diffkit.assembly.creating import created
+from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.reading import RawSpec, Reading
 from diffkit.assembly.system import Parts
 from diffkit.assembly.written import provenance_of, references
+from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import FACTS
 from diffkit.core.dataset import Dataset
+from diffkit.core.metric import SampleMetric
 from diffkit.core.noise import mix
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError, DataError, SpecError
@@ -39,6 +48,9 @@ _SMALL = (
 )
 _WEIGHTS = ("encoder", "model")
 _CREATED = (*_SMALL, *_WEIGHTS)
+_LATENT = "autoencoder"
+_OF_SAMPLES = (_LATENT, "dataset", "features")
+"""What meets samples as they are, even where the rest works in their latents."""
 
 
 class Assembler:
@@ -54,7 +66,7 @@ class Assembler:
         self._signatures: dict[str, Signature] = {}
         self._configs: dict[str, BaseModel] = {}
         self._facts: dict[str, Any] = {}
-        self._data = _DEFAULT_DATA
+        self._data = self._inner = _DEFAULT_DATA
 
     @property
     def unsaveable(self) -> list[str]:
@@ -72,6 +84,7 @@ class Assembler:
         for field in COMPONENT_FIELDS:
             self._check(field)
         self._data = self._find_data()
+        self._inner = self._find_latents()
         self._create("schedule")
         if "schedule" in self.instances:
             self._consult(cast(NoiseSchedule, self.instances["schedule"]))
@@ -79,20 +92,23 @@ class Assembler:
             self._create(field)
         self._agree_on_the_schedule()
         self._stop_if_wrong()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.spec.seed, "weights"))
-            self._create("model")
-        if "encoder" in self._classes:
+        # Each from a seed of its own, so that the model's weights are the same with the others and
+        # without.
+        for field, name in (("model", "weights"), ("encoder", "encoder"), (_LATENT, _LATENT)):
             with torch.random.fork_rng(devices=[]):
-                # Its own, so that the model's weights are the same with an encoder and without.
-                torch.manual_seed(mix(self.spec.seed, "encoder"))
-                self._create("encoder")
+                torch.manual_seed(mix(self.spec.seed, name))
+                self._create(field)
         self._stop_if_wrong()
+        latent = cast(Autoencoder | None, self.instances.get(_LATENT))
         made: dict[str, Any] = {name: self.instances.get(name) for name in _CREATED}
         conditions = tuple(self._facts.get("model.conditions", ()))
+        sample = (self._data.shape, self._data.range)
         return Parts(
-            shape=self._data.shape,
-            data_range=self._data.range,
+            shape=self._inner.shape,
+            data_range=self._inner.range,
+            sample_shape=sample[0],
+            sample_range=sample[1],
+            latents=None if latent is None else LatentSpace(latent, *sample),
             conditions=conditions,
             taken=tuple(self._facts.get("encoder.takes", conditions)),
             model_steps=self._facts.get("model.steps"),
@@ -123,7 +139,7 @@ class Assembler:
         sources = [s for s in self._signatures[field].supplied.values() if s in COMPONENT_FIELDS]
         for wanted in (*sources, field):
             config = self._known(wanted)
-            found = self._classes[wanted].requires(config, self._facts)
+            found = self._classes[wanted].requires(config, self._facts_for(wanted))
             problems = [f"{wanted}: {problem}" for problem in found]
             if problems:
                 raise SpecError(problems)
@@ -204,36 +220,62 @@ class Assembler:
                 return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
             except (DataError, ComponentError) as error:
                 self._problems.append(f"dataset: {error}")
-        if "model" in given and "shape" in arguments_of(given["model"]):
+        latent = _LATENT in self._classes
+        if not latent and "model" in given and "shape" in arguments_of(given["model"]):
             return DataSpec(shape=tuple(arguments_of(given["model"])["shape"]))
         return _DEFAULT_DATA
 
+    def _find_latents(self) -> DataSpec:
+        """What the model and the walk see: latents, of which no range is known, or the data."""
+        config = self._known(_LATENT) if _LATENT in self._classes else None
+        if config is None:
+            return self._data
+        try:
+            autoencoder = cast(type[Autoencoder], self._classes[_LATENT])
+            return DataSpec(shape=tuple(autoencoder.latent_shape(config, self._data.shape)))
+        except (ComponentError, DataError) as error:
+            self._problems.append(f"{_LATENT}: {error}")
+            return self._data
+
+    def _seen_by(self, field: str) -> DataSpec:
+        """The data as this component meets them: as they are, or as latents."""
+        of_samples = field in _OF_SAMPLES or (
+            field == "metric" and issubclass(self._classes.get(field, object), SampleMetric)
+        )
+        return self._data if of_samples else self._inner
+
+    def _facts_for(self, field: str) -> dict[str, Any]:
+        seen = self._seen_by(field)
+        return {**self._facts, _SHAPE: seen.shape, "data.range": seen.range}
+
     def _consult(self, schedule: NoiseSchedule) -> None:
         """Gather everyone's facts, then ask everyone what they think of them."""
-        self._facts = {_SHAPE: self._data.shape, "data.range": self._data.range}
+        self._facts = {_SHAPE: self._inner.shape, "data.range": self._inner.range}
         self._facts.update(schedule_facts(schedule))
         known = {}
         # The encoder comes before the model, which is supplied with what it gives.
-        for field in _CREATED:
+        for field in (_LATENT, *_CREATED):
             config = self._known(field) if field in self._classes else None
             if config is not None:
                 known[field] = config
                 facts = self._classes[field].facts(config)
                 self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
         for field, config in known.items():
-            found = self._classes[field].requires(config, self._facts)
+            found = self._classes[field].requires(config, self._facts_for(field))
             self._problems += [f"{field}: {problem}" for problem in found]
-            shape = getattr(config, "shape", None)
-            if shape is not None and tuple(shape) != self._data.shape:
+            shape, seen = getattr(config, "shape", None), self._seen_by(field).shape
+            if shape is not None and tuple(shape) != seen:
+                whose = "data's" if seen == self._data.shape else "latents'"
                 self._problems.append(
-                    f"{field}.shape is {list(shape)}, but the data's is "
-                    f"{list(self._data.shape)}; leave it out, and it is supplied"
+                    f"{field}.shape is {list(shape)}, but the {whose} is {list(seen)}; leave it "
+                    "out, and it is supplied"
                 )
         self._problems += misfits(self._classes, self._facts)
         if self._reading.spec is not None:
-            dropout = self._reading.spec.training.condition_dropout
-            problem = dropout_problem(dropout, "encoder" in self._classes)
+            training = self._reading.spec.training
+            problem = dropout_problem(training.condition_dropout, "encoder" in self._classes)
             self._problems += [problem] if problem else []
+            self._problems += latents_problems(training, _LATENT in self._classes)
 
     def _agree_on_the_schedule(self) -> None:
         """A process that was given brings its schedule; it must be the pipeline's."""
@@ -259,7 +301,7 @@ class Assembler:
         values = {name: getattr(config, name) for name in type(config).model_fields}
         for name, source in self._signatures[field].supplied.items():
             if values[name] is None and source == _SHAPE:
-                values[name] = self._data.shape
+                values[name] = self._seen_by(field).shape
             elif values[name] is None and source in FACTS:
                 values[name] = self._facts.get(source)
         return SimpleNamespace(**values)
@@ -278,7 +320,7 @@ class Assembler:
                 self._classes[field],
                 self._configs[field],
                 self._signatures[field],
-                self._supply,
+                partial(self._supply, field),
                 self.host,
             )
         except (ComponentError, DataError) as error:
@@ -287,7 +329,7 @@ class Assembler:
                 self._problems.append(f"{field}: {error}")
         except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
             # What torch says of sizes that no memory holds, or no integer; its first line says it.
-            if field != "model":
+            if field not in ("model", _LATENT):
                 raise
             said = (str(error).splitlines() or [type(error).__name__])[0]
             self._problems.append(
@@ -295,9 +337,9 @@ class Assembler:
                 f"configuration: {said} (if that is about a size, give it smaller sizes)"
             )
 
-    def _supply(self, source: str) -> Any:
+    def _supply(self, field: str, source: str) -> Any:
         if source == _SHAPE:
-            return self._data.shape
+            return self._seen_by(field).shape
         if source in FACTS:
             return self._facts.get(source)
         if source not in self.instances:

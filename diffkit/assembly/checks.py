@@ -13,6 +13,7 @@ from diffkit.core.loss import Loss
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
+from diffkit.spec.pipeline import TrainingSpec
 
 
 def schedule_facts(schedule: NoiseSchedule) -> Facts:
@@ -48,6 +49,21 @@ def dropout_problem(wanted: float | None, encoder: bool) -> str | None:
         f"training.condition_dropout is {wanted}, and without an encoder nobody knows what stands "
         "for no condition; set encoder, or leave it out"
     )
+
+
+def latents_problems(training: TrainingSpec, autoencoder: bool) -> Iterable[str]:
+    """What of training does not go with latents, or only with them."""
+    if autoencoder and training.horizontal_flip:
+        yield (
+            "training.horizontal_flip: latents are computed once, of every image as it is, and a "
+            "latent mirrored is not the latent of the image mirrored; leave it out, or put "
+            "mirrored images into the dataset"
+        )
+    if training.latents is not None and not autoencoder:
+        yield (
+            f"training.latents is {training.latents}, and without an autoencoder there are no "
+            "latents to keep there; set autoencoder, or leave it out"
+        )
 
 
 def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.network import Precision, for_training
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser, ModelDenoiser
 from diffkit.core.encoder import Encoder
@@ -37,6 +38,12 @@ class Parts:
     spacing: Spacing
     shape: tuple[int, ...]
     data_range: tuple[float, float] | None
+    """What the model works in: of the data, or of their latents."""
+    sample_shape: tuple[int, ...]
+    sample_range: tuple[float, float] | None
+    """What comes out in the end: of the data."""
+    latents: LatentSpace | None = None
+    """The space that the model works in, where it is not that of the data."""
     conditions: tuple[str, ...] = ()
     """The names of the conditions that the model takes."""
     model_steps: int | None = None

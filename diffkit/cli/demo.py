@@ -89,7 +89,7 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     from diffkit.run import pictures
     from diffkit.run.artifacts import read_metrics
 
-    data_range = pipeline.parts.data_range
+    data_range = pipeline.parts.sample_range
     samples = pipeline.sample(_GRID, seed=seed)
     dataset = pipeline.dataset()
     stride = max(1, len(dataset) // _GRID)
@@ -99,7 +99,7 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     pictures.write_png(directory / "samples.png", together)
     states = (state.x for state in pipeline.walk(_WALKS, seed=seed))
     stages = pictures.evenly(states, _STAGES)
-    strip = pictures.strip([pictures.to_bytes(x, data_range) for x in stages])
+    strip = pictures.strip([pictures.to_bytes(pipeline.decoded(x), data_range) for x in stages])
     pictures.write_png(directory / "denoising.png", strip)
     pictures.write_curve(directory / "loss.png", read_metrics(directory))
     return measure(pipeline, directory, seed)

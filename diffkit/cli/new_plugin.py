@@ -33,6 +33,7 @@ EXAMPLES = {
     "spacing": ("power", "Power"),
     "encoder": ("class-vector", "ClassVector"),
     "guidance": ("towards", "Towards"),
+    "autoencoder": ("rotation", "Rotation"),
     "dataset": ("checkerboard", "Checkerboard"),
     "features": ("projection", "Projection"),
     "metric": ("moments", "Moments"),

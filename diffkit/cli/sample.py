@@ -146,7 +146,7 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
 def _check_images(pipeline: Pipeline) -> None:
     from diffkit.errors import DataError
 
-    shape = pipeline.parts.shape
+    shape = pipeline.parts.sample_shape
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise DataError(
             f"a picture needs images of 1 or 3 channels, and this run's samples have the shape "
@@ -161,12 +161,12 @@ def _write(
     from diffkit.run.processes import processes_of
 
     alone = processes_of(pipeline.device).count == 1
-    data_range = pipeline.parts.data_range
+    data_range = pipeline.parts.sample_range
     if ending == "/":
         pictures.write_pngs(out, pipeline.batches(num, **choices), data_range)
     elif ending == ".npz" and alone:
         batches = (x for _, x in pipeline.batches(num, **choices))
-        pictures.write_npz(out, (num, *pipeline.parts.shape), batches)
+        pictures.write_npz(out, (num, *pipeline.parts.sample_shape), batches)
     else:
         _write_whole(pipeline, out, ending, pipeline.sample(num, **choices))
 
@@ -181,7 +181,7 @@ def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) ->
     if ending == ".npz":
         pictures.write_npz(out, tuple(samples.shape), [samples])
         return
-    images = pictures.to_bytes(samples, pipeline.parts.data_range)
+    images = pictures.to_bytes(samples, pipeline.parts.sample_range)
     pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))
 
 
@@ -198,6 +198,8 @@ def _animate(pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any]
                 yield state.x
 
         states = pictures.evenly(counted(), _FRAMES)
-    data_range, columns = pipeline.parts.data_range, pictures.columns_for(num)
-    frames = [pictures.grid(pictures.to_bytes(x, data_range), columns) for x in states]
+    data_range, columns = pipeline.parts.sample_range, pictures.columns_for(num)
+    frames = [
+        pictures.grid(pictures.to_bytes(pipeline.decoded(x), data_range), columns) for x in states
+    ]
     pictures.write_gif(out, frames)

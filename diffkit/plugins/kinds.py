@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
         Kind("spacing", 1, "diffkit.core.spacing:Spacing"),
         Kind("encoder", 1, "diffkit.core.encoder:Encoder"),
         Kind("guidance", 1, "diffkit.core.guidance:Guidance"),
+        Kind("autoencoder", 1, "diffkit.core.autoencoder:Autoencoder"),
         Kind("dataset", 1, "diffkit.core.dataset:Dataset"),
         Kind("features", 1, "diffkit.core.metric:FeatureExtractor"),
         Kind("metric", 1, "diffkit.core.metric:Metric"),

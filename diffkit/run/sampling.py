@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.network import Compilation, Precision
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
@@ -54,9 +55,13 @@ class Walk:
     process: ForwardProcess
     times: Sequence[float]
     shape: tuple[int, ...]
+    """Of what is walked."""
+    sample_shape: tuple[int, ...]
+    """Of what comes out: the same, unless latents are walked."""
     device: torch.device
     condition: Condition = field(default_factory=dict)
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    latents: LatentSpace | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in self.sampler.inputs if name not in self.inputs]
@@ -105,7 +110,7 @@ class Walk:
             for done, state in enumerate(self.states(seed, part)):
                 x = state.x
                 progress.update((steps * start + done * len(part)) / (steps * len(rows)), "")
-            yield part, x.cpu()
+            yield part, decoded(self.latents, x).cpu()
 
     def _rows_of(self, tensors: Mapping[str, Tensor], rows: range) -> dict[str, Tensor]:
         """One row a sample, on the device."""
@@ -117,6 +122,14 @@ class Walk:
             ).to(self.device)
             for name, value in tensors.items()
         }
+
+
+def decoded(latents: LatentSpace | None, x: Tensor) -> Tensor:
+    """The samples behind what was walked, which is latents or the samples themselves."""
+    if latents is None:
+        return x
+    with torch.no_grad():
+        return latents.decode(x)
 
 
 _CONTINUOUS_STEPS = 1000
@@ -181,6 +194,8 @@ def chosen_walk(
         process=walked,
         times=times,
         shape=system.parts.shape,
+        sample_shape=system.parts.sample_shape,
+        latents=system.parts.latents,
         device=device,
         condition=conditions,
         inputs=choices.get("inputs") or {},

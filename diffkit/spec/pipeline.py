@@ -64,6 +64,9 @@ class TrainingSpec(SpecModel):
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """How often an encoder's conditions are replaced by what stands for none, so that the network
     can be guided without a classifier. None: 0.1 where there is an encoder."""
+    latents: str | None = None
+    """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
+    or the memory where there is no run directory."""
     horizontal_flip: bool = False
     """Mirror each image with probability one half."""
     log_every: Annotated[int, Field(ge=1)] = 50
@@ -102,6 +105,8 @@ class PipelineSpec(SpecModel):
     """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
     guidance: ComponentSpec | None = None
     """How walks with a condition are led towards it. None: the condition alone leads."""
+    autoencoder: ComponentSpec | None = None
+    """Takes data to latents, which all of the above then works in. None: it works in the data."""
     dataset: ComponentSpec | None = None
     data: DataSpec | None = None
     """None: the dataset's; without a dataset, images of 3x32x32 in [-1, 1]."""

@@ -15,6 +15,7 @@ from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
+from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.encoder import Encoder
@@ -264,6 +265,16 @@ def _spacing(subject: Subject, spacing: Spacing, done: Exercise, _: torch.dtype)
         done.outputs[type(schedule).__name__] = torch.tensor(times, dtype=torch.float64)
 
 
+def _autoencoder(
+    subject: Subject, autoencoder: Autoencoder, done: Exercise, dtype: torch.dtype
+) -> None:
+    x = done.give("x", _samples(subject, torch.float32))
+    with torch.no_grad():
+        z = done.give("z", autoencoder.eval().encode(x))
+        done.outputs["encode"] = z
+        done.outputs["decode"] = autoencoder.decode(z)
+
+
 def _dataset(subject: Subject, dataset: Dataset, done: Exercise, _: torch.dtype) -> None:
     indices: Sequence[int] = [i % len(dataset) for i in (0, 3, 1, 0)]
     batch = dataset.batch(indices)
@@ -354,6 +365,7 @@ _EXERCISES: Mapping[str, Callable[[Subject, Any, Exercise, torch.dtype], None]] 
     "spacing": _spacing,
     "encoder": _encoder,
     "guidance": _guidance,
+    "autoencoder": _autoencoder,
     "dataset": _dataset,
     "features": _features,
     "metric": _metric,

@@ -58,7 +58,9 @@ def test_an_interface_holds_all_that_is_abstract(kind: str) -> None:
     listed = interface(kind)
     for base in bases(kind):
         for name in base.__abstractmethods__ & vars(base).keys():
-            assert re.search(rf"- `{name}\b.*\((?:property, )?abstract\): \S", listed), name
+            assert re.search(
+                rf"- `{name}\b.*\((?:property, |class method, )?abstract\): \S", listed
+            ), name
         for name in members(base):
             assert f"- `{name}" in listed
 

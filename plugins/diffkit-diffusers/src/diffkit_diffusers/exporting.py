@@ -45,6 +45,8 @@ def export_pipeline(
     spec = pipeline.spec.model_dump(mode="json")
     ddim, spec["sampler"] = _written_sampler(spec["sampler"], scheduler)
     data_range, shape = pipeline.parts.data_range, pipeline.parts.shape
+    if pipeline.parts.latents is not None:
+        _stop_if(["autoencoder: the pipelines that are written have none, and would show latents"])
     _stop_if(walks.export_problems(spec, data_range, ddim))
     system = pipeline.system if pipeline.average is None else pipeline.average
     weights = dict(system.parts.model.state_dict())

@@ -1,0 +1,301 @@
+"""The latents of a dataset: computed once, kept in files, and read instead of it.
+
+FOLDER/latents-00000.safetensors   latents and conditions of the first samples, and so on
+FOLDER/latents.json                what they were made of; written last, so that without it
+                                   everything else is half written
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from diffkit.assembly.latents import LatentSpace, bytes_of
+from diffkit.assembly.system import Parts
+from diffkit.core.component import arguments_of
+from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch
+from diffkit.errors import CheckpointError, DataError
+from diffkit.run import artifacts
+from diffkit.run.processes import Processes
+from diffkit.run.progress import bar
+
+FOLDER = "latents"
+"""The folder in a run."""
+MANIFEST = "latents.json"
+AUTOENCODER = "autoencoder.json"
+"""The file in a run that says which autoencoder it was trained with."""
+_LATENT = "latent"
+_CONDITION = "condition."
+_VERSION = 1
+_ENCODED_AT_ONCE = 32
+_SHARD = 4096
+"""Samples in a file."""
+_LOOKED_AT = 16
+"""Samples whose bytes tell one dataset from another."""
+_log = logging.getLogger("diffkit")
+
+
+class Encoded(Dataset):
+    """A dataset seen through an autoencoder, which is asked whenever a sample is read."""
+
+    def __init__(self, *, dataset: Dataset, parts: Parts, device: torch.device) -> None:
+        assert parts.latents is not None
+        if tuple(dataset.shape) != parts.sample_shape:
+            raise DataError(
+                f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
+                f"was built for {list(parts.sample_shape)}; set data.shape, or the dataset in "
+                "the spec"
+            )
+        self.dataset, self.space, self._shape = dataset, parts.latents, parts.shape
+        self._device = device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a latent."""
+        return self._shape
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The latents, with the conditions of the samples.
+
+        Raises DataError where a latent is not finite, or not of the shape that was declared.
+        """
+        read = self.dataset.batch(indices)
+        with torch.no_grad():
+            z = self.space.encode(read.x_0.to(self._device)).cpu()
+        name = type(self.space.autoencoder).__name__
+        if tuple(z.shape) != (len(indices), *self._shape):
+            raise DataError(
+                f"autoencoder: {name} declares latents of the shape {list(self._shape)} and gives "
+                f"{list(z.shape[1:])}; tell its authors"
+            )
+        if not bool(z.isfinite().all()):
+            raise DataError(
+                f"autoencoder: {name} gives latents that are not finite for some of the samples "
+                f"{list(indices)[:3]} ...; take another, or train it again"
+            )
+        return Batch(z, dict(read.condition))
+
+
+class Kept(Dataset):
+    """Latents and conditions that were computed before, a file of them at a time in memory maps."""
+
+    def __init__(self, *, shards: Sequence[Mapping[str, Tensor]], shape: tuple[int, ...]) -> None:
+        self._shards, self._shape = shards, shape
+        self._starts = [0]
+        for shard in shards:
+            self._starts.append(self._starts[-1] + len(shard[_LATENT]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a latent."""
+        return self._shape
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The latents and conditions at these indices."""
+        places = torch.searchsorted(
+            torch.tensor(self._starts), torch.tensor(list(indices)), right=True
+        )
+        read = [
+            {name: value[index - self._starts[place]] for name, value in shard.items()}
+            for index, place in zip(indices, (places - 1).tolist(), strict=True)
+            for shard in (self._shards[place],)
+        ]
+        whole = {name: torch.stack([row[name] for row in read]) for name in self._shards[0]}
+        conditions = {
+            name.removeprefix(_CONDITION): value
+            for name, value in whole.items()
+            if name.startswith(_CONDITION)
+        }
+        return Batch(whole[_LATENT], conditions)
+
+
+def note_autoencoder(run: Path, space: LatentSpace) -> None:
+    """Write down which autoencoder a run's latents are of."""
+    artifacts.write_json(run / AUTOENCODER, {"sha256": space.digest()})
+
+
+def check_autoencoder(run: Path, space: LatentSpace) -> None:
+    """Raise CheckpointError where a run was trained in the latents of another autoencoder."""
+    if not (run / AUTOENCODER).exists():
+        return
+    if artifacts.read_json(run / AUTOENCODER).get("sha256") != space.digest():
+        raise CheckpointError(
+            f"{run} was trained in the latents of another autoencoder than the one that its spec "
+            "names now: its weights or what they are made of changed; restore that one, or train "
+            "again with this one"
+        )
+
+
+def latents_for(
+    encoded: Encoded,
+    given: str | None,
+    run: Path | None,
+    processes: Processes,
+    show: bool | None = None,
+) -> Kept:
+    """The latents that training reads: in the folder that was given, or in the run, or in memory.
+
+    The first process writes them, and the others wait. Raises CheckpointError, DataError.
+    """
+    folder = Path(given) if given is not None else None if run is None else run / FOLDER
+    if folder is None:
+        return in_memory(encoded, show if processes.first else False)
+    found = in_folder(encoded, folder, show=show) if processes.first else None
+    processes.wait()
+    return found or in_folder(encoded, folder, show=False)
+
+
+def in_memory(encoded: Encoded, show: bool | None = None) -> Kept:
+    """All latents, computed now and kept while this process lasts."""
+    return Kept(shards=list(_computed(encoded, show)), shape=encoded.shape)
+
+
+def in_folder(encoded: Encoded, folder: Path, *, show: bool | None = None) -> Kept:
+    """The latents in a folder, which are computed and written first where they are not there.
+
+    A folder that was half written, or whose latents are of another autoencoder or of other data, is
+    noticed, said so, and written again. Raises CheckpointError where it cannot be written.
+    """
+    wanted = described(encoded)
+    with _sole_writer(folder):
+        found, problem = _read(folder, wanted, encoded.shape)
+        if found is not None:
+            return found
+        if problem is not None:
+            _log.warning("%s: %s; the latents are computed again", folder, problem)
+        _write(encoded, folder, wanted, show)
+        found, problem = _read(folder, wanted, encoded.shape)
+    if found is None:
+        raise CheckpointError(f"{folder} was written and cannot be read: {problem}")
+    return found
+
+
+def described(encoded: Encoded) -> dict[str, Any]:
+    """What tells latents from others: of the autoencoder all, of the data a sample."""
+    return {
+        "version": _VERSION,
+        "autoencoder": encoded.space.digest(),
+        "data": _digest_of(encoded.dataset),
+        "count": len(encoded),
+        "shape": list(encoded.shape),
+        "dtype": "float32",
+    }
+
+
+def _digest_of(dataset: Dataset) -> str:
+    """SHA-256 of the class, the arguments, the length, and some samples with their conditions."""
+    kind = type(dataset)
+    named = [f"{kind.__module__}.{kind.__qualname__}", len(dataset), list(dataset.shape)]
+    found = hashlib.sha256(json.dumps(named).encode())
+    try:
+        found.update(json.dumps(arguments_of(dataset), sort_keys=True).encode())
+    except (AttributeError, TypeError, ValueError):
+        _log.debug("%s is told from others by its samples alone", kind.__qualname__)
+    count = min(_LOOKED_AT, len(dataset))
+    rows = [i * (len(dataset) - 1) // max(count - 1, 1) for i in range(count)]
+    read = dataset.batch(rows)
+    for name, value in sorted({"": read.x_0, **read.condition}.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(bytes_of(value))
+    return found.hexdigest()
+
+
+def _computed(encoded: Encoded, show: bool | None) -> Iterator[dict[str, Tensor]]:
+    """What the files hold, one after the other."""
+    count = len(encoded)
+    with bar("encoding", 1.0, show) as shown:
+        for start in range(0, count, _SHARD):
+            end = min(start + _SHARD, count)
+            parts = []
+            for first in range(start, end, _ENCODED_AT_ONCE):
+                parts.append(encoded.batch(range(first, min(first + _ENCODED_AT_ONCE, end))))
+                shown.update(min(first + _ENCODED_AT_ONCE, end) / count, "")
+            names = parts[0].condition
+            held = {_CONDITION + n: torch.cat([p.condition[n] for p in parts]) for n in names}
+            yield {_LATENT: torch.cat([part.x_0 for part in parts]), **held}
+
+
+def _write(encoded: Encoded, folder: Path, wanted: Mapping[str, Any], show: bool | None) -> None:
+    try:
+        # The manifest goes first: what is killed from here on was left half written.
+        for old in (folder / MANIFEST, *folder.glob("latents-*.safetensors")):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    files = []
+    for number, tensors in enumerate(_computed(encoded, show)):
+        path = folder / f"latents-{number:05d}.safetensors"
+        artifacts.write_file(path, save_safetensors(tensors))
+        files.append({"name": path.name, "bytes": path.stat().st_size})
+    artifacts.write_json(folder / MANIFEST, {**wanted, "files": files})
+
+
+def _read(
+    folder: Path, wanted: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[Kept | None, str | None]:
+    """The latents there, or why there are none to be used; neither in an empty folder."""
+    if not (folder / MANIFEST).exists():
+        half = any(folder.glob("latents-*.safetensors"))
+        return None, "it was left half written" if half else None
+    try:
+        manifest = artifacts.read_json(folder / MANIFEST)
+    except CheckpointError as error:
+        return None, str(error)
+    other = [name for name, value in wanted.items() if manifest.get(name) != value]
+    if other:
+        return None, f"its latents are of another {', another '.join(other)}"
+    try:
+        names = {str(file["name"]): int(file["bytes"]) for file in manifest["files"]}
+        for name, size in names.items():
+            if (folder / Path(name).name).stat().st_size != size:
+                return None, f"{name} is cut short"
+        shards = [load_file(folder / Path(name).name) for name in names]
+        kept = Kept(shards=shards, shape=shape)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        return None, f"a file is missing or broken ({error})"
+    if len(kept) != wanted["count"]:
+        return None, "a file is missing"
+    return kept, None
+
+
+@contextmanager
+def _sole_writer(folder: Path) -> Iterator[None]:
+    """Others that want the same latents wait until these are written."""
+    from filelock import FileLock
+
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except NotImplementedError:
+        _log.warning("%s: this file system has no locks; do not write it twice at once", folder)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _cannot_write(folder: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} cannot be written: {error.strerror}; give another folder in training.latents"
+    )

@@ -1,0 +1,106 @@
+"""The KL autoencoder, from the folder that `diffkit train-autoencoder` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from diffkit.core.autoencoder import Autoencoder
+from diffkit.core.component import Config
+from diffkit.errors import ComponentError
+from diffkit_latent.network import Architecture, Network
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_FORMAT = "diffkit-latent.kl.1"
+
+
+@final
+class KL(Autoencoder):
+    """A small convolutional autoencoder whose latents are kept near a standard normal.
+
+    Rombach et al. (2022), section 3.1, "KL-reg."; Kingma & Welling (2014). `encode` gives the
+    posterior's mean `mu(x)`, brought to mean 0 and deviation 1 over the data that it was trained
+    on, channel by channel: `z = (mu(x) - m) / s`, where that paper has one `s` and no `m` (section
+    4.3.2). `m` and `s` are measured after training and kept with the weights.
+
+    Args:
+        folder: what `diffkit train-autoencoder` wrote: config.json and model.safetensors.
+
+    Raises:
+        ComponentError: the folder is not there, or holds something else.
+    """
+
+    def __init__(self, *, folder: str) -> None:
+        super().__init__()
+        self._sizes = read_sizes(Path(folder))
+        self.network = Network(self._sizes)
+        shape = (self._sizes.latent_channels, 1, 1)
+        self.latent_mean: Tensor
+        self.latent_std: Tensor
+        for name in ("latent_mean", "latent_std"):
+            self.register_buffer(name, next(self.network.parameters()).new_ones(shape))
+        self._load(Path(folder) / WEIGHTS)
+        self.requires_grad_(False)
+
+    @classmethod
+    def latent_shape(cls, config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`(latent channels, height / factor, width / factor)`."""
+        return read_sizes(Path(config.folder)).latent_shape(shape)
+
+    def encode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k p q"]:
+        """The mean of the posterior, scaled."""
+        return (self.network.posterior(x).mean - self.latent_mean) / self.latent_std
+
+    def decode(self, z: Float[Tensor, "b k p q"]) -> Float[Tensor, "b c h w"]:
+        """The images, which may leave the range of the data a little."""
+        return self.network.images(z * self.latent_std + self.latent_mean)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The sizes of the network: where the folder is does not matter."""
+        return self._sizes.as_data()
+
+    def _load(self, path: Path) -> None:
+        try:
+            self.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ComponentError(
+                f"kl: {path} does not hold the weights that {CONFIG} beside it is of: "
+                f"{str(error).splitlines()[0]}; train the autoencoder again"
+            ) from error
+
+
+def read_sizes(folder: Path) -> Architecture:
+    """What a folder's config.json says. Raises ComponentError."""
+    path = folder / CONFIG
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ComponentError(
+            f"{path} cannot be read: {error}; give the folder that `diffkit train-autoencoder` "
+            "wrote"
+        ) from error
+    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+        raise ComponentError(
+            f"{path} is not of `diffkit train-autoencoder` (its format is to be {_FORMAT!r}); a "
+            "folder of diffusers is read by `latent.diffusers-kl`"
+        )
+    try:
+        return Architecture(**{**data, "multipliers": tuple(data["multipliers"])})
+    except (TypeError, KeyError) as error:
+        raise ComponentError(f"{path} does not describe the network: {error}") from error
+
+
+def written(sizes: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The files of a folder, by name, the one that makes it whole last."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    text = json.dumps({"format": _FORMAT, **sizes.as_data()}, indent=2) + "\n"
+    return {WEIGHTS: save(whole), CONFIG: text.encode()}

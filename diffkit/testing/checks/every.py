@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, DataError
 from diffkit.spec.pipeline import ComponentSpec
 from diffkit.spec.signature import reference_of, signature_of, validated
@@ -225,7 +226,9 @@ def listing_imports_nothing(subject: Subject) -> None:
 
 def _reference(subject: Subject, component: Any) -> ComponentSpec:
     supplied = signature_of(subject.cls, subject.host).supplied
-    return reference_of(component, subject.host, leave_out=supplied)
+    # Widths are only supplied where an encoder is: those that were given are the component's own.
+    elsewhere = {name for name, source in supplied.items() if source not in FACTS}
+    return reference_of(component, subject.host, leave_out=elsewhere)
 
 
 def _generator_states() -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.checks import latents_problems
 from diffkit.assembly.network import Compilation, Networks, Precision
-from diffkit.assembly.swap import chosen_metric
+from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
@@ -84,13 +84,7 @@ class Pipeline:
 
     def dataset(self) -> Dataset:
         """The dataset that the spec names. Raises SpecError where it names none."""
-        if self._spec.dataset is None and "dataset" not in self._assembler.instances:
-            raise SpecError(
-                ["the spec names no dataset; give one to train or eval, or set dataset"]
-            )
-        dataset = self._assembler.create("dataset")
-        assert isinstance(dataset, Dataset)
-        return dataset
+        return dataset_of(self._assembler)
 
     def train(
         self,
@@ -283,36 +277,46 @@ class Pipeline:
         return decoded(self.parts.latents, x)
 
     def evaluate(
-        self, samples: Tensor | None = None, *, metric: Choice | None = None, seed: int = 0
+        self,
+        samples: Tensor | None = None,
+        *,
+        metric: Choice | None = None,
+        dataset: Choice | None = None,
+        seed: int = 0,
     ) -> dict[str, float]:
-        """The values of a metric, the spec's unless another is given.
+        """The values of a metric on a dataset, the spec's unless others are given.
 
-        Of one that looks at samples, for these or for new ones. Raises DataError, SpecError.
+        Of a metric that looks at samples, for these or for new ones. Raises DataError, SpecError.
         """
-        return dict(self.measure(samples, metric=metric, seed=seed).values)
+        return dict(self.measure(samples, metric=metric, dataset=dataset, seed=seed).values)
 
     def measure(
-        self, samples: Tensor | None = None, *, metric: Choice | None = None, seed: int = 0
+        self,
+        samples: Tensor | None = None,
+        *,
+        metric: Choice | None = None,
+        dataset: Choice | None = None,
+        seed: int = 0,
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
-        dataset, chosen = self.dataset(), chosen_metric(self._assembler, metric)
+        chosen, data = chosen_to_measure(self._assembler, metric, dataset)
         if isinstance(chosen, SampleMetric):
             if samples is None:
-                count = chosen.samples_needed(dataset)
-                condition = drawn_conditions(dataset, self.parts, count, seed)
+                count = chosen.samples_needed(data)
+                condition = drawn_conditions(data, self.parts, count, seed)
                 samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
-            return Measured(chosen.measure(samples, dataset, seed))
+            return Measured(chosen.measure(samples, data, seed))
         assert isinstance(chosen, ModelMetric)
         if samples is not None:
             raise SpecError(
                 [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
             )
         if self.parts.latents is not None:
-            dataset = Encoded(dataset=dataset, parts=self.parts, device=self.device)
+            data = Encoded(dataset=data, parts=self.parts, device=self.device)
         system, network = self._sampled()
         return chosen.measure_model(
             lambda condition: system.denoiser(condition=system.encoded(condition), network=network),
-            prepared(dataset, self.parts),
+            prepared(data, self.parts),
             seed,
             self.device,
         )

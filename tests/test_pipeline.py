@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.model import EpsilonModel
 from diffkit.core.sampler import State, StepSampler
+from diffkit.making import make
 
 FIVE = {
     "schedule": {"id": "cosine", "config": {"steps": 50}},
@@ -244,6 +246,28 @@ def test_evaluate_gives_the_metric() -> None:
     values = diffkit.build(spec).evaluate()
     assert values["frechet_ratio"] > 1.0
     assert math.isfinite(values["frechet_ratio"])
+
+
+def test_evaluate_on_other_data(tmp_path) -> None:
+    """A network that says 0 is wrong by the noise, of which clipping takes half at black."""
+    for name, value, size in (("black", 0, 8), ("grey", 128, 8), ("large", 0, 16)):
+        np.savez(tmp_path / f"{name}.npz", images=np.full((40, size, size), value, np.uint8))
+    pipeline = diffkit.build(DIGITS)
+    metric = {"id": "bits-per-dim", "config": {"draws": 4}}
+    bits = {}
+    for name in ("black", "grey", "large"):
+        data = {"id": "npz", "config": {"path": str(tmp_path / f"{name}.npz")}}
+        if name == "large":
+            with pytest.raises(diffkit.SpecError, match="16"):
+                pipeline.evaluate(metric=metric, dataset=data)
+            continue
+        bits[name] = pipeline.evaluate(metric=metric, dataset=data)["bits_per_dim"]
+    assert bits["black"] < 0.75 * bits["grey"]
+    made = make("dataset", {"id": "npz", "config": {"path": str(tmp_path / "grey.npz")}})
+    assert pipeline.evaluate(metric=metric, dataset=made)["bits_per_dim"] == bits["grey"]
+    without = diffkit.build({**DIGITS, "dataset": None, "data": {"shape": [1, 8, 8]}})
+    with pytest.raises(diffkit.SpecError, match="names no dataset"):
+        without.evaluate()
 
 
 def test_saving_never_hides_or_replaces_a_run(tmp_path) -> None:

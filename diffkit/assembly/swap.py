@@ -8,6 +8,7 @@ from typing import Any
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.written import UNREGISTERED
 from diffkit.core.component import Component
+from diffkit.core.dataset import Dataset
 from diffkit.core.process import ForwardProcess
 from diffkit.errors import SpecError
 
@@ -45,13 +46,29 @@ def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Compo
     return {kind: getattr(parts, kind) for kind in _WALKED}
 
 
-def chosen_metric(assembler: Assembler, choice: Any | None) -> Component:
-    """The spec's metric, or another one, checked against the same pipeline. Raises SpecError."""
-    if choice is None:
-        return assembler.create("metric")
-    raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
-    raw.update(assembler.instances)
-    raw["metric"] = choice
-    other = Assembler(raw, assembler.host)
-    other.assemble()
-    return other.create("metric")
+def chosen_to_measure(
+    assembler: Assembler, metric: Any | None, dataset: Any | None
+) -> tuple[Component, Dataset]:
+    """The metric, and the data to measure on: the spec's, or others, checked against the same
+    pipeline.
+
+    Raises:
+        SpecError: with everything that is wrong with them.
+    """
+    if metric is not None or dataset is not None:
+        raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
+        raw.update(assembler.instances)
+        raw.update({"metric": metric} if metric is not None else {})
+        raw.update({"dataset": dataset} if dataset is not None else {})
+        assembler = Assembler(raw, assembler.host)
+        assembler.assemble()
+    return assembler.create("metric"), dataset_of(assembler)
+
+
+def dataset_of(assembler: Assembler) -> Dataset:
+    """The dataset that the spec names. Raises SpecError where it names none."""
+    if assembler.spec.dataset is None and "dataset" not in assembler.instances:
+        raise SpecError(["the spec names no dataset; give one to train or eval, or set dataset"])
+    dataset = assembler.create("dataset")
+    assert isinstance(dataset, Dataset)
+    return dataset

@@ -20,26 +20,33 @@ EVAL = "eval.json"
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--metric", help="Another metric than the spec's: a name, or {id, config} as YAML.")
+@click.option(
+    "--dataset",
+    help="Other data than the spec's, such as a test set: a name, or {id, config} as YAML.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @host_options
 def command(
     run: Path,
     metric: str | None,
+    dataset: str | None,
     plot: Path | None,
     seed: int,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
 ) -> None:
-    """Measure the run directory RUN, or its samples, with its spec's metric or another.
+    """Measure the run directory RUN, or its samples, with its spec's metric or another, on its
+    spec's data or others.
 
     Prints the values, and writes them to eval.json in the run.
     """
     from diffkit.making import load
 
     pipeline = load(run, host=make_host(disabled, plugin_files))
-    choice = None if metric is None else choice_of("metric", metric)
-    values, curves = measured(pipeline, run, seed, choice)
+    wanted = {"metric": metric, "dataset": dataset}
+    choices = {kind: choice_of(kind, text) for kind, text in wanted.items() if text is not None}
+    values, curves = measured(pipeline, run, seed, choices)
     if plot is not None:
         _draw(curves, plot)
     width = max(map(len, values))
@@ -50,18 +57,21 @@ def command(
 
 def measure(pipeline: Pipeline, run: Path, seed: int) -> dict[str, float]:
     """The spec's metric's values, written into the run with what they depend on."""
-    return measured(pipeline, run, seed, None)[0]
+    return measured(pipeline, run, seed, {})[0]
 
 
 def measured(
-    pipeline: Pipeline, run: Path, seed: int, choice: str | Mapping[str, Any] | None
+    pipeline: Pipeline, run: Path, seed: int, choices: Mapping[str, str | Mapping[str, Any]]
 ) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
-    """The values and the curves of a metric, written likewise."""
+    """The values and the curves with another metric or dataset, written likewise."""
     from diffkit.run.artifacts import latest_checkpoint, write_json
 
-    found = pipeline.measure(metric=choice, seed=seed)
+    found = pipeline.measure(
+        metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed
+    )
     context: dict[str, Any] = {
-        "metric": pipeline.spec.metric.id if choice is None else choice,
+        "metric": pipeline.spec.metric.id,
+        **choices,
         "seed": seed,
         "checkpoint": latest_checkpoint(run).name,
     }

@@ -66,7 +66,8 @@ class Verbs(click.Group):
         """Run the verb; every error becomes one message on standard error, and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # Of a pipe that ends early, as that to `head` does, click ends quietly.
             raise
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

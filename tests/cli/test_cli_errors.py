@@ -1,6 +1,9 @@
 """A user's mistake: exit code 2, one message, no traceback."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -102,3 +105,14 @@ def test_debug_shows_the_traceback(before):
 
 def test_version(invoke):
     assert "diffkit, version" in invoke("--version").output
+
+
+def test_a_reader_that_has_left_is_no_error():
+    """As with `diffkit list | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from diffkit.cli.main import main; main()"
+    words = [sys.executable, "-c", code, "list"]
+    ended = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")

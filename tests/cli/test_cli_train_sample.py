@@ -71,6 +71,17 @@ def test_eval(invoke, tiny_run):
     assert written["frechet_ratio"] > 0
 
 
+def test_eval_on_other_data(invoke, tiny_run, tmp_path):
+    np.savez(tmp_path / "held out.npz", images=np.zeros((20, 8, 8), np.uint8))
+    data = f"{{id: npz, config: {{path: '{tmp_path / 'held out.npz'}'}}}}"
+    metric = "{id: bits-per-dim, config: {draws: 2}}"
+    result = invoke("eval", tiny_run, "--metric", metric, "--dataset", data)
+    assert result.exit_code == 0, result.output
+    written = json.loads((tiny_run / "eval.json").read_text())
+    assert written["dataset"]["config"]["path"].endswith("held out.npz")
+    assert written["bits_per_dim"] > 0
+
+
 def test_settings():
     raw = {"loss": "simple", "sampler": {"id": "x", "config": {"a": 1}}, "model": {"id": "unet"}}
     changed = with_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -31,6 +32,8 @@ from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.subject import Subject
 
 _RANGE = (-1.0, 1.0)
+ROWS = 6
+"""Samples of a trial."""
 
 
 @dataclass
@@ -44,6 +47,8 @@ class Trial:
     weight: Tensor = field(init=False)
     knowing: float = 1.0
     """The share of the exact answer in the network's; the rest is what it was shown."""
+    spread: Tensor | None = None
+    """What the network says of the variance where it predicts one, -1 to 1; None: 0, half-way."""
     seed: int = field(init=False)
     first: int = 0
     """The index of the first sample."""
@@ -104,7 +109,7 @@ class Trial:
                 self.parameterization,
                 self.process,
                 data_range=_RANGE,
-                learned_variance=_needs_variance(self.subject),
+                learned_variance=needs_variance(self.subject),
             ),
             process=self.process,
             noise=SampleNoise(seed=self.seed, indices=rows, dtype=torch.float64),
@@ -131,10 +136,19 @@ class _Wrong(EpsilonModel):
         exact = cast(Tensor, self._oracle(x, c_noise, condition))
         output = torch.lerp(x, exact, trial.knowing)
         output = output if self._error is None else output + self._error
-        if _needs_variance(trial.subject):
-            # Half-way between the smallest and the largest variance.
-            output = torch.cat([output, torch.zeros_like(output)], dim=1)
+        if needs_variance(trial.subject):
+            # Half-way between the smallest and the largest variance, if nothing else is said.
+            spread = torch.zeros_like(output) if trial.spread is None else trial.spread
+            output = torch.cat([output, spread], dim=1)
         return output
+
+
+def trials(subject: Subject) -> Iterator[Trial]:
+    """Each process with each parameterization, at times from end to end."""
+    for process, parameterization in itertools.product(processes(), parameterizations()):
+        schedule = process.schedule
+        t = torch.linspace(schedule.t_min, 1.0, ROWS, dtype=torch.float64)
+        yield Trial(subject, process, parameterization, schedule.snap(t))
 
 
 def made(subject: Subject) -> Loss:
@@ -142,13 +156,13 @@ def made(subject: Subject) -> Loss:
     loss: Loss = subject.make()
     if not issubclass(VariancePreserving, loss.process_class):
         raise NotApplicable(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
-    problems = _problems(subject, _needs_variance(subject))
+    problems = _problems(subject, needs_variance(subject))
     if problems:
         raise NotApplicable("; ".join(problems))
     return loss
 
 
-def _needs_variance(subject: Subject) -> bool:
+def needs_variance(subject: Subject) -> bool:
     """Whether the loss takes a model with a learned variance only."""
     return bool(_problems(subject, False)) and not _problems(subject, True)
 

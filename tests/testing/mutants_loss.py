@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mutant import Mutant
 
+from diffkit.core.bound import Bound
 from diffkit.core.loss import Loss, LossRecord
 from diffkit.core.process import GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
@@ -182,7 +185,51 @@ class NoiseUniform(Squared):
         return 2 * context.noise.uniform(x_0.shape) - 1
 
 
-RIGHT = (Squared,)
+class WithVariance(Squared):
+    """And a little of the bound for the variance, the mean's gradient stopped; right."""
+
+    def __init__(self):
+        self._weighting = Unweighted()
+
+    @classmethod
+    def requires(cls, config, facts):
+        if not facts.get("model.learned_variance"):
+            yield "the model predicts no variance"
+
+    def stopped(self, prediction):
+        return replace(prediction, output=prediction.output.detach())
+
+    def bound_on(self, prediction):
+        return prediction
+
+    def __call__(self, batch, context):
+        asked = []
+
+        class Asking:
+            def __call__(self, x_t, t):
+                asked.append(context.denoiser(x_t, t))
+                return asked[-1]
+
+        record = super().__call__(batch, replace(context, denoiser=Asking()))
+        bound = Bound(context.process, context.process.schedule.steps, None, None)
+        prediction = self.bound_on(self.stopped(asked[-1]))
+        term = bound.term(batch.x_0, prediction, record.t)
+        importance = expand(context.draw_times(len(batch)).weight, term)
+        return replace(record, values=record.values + importance * term)
+
+
+class VarianceUntrained(WithVariance):
+    def stopped(self, prediction):
+        fraction = prediction.variance_fraction.detach()
+        return replace(super().stopped(prediction), variance_fraction=fraction)
+
+
+class VarianceUpsideDown(WithVariance):
+    def bound_on(self, prediction):
+        return replace(prediction, variance_fraction=1.0 - prediction.variance_fraction)
+
+
+RIGHT = (Squared, WithVariance)
 
 MUTANTS = (
     Mutant(OtherNoiseInTheTarget, "other noise in the target than in x_t"),
@@ -209,4 +256,6 @@ MUTANTS = (
     Mutant(GlobalNoise, "noise from the global generator"),
     Mutant(OneNoiseForAllBatches, "the same noise in every batch"),
     Mutant(NoiseUniform, "uniform noise in place of normal"),
+    Mutant(VarianceUntrained, "a variance that gets no gradient"),
+    Mutant(VarianceUpsideDown, "the ends of the variance's range exchanged"),
 )

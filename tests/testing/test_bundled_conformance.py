@@ -38,7 +38,12 @@ SMALL = {
         {"width": 32, "depth": 2},
         {"width": 32, "depth": 2, "learned_variance": True},
     ],
-    "diffkit.elbo": [{}, {"levels": None}, {"variance": "fixed_large"}],
+    "diffkit.elbo": [
+        {},
+        {"levels": None},
+        {"variance": "fixed_large"},
+        {"variance": "learned_range"},
+    ],
     "diffkit.classifier": [{"steps": 5}],
     "diffkit.ddpm": [{}, {"variance": "fixed_large"}, {"clip": False}],
     "diffkit.linear": [{}, {"steps": 50}, {"steps": 4000, "rescale": False}],

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from diffkit.core.component import arguments_of
-from diffkit.core.loss import Loss
-from diffkit.core.weighting import Unweighted, WeightedError, Weighting
 from diffkit.testing.check import Check, check
+from diffkit.testing.checks.loss_weights import WEIGHTS
 from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
-from diffkit.testing.objectives import Trial, made, parameterizations, processes
+from diffkit.testing.objectives import (
+    ROWS,
+    Trial,
+    made,
+    needs_variance,
+    parameterizations,
+    processes,
+    trials,
+)
 from diffkit.testing.subject import Subject
 
-_ROWS = 6
 _SMALL = 1e-4
 
 
 @check
 def there_is_one_value_per_sample(subject: Subject) -> None:
     """The record holds one value a sample, and the times drawn, in float64 on the host."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         record = trial.loss_of(made(subject))
         shapes = {"values": record.values.shape, "t": record.t.shape}
         shapes |= {f"terms[{name!r}]": term.shape for name, term in record.terms.items()}
@@ -53,7 +56,7 @@ def there_is_one_value_per_sample(subject: Subject) -> None:
 @check
 def nothing_beats_the_exact_answer(subject: Subject) -> None:
     """At every time the loss is smallest at the exact answer of the network."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         loss = made(subject)
         exact = trial.loss_of(loss).values.detach()
         size = float(exact.abs().max())
@@ -75,7 +78,7 @@ def nothing_beats_the_exact_answer(subject: Subject) -> None:
 @check
 def gradient_points_to_the_exact_answer(subject: Subject) -> None:
     """Descent along the gradient brings a wrong output nearer to the exact answer."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         error = trial.direction(subject, 0).requires_grad_()
         values = trial.loss_of(made(subject), error).values
         require(
@@ -98,7 +101,7 @@ def gradient_points_to_the_exact_answer(subject: Subject) -> None:
 @check
 def values_and_gradients_are_finite(subject: Subject) -> None:
     """Values and gradients are finite from t_min to 1, at the exact answer and far from it."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         for scale in (0.0, 1.0, 1e4):
             error = (scale * trial.direction(subject, 0)).requires_grad_()
             values = trial.loss_of(made(subject), error).values
@@ -117,20 +120,20 @@ def values_and_gradients_are_finite(subject: Subject) -> None:
 @check
 def values_are_of_their_own_sample(subject: Subject) -> None:
     """The value of a sample is the same in any batch, and only its own output moves it."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         error = trial.direction(subject, 0).requires_grad_()
         values = trial.loss_of(made(subject), error).values
-        for row in (0, _ROWS - 1):
+        for row in (0, ROWS - 1):
             alone = trial.only(row).loss_of(made(subject), error[[row]].detach()).values
             within(
-                f"the value of sample {row} alone, against that in a batch of {_ROWS}, {trial}",
+                f"the value of sample {row} alone, against that in a batch of {ROWS}, {trial}",
                 alone,
                 values[[row]],
                 1e-9 * float(values[row].detach().abs()),
                 "only the order of float64 sums may differ",
             )
             (gradient,) = torch.autograd.grad(values[row], error, retain_graph=True)
-            others = gradient.flatten(1).abs().amax(1)[torch.arange(_ROWS) != row]
+            others = gradient.flatten(1).abs().amax(1)[torch.arange(ROWS) != row]
             within(
                 f"the gradient of value {row} to the outputs for other samples, {trial}",
                 others,
@@ -156,7 +159,7 @@ def network_is_asked_where_it_is_told_to_be(subject: Subject) -> None:
 @check
 def noise_decides_the_values(subject: Subject) -> None:
     """Equal noise gives equal values, other noise others."""
-    for trial in _trials(subject):
+    for trial in trials(subject):
         trial.knowing = 0.5
         loss = made(subject)
         first, again = (trial.loss_of(loss).values.detach() for _ in range(2))
@@ -171,42 +174,26 @@ def noise_decides_the_values(subject: Subject) -> None:
 
 
 @check
-def importance_weights_multiply(subject: Subject) -> None:
-    """The weights of the law of times multiply the values."""
-    for trial in _trials(subject):
-        error = trial.direction(subject, 0)
-        plain = trial.loss_of(made(subject), error).values.detach()
-        trial.weight = torch.linspace(0.5, 3.0, _ROWS, dtype=torch.float64)
-        weighted = trial.loss_of(made(subject), error).values.detach()
-        _equal_products(f"values weighted by 0.5 to 3, {trial}", weighted, trial.weight * plain)
-
-
-@check
-def weighting_multiplies_at_the_own_noise_level(subject: Subject) -> None:
-    """A loss with a weighting multiplies each value by the weight at the sample's log-SNR."""
-    for trial in _trials(subject):
-        error = trial.direction(subject, 0)
-        weighting = _Ramp()
-        plain = trial.loss_of(_with_weighting(subject, Unweighted()), error).values.detach()
-        weighted = trial.loss_of(_with_weighting(subject, weighting), error).values.detach()
-        weight = weighting.weight(trial.process.log_snr(trial.t))
-        _equal_products(f"values weighted by a known weighting, {trial}", weighted, weight * plain)
-
-
-@check
-def weighting_is_of_the_error_that_it_names(subject: Subject) -> None:
-    """A weighting of the error in x_0 or epsilon is carried over to what the network predicts."""
-    for trial in _trials(subject):
-        error = trial.direction(subject, 0)
-        plain = trial.loss_of(_with_weighting(subject, Unweighted()), error).values.detach()
-        log_snr = trial.process.log_snr(trial.t)
-        scales = trial.process.scales(log_snr)
-        target = trial.parameterization.target(scales)
-        for weighting in (_RampOfData(), _RampOfNoise()):
-            weighted = trial.loss_of(_with_weighting(subject, weighting), error).values.detach()
-            weight = weighting.of_output(log_snr, scales, target)
-            what = f"values weighted by the error in {weighting.error}, {trial}"
-            _equal_products(what, weighted, weight * plain)
+def variance_learns_what_is_left_of_the_error(subject: Subject) -> None:
+    """A loss that trains a variance brings it down where the network is right about the data."""
+    made(subject)
+    if not needs_variance(subject):
+        raise NotApplicable("it trains no variance")
+    for trial in trials(subject):
+        spread = torch.zeros(trial.count, *subject.bench.shape, dtype=torch.float64)
+        trial.spread = spread.requires_grad_()
+        values = trial.loss_of(made(subject)).values
+        (gradient,) = torch.autograd.grad(values.sum(), trial.spread, allow_unused=True)
+        gradient = torch.zeros_like(spread) if gradient is None else gradient
+        what = f"the gradient to the variance of a network that is right about one point, {trial}"
+        require(
+            bool((gradient >= 0).all()),
+            what,
+            measured=f"{float(gradient.min()):.4g} at its least",
+            expected="no increase of the variance anywhere",
+            why="the exact reverse step of one point has the posterior's variance, the smallest",
+        )
+        _some_grow(gradient, what)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -217,43 +204,9 @@ CHECKS: tuple[Check, ...] = (
     values_are_of_their_own_sample,
     network_is_asked_where_it_is_told_to_be,
     noise_decides_the_values,
-    importance_weights_multiply,
-    weighting_multiplies_at_the_own_noise_level,
-    weighting_is_of_the_error_that_it_names,
+    *WEIGHTS,
+    variance_learns_what_is_left_of_the_error,
 )
-
-
-class _Ramp(Weighting):
-    """A weight that tells every log-SNR from every other."""
-
-    def weight(self, log_snr: Tensor) -> Tensor:
-        return torch.nn.functional.softplus(0.3 * log_snr) + 0.1
-
-
-class _RampOfData(_Ramp):
-    error: ClassVar[WeightedError] = "x_0"
-
-
-class _RampOfNoise(_Ramp):
-    error: ClassVar[WeightedError] = "epsilon"
-
-
-def _trials(subject: Subject) -> Iterator[Trial]:
-    """Each process with each parameterization, at times from end to end."""
-    for process, parameterization in itertools.product(processes(), parameterizations()):
-        schedule = process.schedule
-        t = torch.linspace(schedule.t_min, 1.0, _ROWS, dtype=torch.float64)
-        yield Trial(subject, process, parameterization, schedule.snap(t))
-
-
-def _with_weighting(subject: Subject, weighting: Weighting) -> Loss:
-    loss = made(subject)
-    arguments = arguments_of(loss)
-    names = [name for name, value in arguments.items() if isinstance(value, Weighting)]
-    if not names:
-        raise NotApplicable("it has no weighting among its arguments")
-    changed: Loss = type(loss)(**{**arguments, names[0]: weighting})
-    return changed
 
 
 def _some_grow(numbers: Tensor, what: str) -> None:
@@ -262,16 +215,6 @@ def _some_grow(numbers: Tensor, what: str) -> None:
         what,
         measured="nothing grows at any time",
         expected="a loss that grows with the error, at some time at least",
-    )
-
-
-def _equal_products(what: str, measured: Tensor, expected: Tensor) -> None:
-    within(
-        what,
-        measured / expected.abs().clamp(min=1e-300),
-        expected.sign(),
-        1e-5,
-        "float32 is known to 1e-7, and weights may be cast to it",
     )
 
 

@@ -42,6 +42,19 @@ def unconditional_run() -> Path:
 
 
 @cache
+def classifier_folder() -> Path:
+    """A classifier of the kit's benches, with random weights."""
+    from diffkit.testing import Bench
+    from diffkit_guidance.noisy_classifier import Architecture, Network, write_classifier
+
+    sizes = Architecture(channels=Bench().shape[0], classes=10, width=8, multipliers=(1, 2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        write_classifier(folder() / "classifier", Network(sizes), sizes)
+    return folder() / "classifier"
+
+
+@cache
 def clip_folder() -> Path:
     """A text encoder of CLIP's kind with random weights, and a tokenizer of characters."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors

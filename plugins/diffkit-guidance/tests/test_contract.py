@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from diffkit.testing import parametrize_with_checks, run_checks, subjects
-from guidance_runs import clip_folder, unconditional_run
+from diffkit.testing import Bench, parametrize_with_checks, run_checks, subjects
+from guidance_runs import classifier_folder, clip_folder, unconditional_run
 
 CONFIGURATIONS = {
     "guidance.label": [{"classes": 10}, {"classes": 10, "width": 16}],
@@ -22,7 +23,9 @@ OF_FOLDERS = {
     "guidance.pretrained-text": lambda: {"name": str(clip_folder()), "length": 12},
     "guidance.sentence": lambda: {"name": str(clip_folder()), "length": 12},
     "guidance.auto": lambda: {"run": str(unconditional_run())},
+    "guidance.classifier": lambda: {"folder": str(classifier_folder()), "scale": 2.0},
 }
+BENCHES = {"guidance.classifier": Bench(conditions={"label": lambda n: torch.arange(n) % 10})}
 
 
 @parametrize_with_checks(list(CONFIGURATIONS), configurations=CONFIGURATIONS)
@@ -32,7 +35,8 @@ def test_contract(component, check):
 
 @pytest.mark.parametrize("full_id", OF_FOLDERS)
 def test_contract_of_what_reads_folders(full_id):
-    found = subjects(full_id, configurations={full_id: [OF_FOLDERS[full_id]()]})
+    benches = {name: bench for name, bench in BENCHES.items() if name == full_id}
+    found = subjects(full_id, configurations={full_id: [OF_FOLDERS[full_id]()]}, benches=benches)
     outcomes = list(run_checks(found))
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
     assert sum(outcome.status == "passed" for outcome in outcomes) > 10
@@ -48,5 +52,7 @@ def test_nothing_is_left_out():
 def test_no_flake_in_ten_runs(seed):
     folders = {full_id: [config()] for full_id, config in OF_FOLDERS.items()}
     configurations = {**CONFIGURATIONS, **folders}
-    outcomes = run_checks(subjects("guidance.*", configurations=configurations), seed=seed)
+    outcomes = run_checks(
+        subjects("guidance.*", configurations=configurations, benches=BENCHES), seed=seed
+    )
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,16 +16,16 @@ from diffkit.errors import ComponentError
 Interval = tuple[float, float]
 
 
-class Leading(Denoiser):
-    """`towards + (scale - 1) (towards - away)`, where the log-SNR is within an interval."""
+class Led(Denoiser):
+    """A denoiser that is led where the log-SNR is within an interval; nowhere, where it is idle."""
 
-    def __init__(self, towards: Denoiser, scale: float, interval: Interval | None) -> None:
-        self._towards, self._scale, self._interval = towards, scale, interval
+    def __init__(self, plain: Denoiser, interval: Interval | None, *, idle: bool) -> None:
+        self._plain, self._interval, self._idle = plain, interval, idle
 
     @property
     def process(self) -> GaussianProcess:
         """That of the denoiser which is led."""
-        process = self._towards.process
+        process = self._plain.process
         if not isinstance(process, GaussianProcess):
             raise ComponentError(
                 f"guidance adds predictions up, which {type(process).__name__} has no sense for; "
@@ -38,38 +36,30 @@ class Leading(Denoiser):
     @property
     def data_range(self) -> DataRange | None:
         """That of the denoiser which is led."""
-        return self._towards.data_range
+        return self._plain.data_range
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The prediction, led."""
         active = self._active(t)
-        if self._scale == 1.0 or not bool(active.any()):
-            return self._towards(x_t, t)
-        towards, away = self._both(x_t, t)
-        led = self._led(towards.output, away.output)
+        if not bool(active.any()):
+            return self._plain(x_t, t)
+        plain, led = self._both(x_t, t)
         if not bool(active.all()):
             here = active.reshape(-1, *[1] * (led.ndim - 1)).to(led.device)
-            led = torch.where(here, led, towards.output)
-        return towards.with_output(led)
+            led = torch.where(here, led, plain.output)
+        return plain.with_output(led)
 
     @abstractmethod
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
-        """Two predictions about one question, of which outputs can be added up."""
-
-    def _led(self, towards: Tensor, away: Tensor) -> Tensor:
-        return torch.lerp(away, towards, self._scale)
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
+        """The prediction that is led, and the output in its terms once it is."""
 
     def _active(self, t: Time) -> Tensor:
         """Whether to lead, at each of these times; on the host, as times are."""
-        if self._interval is None:
-            return torch.ones((), dtype=torch.bool)
+        if self._interval is None or self._idle:
+            return torch.tensor(not self._idle)
         low, high = self._interval
         log_snr = self.process.log_snr(t)
         return (log_snr >= low) & (log_snr <= high)
-
-    def start(self, inputs: Mapping[str, Tensor]) -> Self:
-        """Its denoisers are made anew for each walk."""
-        return self
 
 
 def gaussian(prediction: Prediction) -> GaussianPrediction:

@@ -15,7 +15,7 @@ from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from diffkit_guidance._leading import Interval, Leading, gaussian
+from diffkit_guidance._leading import Interval, Led, gaussian
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -74,7 +74,7 @@ class Auto(Guidance):
         return _Led(good, bad, self._scale, self._interval, worse.parts.shape, self._run, dtype)
 
 
-class _Led(Leading):
+class _Led(Led):
     def __init__(
         self,
         good: Denoiser,
@@ -85,17 +85,18 @@ class _Led(Leading):
         run: str,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__(good, scale, interval)
-        self._bad, self._shape, self._run, self._dtype = bad, shape, run, dtype
+        super().__init__(good, interval, idle=scale == 1.0)
+        self._scale, self._bad, self._shape, self._run, self._dtype = scale, bad, shape, run, dtype
 
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         if tuple(x_t.shape[1:]) != tuple(self._shape):
             raise ComponentError(
                 f"auto: the run {self._run} is of data of the shape {list(self._shape)}, not "
                 f"{list(x_t.shape[1:])}; name one of the same data"
             )
-        good, bad = gaussian(self._towards(x_t, t)), gaussian(self._bad(x_t.to(self._dtype), t))
-        return good, good.with_output(bad.in_terms_of(good.target).to(x_t.dtype))
+        good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(self._dtype), t))
+        away = bad.in_terms_of(good.target).to(x_t.dtype)
+        return good, torch.lerp(away, good.output, self._scale)
 
 
 @lru_cache(maxsize=4)

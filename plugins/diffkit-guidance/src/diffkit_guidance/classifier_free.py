@@ -12,7 +12,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
-from diffkit_guidance._leading import Interval, Leading, gaussian
+from diffkit_guidance._leading import Interval, Led, gaussian
 
 
 @final
@@ -50,7 +50,7 @@ class ClassifierFree(Guidance):
         return _Led(ask(told.condition), ask(both), self._scale, self._interval, self._rescale)
 
 
-class _Led(Leading):
+class _Led(Led):
     def __init__(
         self,
         conditional: Denoiser,
@@ -59,18 +59,15 @@ class _Led(Leading):
         interval: Interval | None,
         rescale: float,
     ) -> None:
-        super().__init__(conditional, scale, interval)
-        self._joint, self._rescale = both, rescale
+        super().__init__(conditional, interval, idle=scale == 1.0)
+        self._joint, self._scale, self._rescale = both, scale, rescale
 
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, GaussianPrediction]:
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        first, second = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
-        return first, second
-
-    def _led(self, towards: Tensor, away: Tensor) -> Tensor:
-        led = super()._led(towards, away)
-        if not self._rescale:
-            return led
-        over = tuple(range(1, led.ndim))
-        ratio = towards.std(over, keepdim=True) / led.std(over, keepdim=True)
-        return led * (1.0 + self._rescale * (ratio - 1.0))
+        towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
+        led = torch.lerp(away.output, towards.output, self._scale)
+        if self._rescale:
+            over = tuple(range(1, led.ndim))
+            ratio = towards.output.std(over, keepdim=True) / led.std(over, keepdim=True)
+            led = led * (1.0 + self._rescale * (ratio - 1.0))
+        return towards, led

@@ -1,0 +1,119 @@
+"""Guidance by a classifier of noisy images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn import functional
+
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.schedule import Time
+from diffkit.errors import ComponentError
+from diffkit.functional.scalars import expand
+from diffkit_guidance._leading import Interval, Led, gaussian
+from diffkit_guidance.noisy_classifier import LABEL, Architecture, Network, read_classifier, unit
+
+LogProbability = Callable[[Tensor, Tensor], Tensor]
+"""Of the label of each sample, given `x_t / sqrt(alpha^2 + sigma^2)` and the log-SNR."""
+
+
+@final
+class Classifier(Guidance):
+    """Up the gradient of a classifier: `epsilon - scale sigma grad log p(label | x_t)`.
+
+    Dhariwal & Nichol (2021), Algorithm 2, at every noise level; Song et al. (2021), SDE, eq. 14.
+    The network that is led need not know of labels. If it does not, 0 is no guidance, and 1 leads
+    from the law of all data to that of the label, as with `classifier-free`; a network that is
+    given the label is led from there on. The classifier is trained by `diffkit train-classifier`;
+    the schedule and the process of the run that it was trained for do not matter, but its noise
+    levels are to cover the walk's.
+
+    Args:
+        folder: what `diffkit train-classifier` wrote.
+        scale: how far; theirs are from 1 to 10.
+        interval: of the log-SNR, within which to guide; None: everywhere.
+
+    Raises:
+        ComponentError: the folder does not hold a classifier, or one of other data.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = (LABEL,)
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        scale: Annotated[float, Ge(0)] = 1.0,
+        interval: Interval | None = None,
+    ) -> None:
+        self._folder, self._scale, self._interval = folder, scale, interval
+
+    def guide(self, ask: Ask, told: Told) -> Denoiser:
+        """The guided denoiser."""
+        network, sizes = _loaded(self._folder)
+        label = told.given.get(LABEL)
+        if label is None:
+            raise ComponentError("classifier: it leads to a label; give condition={'label': ...}")
+        if label.is_floating_point() or label.ndim != 1:
+            raise ComponentError("classifier: a label is one whole number a sample")
+        network = network.to(label.device)
+        asked = _Asked(network, sizes, label, self._folder)
+        return _ByGradient(ask(told.condition), asked, self._scale, self._interval)
+
+
+class _Asked:
+    """The logarithm of the probability of the samples' labels."""
+
+    def __init__(self, network: Network, sizes: Architecture, label: Tensor, folder: str) -> None:
+        self._network, self._sizes, self._label, self._folder = network, sizes, label, folder
+        highest = int(label.max()) if len(label) else 0
+        if highest >= sizes.classes or (len(label) and int(label.min()) < 0):
+            raise ComponentError(
+                f"classifier: {folder} knows the labels 0 to {sizes.classes - 1}, and "
+                f"{highest if highest >= sizes.classes else int(label.min())} is asked for"
+            )
+
+    def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self._sizes.channels:
+            raise ComponentError(
+                f"classifier: {self._folder} is of images of {self._sizes.channels} channels, not "
+                f"of data of the shape {list(x.shape[1:])}; train one for this run"
+            )
+        chosen = functional.log_softmax(self._network(x.float(), log_snr), dim=1)
+        return chosen.gather(1, self._label[:, None])[:, 0]
+
+
+class _ByGradient(Led):
+    def __init__(
+        self, plain: Denoiser, asked: LogProbability, scale: float, interval: Interval | None
+    ) -> None:
+        super().__init__(plain, interval, idle=scale == 0.0)
+        self._asked, self._scale = asked, scale
+
+    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
+        plain = gaussian(self._plain(x_t, t))
+        log_snr = self.process.log_snr(t)
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            inside = unit(self.process, x, log_snr)
+            levels = log_snr.expand(len(x_t)).to(x_t.device)
+            (gradient,) = torch.autograd.grad(self._asked(inside, levels).sum(), x)
+        # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it; where nothing
+        # is left of the data, nothing is known of the label either.
+        (on_x_0, on_epsilon), (alpha, sigma) = plain.target, plain.scales
+        rise = torch.where(alpha > 0, sigma.square() / alpha.clamp(min=1e-300), 0.0)
+        change = self._scale * (on_x_0 * rise - on_epsilon * sigma)
+        return plain, plain.output + (expand(change, x_t) * gradient).to(x_t.dtype)
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: str) -> tuple[Network, Architecture]:
+    return read_classifier(Path(folder))

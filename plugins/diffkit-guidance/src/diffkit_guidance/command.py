@@ -1,0 +1,107 @@
+"""`diffkit train-classifier`: from a run to a folder that the guidance `classifier` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from diffkit.cli.options import host_options, make_host
+
+if TYPE_CHECKING:
+    from diffkit.core.dataset import Dataset
+    from diffkit.pipeline import Pipeline
+
+
+@click.command("train-classifier")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder to write, which must not hold a classifier.",
+)
+@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=0, min_open=True), help="Stop training earlier."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2e-3,
+    show_default=True,
+)
+@click.option("--width", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--groups", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@host_options
+def command(
+    run: Path,
+    out: Path,
+    steps: int,
+    max_seconds: float | None,
+    batch_size: int,
+    learning_rate: float,
+    width: int,
+    groups: int,
+    seed: int,
+    disabled: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+) -> None:
+    """Train a classifier of the noisy data of the run directory RUN, by their labels.
+
+    It then leads samples:
+
+    diffkit sample RUN --label 3 --guidance "{id: classifier, config: {folder: DIR}}" --out x.png
+    """
+    from diffkit.core.process import GaussianProcess
+    from diffkit.making import load
+    from diffkit.run.progress import bar
+    from diffkit_guidance.noisy_classifier import (
+        CONFIG,
+        Architecture,
+        Training,
+        classes_of,
+        trained,
+        write_classifier,
+    )
+
+    if (out / CONFIG).exists():
+        raise click.UsageError(f"--out {out} holds a classifier already; choose another folder")
+    pipeline = load(run, host=make_host(disabled, plugin_files))
+    process = pipeline.parts.process
+    if not isinstance(process, GaussianProcess):
+        raise click.UsageError(f"{run}: a classifier guides walks of Gaussian processes only")
+    data = _data(pipeline)
+    sizes = Architecture(
+        channels=data.shape[0], classes=classes_of(data), width=width, groups=groups
+    )
+    how = Training(
+        steps=steps,
+        max_seconds=max_seconds,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    with bar("training", 1.0) as shown:
+
+        def told(done: float, terms: object) -> None:
+            assert isinstance(terms, dict)
+            shown.update(done, ", ".join(f"{name} {value:.4f}" for name, value in terms.items()))
+
+        network = trained(data, process, sizes, how, told, pipeline.device)
+    write_classifier(out, network, sizes)
+    click.echo(f"The classifier of {sizes.classes} labels is in {out}")
+
+
+def _data(pipeline: Pipeline) -> Dataset:
+    """What the run was trained on: the data, or their latents."""
+    from diffkit.run.latents import Encoded
+
+    data = pipeline.dataset()
+    if pipeline.parts.latents is None:
+        return data
+    return Encoded(dataset=data, parts=pipeline.parts, device=pipeline.device)

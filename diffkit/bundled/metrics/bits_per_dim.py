@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from annotated_types import Ge
@@ -20,6 +21,10 @@ from diffkit.core.noise import SampleNoise, mix
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
+from diffkit.functional.scalars import expand
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 _CHUNK = 64
 _CONTINUOUS_STEPS = 1000
@@ -38,8 +43,9 @@ class BitsPerDim(ModelMetric):
         variance: of the reverse steps; see the sampler `ddpm`. None: `learned_range` of a model
             that has it, else `fixed_small`.
         steps: T, of a continuous schedule; 1000 where None. Of a discrete one it is the schedule's.
-        draws: how many divergences are drawn for each datum beside prior and decoder, one from
-            each of as many equal parts of the chain, which leaves the mean what it is. None: all.
+        draws: how many divergences are drawn for each datum beside prior and decoder, more of them
+            at little noise, where most of the bits are, and each weighted by the inverse of its
+            probability, which leaves the mean what it is. None: all.
         max_samples: of the data, drawn at random.
         clip: clip the predicted x_0. None clips where a range is declared.
     """
@@ -113,23 +119,22 @@ class BitsPerDim(ModelMetric):
         steps = self._steps or process.schedule.steps or _CONTINUOUS_STEPS
         bound = Bound(process, steps, self._levels, denoiser.data_range)
         draws = min(self._draws or steps, steps - 1)
+        law = _Law.of(steps, draws)
         noise = SampleNoise(seed=mix(seed, "bits"), indices=rows, device=device)
         places = torch.Generator().manual_seed(mix(seed, "places", rows[0]))
         with torch.no_grad():
             prior = bound.prior(x_0)
             total, drawn = prior.clone(), []
+            one = torch.ones(len(rows), dtype=torch.float64)
             for number in range(1 + draws):
-                k, weight = torch.ones(len(rows), dtype=torch.float64), 1.0
-                if number:
-                    # One of each of as many equal parts of what is left beside the decoder.
-                    inside = 1.0 - torch.rand(len(rows), generator=places, dtype=torch.float64)
-                    weight = (steps - 1) / draws
-                    k = 1.0 + (weight * (number - 1 + inside) - 1e-9).ceil().clamp(min=1.0)
+                # First the decoder.
+                inside = torch.rand(len(rows), generator=places, dtype=torch.float64)
+                k, weight = law.draw(number - 1 + inside) if number else (one, one)
                 t = bound.on_chain(k / steps)
                 epsilon = process.draw(x_0.shape, noise)
                 prediction = self._prediction(denoiser, process.diffuse(x_0, t, epsilon), t)
                 term = bound.term(x_0, prediction, t)
-                total = total + weight * term
+                total = total + expand(weight, term) * term
                 drawn.append((t, term))
         times = torch.cat([t for t, _ in drawn])
         found = torch.cat([term for _, term in drawn]).cpu().double()
@@ -145,6 +150,35 @@ class BitsPerDim(ModelMetric):
         if self._variance in ("fixed_small", "fixed_large"):
             prediction = prediction.with_variance_fraction(float(self._variance == "fixed_large"))
         return prediction
+
+
+@dataclass(frozen=True)
+class _Law:
+    """Which k, from 2 to T, are drawn, so many for each datum.
+
+    Half as often evenly, and half in proportion to 1/k: terms fall about so, and the first half
+    bounds the weights. Each draw is from its own part of the law, all parts equally likely.
+    """
+
+    probability: Float64[Tensor, " k"]
+    below: Float64[Tensor, " k"]
+    """The probability of a smaller k."""
+    draws: int
+
+    @classmethod
+    def of(cls, steps: int, draws: int) -> _Law:
+        """Of a chain; where as many are drawn as there are, each once."""
+        k = torch.arange(2, steps + 1, dtype=torch.float64)
+        even = torch.full_like(k, 1.0 / len(k))
+        falling = 1.0 / k
+        mixed = even if draws == len(k) else 0.5 * (even + falling / falling.sum())
+        return cls(mixed, mixed.cumsum(0) - mixed, draws)
+
+    def draw(self, place: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        """The k at places from 0 to `draws` of the law, and their weights `1 / (draws p(k))`."""
+        # The middle of rounding: an even law's parts begin where a k does.
+        found = torch.searchsorted(self.below, place / self.draws + 1e-12, right=True) - 1
+        return found.double() + 2.0, 1.0 / (self.draws * self.probability[found])
 
 
 def _curve(terms: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 import diffkit
-from diffkit.bundled.metrics.bits_per_dim import BitsPerDim
+from diffkit.bundled.metrics.bits_per_dim import BitsPerDim, _Law
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
@@ -71,6 +71,23 @@ def test_a_few_terms_are_as_good_as_all_but_for_noise() -> None:
     error = math.hypot(whole.values["standard_error"], part.values["standard_error"])
     assert abs(whole.values["bits_per_dim"] - part.values["bits_per_dim"]) < 5.0 * error
     assert whole.curves["terms"].shape == (200, 2)
+    assert float(part.values["standard_error"]) < 2.0 * float(whole.values["standard_error"])
+
+
+@pytest.mark.parametrize("draws", [1, 7, 60, 99])
+def test_every_term_counts_once_whatever_is_drawn(draws) -> None:
+    """The expectation of weights over the places of a draw is 1 for each of k = 2 to T."""
+    law, fine = _Law.of(100, draws), 20_000
+    places = (torch.arange(draws * fine, dtype=torch.float64) + 0.5) / fine
+    k, weight = law.draw(places)
+    assert k.dtype == torch.float64
+    counted = torch.zeros(101, dtype=torch.float64).index_add(0, k.long(), weight / fine)
+    assert counted[:2].tolist() == [0.0, 0.0]
+    # Parts begin and end within one place of the fine grid; the largest weight is 2 * 99 / draws.
+    assert torch.allclose(counted[2:], torch.ones(99).double(), rtol=0, atol=400 / draws / fine)
+    assert float(weight.max()) <= 2.0 * 99 / draws
+    if draws == 99:
+        assert k.reshape(99, fine).unique(dim=1).flatten().tolist() == list(range(2, 101))
 
 
 def test_the_curve_adds_up_to_the_bound() -> None:

@@ -1,10 +1,11 @@
-"""Text-to-image diffusion on emoji: in latents, and in pixels on the same budget of time.
+r"""Text-to-image diffusion on emoji: in latents, and in pixels on the same budget of time.
 
 An autoencoder, and then a network in its latents, are trained for the seconds that are given; a
 network of the same kind in pixels for as many as both together. Prints a table, and draws samples
 of a few prompts beside the pictures that have these names.
 
-    python benchmarks/emoji.py --image ../../docs/images/emoji-latent.png
+    python benchmarks/emoji.py --spec ../../docs/examples/emoji-latent.yaml \
+        --image ../../docs/images/emoji-latent.png
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from diffkit import Pipeline
 from diffkit.core.noise import mix
 from diffkit.making import make
 from diffkit.run import pictures
+from diffkit.spec.files import read_data
 from diffkit_latent.emoji import Emoji
 from diffkit_latent.network import Architecture
 from diffkit_latent.training import Training, trained, write_autoencoder
@@ -39,7 +41,6 @@ PROMPTS = (
     "blue heart",
 )
 COLUMNS = 4
-STEPS, GUIDANCE = 20, 2.0
 SIZE = 64
 METRIC = {
     "id": "frechet",
@@ -61,38 +62,17 @@ class Row:
     values: dict[str, float]
 
 
-def spec_of(autoencoder: Path | None, seconds: float, seed: int) -> dict[str, Any]:
-    """The pipeline, in latents where an autoencoder is given."""
-    model: dict[str, Any] = {"groups": 8, "dropout": 0.0, "blocks": 1, "heads": 2}
-    if autoencoder is None:
-        model |= {"width": 32, "multipliers": [1, 2, 2, 2], "attention": [8]}
-    else:
-        model |= {"width": 64, "multipliers": [1, 2], "attention": [8]}
-    spec: dict[str, Any] = {
-        "schedule": "cosine",
-        "process": "gaussian",
-        "model": {"id": "unet", "config": model},
-        "parameterization": "velocity",
-        "loss": "simple",
-        "sampler": "samplers.dpmpp-2m",
-        "steps": STEPS,
-        "encoder": {"id": "guidance.characters", "config": {"length": 96, "width": 64}},
-        "guidance": {"id": "guidance.classifier-free", "config": {"scale": GUIDANCE}},
-        "dataset": {"id": "latent.emoji", "config": {"size": SIZE}},
-        "training": {
-            "steps": 10**6,
-            "max_seconds": seconds,
-            "batch_size": 16,
-            "learning_rate": 6e-4,
-            "warmup_steps": 50,
-            "ema_decay": 0.995,
-            "checkpoint_every": 10**6,
-        },
-        "seed": seed,
-    }
+def spec_of(example: Path, autoencoder: Path | None, seconds: float, seed: int) -> dict[str, Any]:
+    """The example's pipeline, with this autoencoder or in pixels without one."""
+    spec = dict(read_data(example))
+    spec["training"] = {**spec["training"], "steps": 10**6, "max_seconds": seconds}
+    spec["seed"] = seed
     if autoencoder is not None:
         spec["autoencoder"] = {"id": "latent.kl", "config": {"folder": str(autoencoder)}}
-    return spec
+        return spec
+    del spec["autoencoder"]
+    model = {**spec["model"]["config"], "width": 32, "multipliers": [1, 2, 2, 2]}
+    return {**spec, "model": {**spec["model"], "config": model}}
 
 
 def measured(name: str, pipeline: Pipeline, run: Path) -> Row:
@@ -129,11 +109,11 @@ def reconstructed(pipeline: Pipeline) -> tuple[float, dict[str, float]]:
     return error, pipeline.evaluate(decoded, metric=METRIC)
 
 
-def table(rows: list[Row], error: float, best: dict[str, float], budget: float) -> str:
+def table(rows: list[Row], error: float, best: dict[str, float], budget: float, steps: int) -> str:
     """The results, as Markdown."""
     lines = [
-        f"Trained for {budget:.0f} s in all, {SIZE}x{SIZE} pixels, {STEPS} steps of "
-        "`samplers.dpmpp-2m`, one row for each; times are of one thread.",
+        f"Trained for {budget:.0f} s each, {SIZE}x{SIZE} pixels, {steps} steps of "
+        f"`samplers.dpmpp-2m`; threads: {torch.get_num_threads()}.",
         "",
         "| | Updates of 16 | s / training image | s / sample | Frechet | over real data's |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -179,29 +159,31 @@ def main() -> None:
     """Train, measure and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, required=True)
-    parser.add_argument("--autoencoder-seconds", type=float, default=150.0)
-    parser.add_argument("--diffusion-seconds", type=float, default=300.0)
+    parser.add_argument("--spec", type=Path, required=True, help="docs/examples/emoji-latent.yaml")
+    parser.add_argument("--autoencoder-seconds", type=float, default=500.0)
+    parser.add_argument("--diffusion-seconds", type=float, default=1300.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     dataset = make("dataset", {"id": "latent.emoji", "config": {"size": SIZE}})
     assert isinstance(dataset, Emoji)
     with tempfile.TemporaryDirectory() as folder:
-        work, sizes = Path(folder), Architecture()
+        work = Path(folder)
+        sizes = Architecture(multipliers=(1, 2, 4, 8), latent_channels=8)
         how = Training(steps=10**6, max_seconds=given.autoencoder_seconds, seed=given.seed)
         began = time.perf_counter()
         write_autoencoder(work / "autoencoder", trained(dataset, sizes, how), sizes, dataset)
         print(f"autoencoder: {time.perf_counter() - began:.0f} s", flush=True)
         budget = given.autoencoder_seconds + given.diffusion_seconds
         latent = diffkit.build(
-            spec_of(work / "autoencoder", given.diffusion_seconds, given.seed), device="cpu"
+            spec_of(given.spec, work / "autoencoder", given.diffusion_seconds, given.seed),
+            device="cpu",
         )
         rows = [measured("latent", latent, work / "latent")]
         error, best = reconstructed(latent)
         print(rows[0], error, best, flush=True)
-        pixels = diffkit.build(spec_of(None, budget, given.seed), device="cpu")
+        pixels = diffkit.build(spec_of(given.spec, None, budget, given.seed), device="cpu")
         rows.append(measured("pixels", pixels, work / "pixels"))
-        print(table(rows, error, best, budget), flush=True)
+        print(table(rows, error, best, budget, latent.spec.steps), flush=True)
         drawn({"latent": latent, "pixels": pixels}, dataset).save(given.image)
 
 

@@ -25,7 +25,7 @@ class PosteriorSampler(Sampler):
 
         x_s = x_s' - zeta / |y - A(x_0)| grad_{x_t} |y - A(x_0)|^2,  x_s' ~ p(x_s | x_t)
 
-    Chung et al. (2023), Algorithm 1, with the step size of section 4.1. The norm is over one
+    Chung et al. (2023), Algorithm 1, with the step size of appendix D.1. The norm is over one
     sample. The gradient is that of the prediction before clipping, so that it never vanishes.
 
     A subclass says what A is.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffkit.bundled.datasets.digits import Digits
 from diffkit.run import artifacts
 
 pytest.importorskip("accelerate")
@@ -91,6 +92,20 @@ def test_a_run_of_two_goes_on_in_one_and_the_reverse(runs, tmp_path) -> None:
         launched("resume", folder, 3 - count)
         assert metrics(folder, "step") == list(range(1, 13))
     assert_near(tmp_path / "1", tmp_path / "2")
+
+
+def test_latents_are_computed_by_one_process_and_read_by_both(tmp_path) -> None:
+    for count in (1, 2):
+        launched("latents", tmp_path / str(count), count)
+    assert_near(tmp_path / "1", tmp_path / "2")
+    data = len(Digits())
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        assert (folder / "run" / "latents" / "latents.json").exists()
+        assert sum(map(int, (folder / "encoded-0").read_text().split())) == data
+        assert not (folder / "encoded-1").exists()
+    ours, theirs = (np.load(tmp_path / str(count) / "after.npy") for count in (1, 2))
+    assert np.allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

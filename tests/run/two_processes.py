@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import diffkit
+from diffkit.plugins.host import Host
 from diffkit.run.processes import processes_of
 
 SPEC = {
@@ -60,6 +62,52 @@ def adaptive(folder: Path) -> None:
     SPEC["times"] = {"id": "stratified", "config": {"law": importance}}
     SPEC["schedule"] = {"id": "cosine", "config": {"steps": 6}}
     train(folder)
+
+
+FOLDED = """
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffkit.core.autoencoder import Autoencoder
+
+
+class Folded(Autoencoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    @classmethod
+    def latent_shape(cls, config, shape):
+        return (4 * shape[0], shape[1] // 2, shape[2] // 2)
+
+    def encode(self, x):
+        with (Path(__file__).parent / f"encoded-{os.environ.get('RANK', 0)}").open("a") as file:
+            file.write(f"{len(x)}\\n")
+        return self.gain * nn.functional.pixel_unshuffle(x, 2)
+
+    def decode(self, z):
+        return nn.functional.pixel_shuffle(z / self.gain, 2)
+"""
+
+
+def latents(folder: Path) -> None:
+    """Data that are encoded once, by one process, for all."""
+    file = folder / "folded.py"
+    if rank() == 0:
+        file.with_suffix(".new").write_text(FOLDED)
+        file.with_suffix(".new").rename(file)
+    while not file.exists():
+        time.sleep(0.01)
+    host = Host(plugin_files=[file])
+    pipeline = diffkit.build({**SPEC, "autoencoder": "local.folded"}, device="cpu", host=host)
+    pipeline.train(out=folder / "run", steps=8)
+    drawn = pipeline.sample(2, seed=1)
+    assert drawn.shape == (2, 1, 8, 8)
+    if rank() == 0:
+        np.save(folder / "after.npy", drawn.numpy())
 
 
 def accumulate(folder: Path) -> None:
@@ -156,7 +204,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if "--divided" in sys.argv:
         divide()
-    plain = (train, adaptive, accumulate, resume, sample, lose_one, odd_batch)
+    plain = (train, adaptive, latents, accumulate, resume, sample, lose_one, odd_batch)
     {task.__name__: task for task in (*plain, old_fsdp, divided_not_finite)}[sys.argv[1]](
         Path(sys.argv[2])
     )

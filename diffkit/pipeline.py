@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
-from diffkit.assembly.checks import latents_problems
+from diffkit.assembly.checks import latents_problems, null_problem
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
@@ -22,9 +22,10 @@ from diffkit.core.model import Network
 from diffkit.core.sampler import State
 from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
+from diffkit.plugins.host import Host
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
-from diffkit.run.conditions import Given, drawn_conditions, prepared
+from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.latents import Encoded, check_autoencoder, latents_for, note_autoencoder
 from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
@@ -53,6 +54,11 @@ class Pipeline:
     def spec(self) -> PipelineSpec:
         """The spec, with every default written out."""
         return self._spec
+
+    @property
+    def host(self) -> Host:
+        """Where its components were found."""
+        return self._assembler.host
 
     @property
     def parts(self) -> Parts:
@@ -115,7 +121,10 @@ class Pipeline:
         """
         self._networks.clear()
         spec = changed_training(self._spec.training, training)
-        if problems := list(latents_problems(spec, self.parts.latents is not None)):
+        problems = list(latents_problems(spec, self.parts.latents is not None))
+        if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
+            problems.append(lost)
+        if problems:
             raise SpecError(problems)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
@@ -300,6 +309,7 @@ class Pipeline:
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
         chosen, data = chosen_to_measure(self._assembler, metric, dataset)
+        check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
             if samples is None:
                 count = chosen.samples_needed(data)

@@ -263,6 +263,11 @@ def test_evaluate_on_other_data(tmp_path) -> None:
             continue
         bits[name] = pipeline.evaluate(metric=metric, dataset=data)["bits_per_dim"]
     assert bits["black"] < 0.75 * bits["grey"]
+    # A run that is loaded knows what it was for without its dataset.
+    loaded = diffkit.load(pipeline.save(tmp_path / "saved"))
+    large = {"id": "npz", "config": {"path": str(tmp_path / "large.npz")}}
+    with pytest.raises(diffkit.DataError, match=r"built for \[1, 8, 8\]"):
+        loaded.evaluate(metric=metric, dataset=large)
     made = make("dataset", {"id": "npz", "config": {"path": str(tmp_path / "grey.npz")}})
     assert pipeline.evaluate(metric=metric, dataset=made)["bits_per_dim"] == bits["grey"]
     without = diffkit.build({**DIGITS, "dataset": None, "data": {"shape": [1, 8, 8]}})

@@ -14,6 +14,7 @@ from diffkit.assembly.checks import (
     dropout_problem,
     latents_problems,
     misfits,
+    null_problem,
     schedule_facts,
 )
 from diffkit.assembly.creating import created
@@ -273,8 +274,12 @@ class Assembler:
         self._problems += misfits(self._classes, self._facts)
         if self._reading.spec is not None:
             training = self._reading.spec.training
-            problem = dropout_problem(training.condition_dropout, "encoder" in self._classes)
-            self._problems += [problem] if problem else []
+            dropout = training.condition_dropout
+            about_null = (
+                dropout_problem(dropout, "encoder" in self._classes),
+                null_problem(dropout, self._classes.get("guidance")),
+            )
+            self._problems += [problem for problem in about_null if problem]
             self._problems += latents_problems(training, _LATENT in self._classes)
 
     def _agree_on_the_schedule(self) -> None:

@@ -51,6 +51,18 @@ def dropout_problem(wanted: float | None, encoder: bool) -> str | None:
     )
 
 
+def null_problem(wanted: float | None, guidance: type | None) -> str | None:
+    """Why guidance cannot ask a network that was trained so without a condition; None: it can."""
+    if guidance is None or not issubclass(guidance, Guidance) or not guidance.needs_null:
+        return None
+    if wanted != 0.0:
+        return None
+    return (
+        f"guidance: {guidance.__name__} also asks the model without a condition, and it is never "
+        "trained so where training.condition_dropout is 0; leave that out (0.1), or the guidance"
+    )
+
+
 def latents_problems(training: TrainingSpec, autoencoder: bool) -> Iterable[str]:
     """What of training does not go with latents, or only with them."""
     if autoencoder and training.horizontal_flip:

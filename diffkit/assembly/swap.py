@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.system import Parts
 from diffkit.assembly.written import UNREGISTERED
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
@@ -15,19 +16,23 @@ from diffkit.errors import SpecError
 _WALKED = ("sampler", "spacing", "schedule", "process", "guidance")
 
 
-def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Component | None]:
+def swapped(
+    assembler: Assembler, parts: Parts, choices: Mapping[str, Any]
+) -> dict[str, Component | None]:
     """The components of a walk, with these choices in place of the pipeline's; a guidance if any.
 
-    A new schedule goes into the process too, which is made again with it.
+    A new schedule goes into the process too, which is made again with it. `parts` are those that
+    are walked with, the average's where there is one: a learned schedule has an average too.
 
     Raises:
         SpecError: with everything that is wrong with the choices.
     """
+    own: dict[str, Component] = {"schedule": parts.schedule, "process": parts.process}
     if not choices:
-        return {kind: assembler.instances.get(kind) for kind in _WALKED}
+        return {kind: own.get(kind, assembler.instances.get(kind)) for kind in _WALKED}
     # What is not chosen is reused as it stands: the model above all is not made again.
     raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
-    raw.update(assembler.instances)
+    raw.update({**assembler.instances, **own})
     raw.update(choices)
     chosen = choices.get("process")
     if isinstance(chosen, ForwardProcess) and "schedule" not in choices:
@@ -42,8 +47,8 @@ def swapped(assembler: Assembler, choices: Mapping[str, Any]) -> dict[str, Compo
                 ]
             )
         raw["process"] = process.model_dump(mode="json")
-    parts = Assembler(raw, assembler.host).assemble()
-    return {kind: getattr(parts, kind) for kind in _WALKED}
+    made = Assembler(raw, assembler.host).assemble()
+    return {kind: getattr(made, kind) for kind in _WALKED}
 
 
 def chosen_to_measure(

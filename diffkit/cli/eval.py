@@ -70,8 +70,8 @@ def measured(
         metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed
     )
     context: dict[str, Any] = {
-        "metric": pipeline.spec.metric.id,
-        **choices,
+        "metric": _reference(pipeline, "metric", choices.get("metric")),
+        "dataset": _reference(pipeline, "dataset", choices.get("dataset")),
         "seed": seed,
         "checkpoint": latest_checkpoint(run).name,
     }
@@ -80,6 +80,20 @@ def measured(
         context["curves"] = curves
     write_json(run / EVAL, {**found.values, **context})
     return dict(found.values), curves
+
+
+def _reference(
+    pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The full id and the arguments of what was chosen, or of what the spec names, if any."""
+    from diffkit.spec.pipeline import ComponentSpec
+
+    if choice is None:
+        named: ComponentSpec | None = getattr(pipeline.spec, kind)
+    else:
+        asked = ComponentSpec.model_validate(choice)
+        named = asked.model_copy(update={"id": pipeline.host.find(kind, asked.id).id})
+    return None if named is None else named.model_dump(mode="json")
 
 
 def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:

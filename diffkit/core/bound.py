@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from diffkit.core.component import Facts
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
 NATS_PER_BIT = math.log(2.0)
+CONTINUOUS_STEPS = 1000
+"""T, where neither the schedule nor anybody else says."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,26 @@ class Bound:
             -discretized_gaussian_log_probability(
                 x_0, prediction.x_0, log_variance, low, high, self.levels
             )
+        )
+
+
+def chain_problems(steps: int | None, facts: Facts) -> Iterator[str]:
+    """What is wrong with the length of a bound's chain under a schedule; for `requires`."""
+    grid = facts.get("schedule.steps")
+    if grid is not None:
+        if steps not in (None, grid):
+            yield (
+                f"steps is {steps}, and the schedule has {grid}, the chain that the bound is of; "
+                "leave steps out, or change the schedule's"
+            )
+        return
+    wanted, smallest = steps or CONTINUOUS_STEPS, facts.get("schedule.t_min")
+    # Ten digits: 1 / (1 / t_min) may round to just below t_min.
+    if smallest is not None and wanted * smallest > 1.0 + 1e-10:
+        yield (
+            f"a chain of {wanted} steps begins at t = {1.0 / wanted:.6g}, below the schedule's "
+            f"smallest time, {smallest:.6g}, where no network is trained; set steps to "
+            f"{int(1.0 / smallest + 1e-9)} at most"
         )
 
 

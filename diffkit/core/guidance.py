@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.encoder import Encoder
 from diffkit.core.model import Condition
 
 Ask = Callable[[Condition], Denoiser]
@@ -25,6 +26,8 @@ class Told:
     """What stands for no condition, likewise; empty where there is no encoder."""
     given: Condition = field(default_factory=dict)
     """As they were given, or prepared by an encoder."""
+    encoder: Encoder | None = None
+    """That encoder."""
 
 
 class Guidance(Component):

@@ -127,9 +127,12 @@ class GaussianProcess(ForwardProcess):
         """`alpha` and `sigma` with `log(alpha^2 / sigma^2) = log_snr`."""
 
     @property
-    def prior_deviation(self) -> float:
-        """The standard deviation of the prior, a centred Gaussian: 1 unless overridden."""
-        return 1.0
+    def prior_deviation(self) -> Float64[Tensor, ""]:
+        """The standard deviation of the prior, a centred Gaussian: 1 unless overridden.
+
+        On the host, with the gradient of what it depends on where a schedule is learned.
+        """
+        return torch.ones((), dtype=torch.float64)
 
     def log_snr(self, t: Time) -> Float64[Tensor, "..."]:
         """The log-SNR at `t`. It may broadcast over coordinates."""

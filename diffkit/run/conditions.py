@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +15,11 @@ from diffkit.core.encoder import Encoder
 from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
-from diffkit.core.text import as_text
+from diffkit.core.text import TEXT_LENGTH, as_text
 from diffkit.errors import DataError, SpecError
 
-Given = Mapping[str, Tensor | Sequence[str] | Sequence[int]]
-"""Conditions as people give them: texts and numbers in lists, or tensors, one row a sample."""
+Given = Mapping[str, Tensor | str | int | Sequence[str] | Sequence[int]]
+"""Conditions as people give them: texts, numbers, lists of either, or tensors; a row a sample."""
 
 
 class Prepared(Dataset):
@@ -51,6 +53,21 @@ class Prepared(Dataset):
             )
         taken = {name: read.condition[name] for name in self._taken}
         return Batch(read.x_0, self._encoder.prepare(taken))
+
+
+def check_data(dataset: Dataset, parts: Parts) -> None:
+    """Raise DataError where samples are not of the shape or the range that a pipeline is for."""
+    if tuple(dataset.shape) != parts.sample_shape:
+        raise DataError(
+            f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline was "
+            f"built for {list(parts.sample_shape)}; give data of that shape"
+        )
+    wanted, declared = parts.sample_range, dataset.range
+    if declared is not None and wanted is not None and tuple(declared) != tuple(wanted):
+        raise DataError(
+            f"the dataset has samples in {list(declared)}, and the pipeline was built for "
+            f"{list(wanted)}; give data in that range"
+        )
 
 
 def prepared(dataset: Dataset, parts: Parts) -> Dataset:
@@ -88,16 +105,21 @@ def conditions_of(given: Given, parts: Parts, also: tuple[str, ...] = ()) -> Con
 
 
 def drawn_conditions(dataset: Dataset, parts: Parts, count: int, seed: int) -> Condition:
-    """The raw conditions of so many of a dataset's samples, for samples to compare with them."""
-    if not parts.taken:
+    """The raw conditions of so many of a dataset's samples, for samples to compare with them.
+
+    Those that the network or its encoder takes, and those that the spec's guidance takes.
+    """
+    guidance = parts.guidance
+    taken = [*parts.taken, *(() if guidance is None else guidance.takes)]
+    if not taken:
         return {}
     host = torch.Generator().manual_seed(mix(seed, "conditions"))
     rounds = -(-count // len(dataset))
     order = torch.cat([torch.randperm(len(dataset), generator=host) for _ in range(rounds)])
     found = dataset.batch(order[:count].tolist()).condition
-    if missing := [name for name in parts.taken if name not in found]:
+    if missing := [name for name in taken if name not in found]:
         raise DataError(f"samples need the conditions {', '.join(missing)}; the dataset has none")
-    return {name: found[name] for name in parts.taken}
+    return {name: found[name] for name in taken}
 
 
 def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
@@ -105,12 +127,16 @@ def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
     return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
 
 
-def _as_tensor(name: str, value: Tensor | Sequence[str] | Sequence[int]) -> Tensor:
+def _as_tensor(name: str, value: Tensor | str | int | Sequence[str] | Sequence[int]) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    items = [value] if isinstance(value, str) else list(value)
+    items: list[Any] = [value]
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        items = list(value)
     if items and all(isinstance(item, str) for item in items):
-        return as_text([str(item) for item in items])
-    if items and all(isinstance(item, int) for item in items):
-        return torch.tensor(items)
-    raise SpecError([f"condition.{name} is a tensor, a list of texts or of whole numbers"])
+        texts = [str(item) for item in items]
+        # What is too long for an encoder, the encoder cuts off.
+        return as_text(texts, max(TEXT_LENGTH, *(len(text.encode()) for text in texts)))
+    if items and all(isinstance(item, Integral) for item in items):
+        return torch.tensor([int(item) for item in items])
+    raise SpecError([f"condition.{name} is a tensor, texts or whole numbers, one or a list"])

@@ -155,13 +155,11 @@ def chosen_walk(
         "guidance": choices.get("guidance"),
     }
     given = {kind: choice for kind, choice in asked.items() if choice is not None}
-    chosen = swapped(assembler, given)
+    chosen = swapped(assembler, system.parts, given)
     sampler, spacing, walked = chosen["sampler"], chosen["spacing"], chosen["process"]
     assert isinstance(sampler, Sampler)
     assert isinstance(spacing, Spacing)
     assert isinstance(walked, ForwardProcess)
-    if not given.keys() & {"schedule", "process"}:
-        walked = system.parts.process  # The average holds a copy of its own.
     schedule = walked.schedule
     count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
@@ -179,7 +177,8 @@ def chosen_walk(
         encoded = system.encoded(rows)
         if guidance is None:
             return ask(encoded)
-        return guidance.guide(ask, Told(encoded, _null(system, rows), rows))
+        told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
+        return guidance.guide(ask, told)
 
     device = next(system.parameters()).device
     with torch.no_grad():

@@ -122,7 +122,7 @@ def test_the_prior_is_as_wide_as_it_says(curve) -> None:
     noise = SampleNoise(seed=0, indices=range(8), dtype=torch.float64)
     x = process.prior((8, 2000), noise)
     # Sixteen thousand numbers know a deviation to 0.6 %; five of that.
-    assert float(x.std()) == pytest.approx(process.prior_deviation, rel=0.03)
+    assert float(x.std()) == pytest.approx(float(process.prior_deviation), rel=0.03)
     # What is left of the data at t = 1 costs next to nothing.
     bits = Bound(process, 1000, None, None).prior(0.5 * torch.ones(2, 3, dtype=torch.float64))
     assert 0.0 <= float(bits.max()) < 1e-4

@@ -262,6 +262,14 @@ def test_a_pipeline_learns_its_variance_and_samples_at_any_spacing(loss) -> None
             "variance is learned_range, and the model predicts no variance",
         ),
         ({"dataset": None, "data": {"shape": [2]}}, "data with levels need a range"),
+        (
+            {
+                "schedule": "rectified",
+                "parameterization": "velocity",
+                "loss": {"id": "elbo", "config": {"steps": 4000}},
+            },
+            "begins at t = 0.00025, below the schedule's smallest time, 0.001, .* 1000 at most",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(change, message) -> None:

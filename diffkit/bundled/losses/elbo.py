@@ -7,15 +7,13 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from diffkit.core.bound import Bound
+from diffkit.core.bound import CONTINUOUS_STEPS, Bound, chain_problems
 from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional.scalars import expand
-
-_CONTINUOUS_STEPS = 1000
 
 
 class Elbo(Loss):
@@ -49,11 +47,7 @@ class Elbo(Loss):
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
         """A range where data has levels, and a variance that is there, and is trained."""
         learned = bool(facts.get("model.learned_variance"))
-        if config.steps is not None and facts.get("schedule.steps") not in (None, config.steps):
-            yield (
-                f"steps is {config.steps}, and the schedule has {facts['schedule.steps']}, the "
-                "chain that the bound is of; leave steps out, or change the schedule's"
-            )
+        yield from chain_problems(config.steps, facts)
         if config.levels is not None and facts.get("data.range") is None:
             yield (
                 "data with levels need a range, and none is declared; set data.range, or levels "
@@ -90,7 +84,7 @@ def bound_of(context: LossContext, steps: int | None, levels: int | None) -> Bou
     """The bound of the process and the data that a loss is asked about."""
     process = context.process
     assert isinstance(process, GaussianProcess)
-    count = steps or process.schedule.steps or _CONTINUOUS_STEPS
+    count = steps or process.schedule.steps or CONTINUOUS_STEPS
     return Bound(process, count, levels, context.denoiser.data_range)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Gt
 
 from diffkit.bundled.losses.elbo import bound_of, gaussian_prediction
+from diffkit.core.bound import chain_problems
 from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -48,11 +49,7 @@ class Hybrid(Loss):
                 "the second part of this loss trains the variance, and the model predicts none; "
                 "set the model's learned_variance, or use the loss 'simple'"
             )
-        if config.steps is not None and facts.get("schedule.steps") not in (None, config.steps):
-            yield (
-                f"steps is {config.steps}, and the schedule has {facts['schedule.steps']}, the "
-                "chain that the bound is of; leave steps out, or change the schedule's"
-            )
+        yield from chain_problems(config.steps, facts)
         if config.levels is not None and facts.get("data.range") is None:
             yield (
                 "data with levels need a range, and none is declared; set data.range, or levels "

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from diffkit.core.bound import Bound
+from diffkit.core.bound import CONTINUOUS_STEPS, Bound, chain_problems
 from diffkit.core.component import Config, Facts
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 _CHUNK = 64
-_CONTINUOUS_STEPS = 1000
 
 
 class BitsPerDim(ModelMetric):
@@ -73,11 +72,7 @@ class BitsPerDim(ModelMetric):
             )
         if config.variance == "learned_range" and not facts.get("model.learned_variance"):
             yield "variance is learned_range, and the model predicts no variance"
-        if config.steps is not None and facts.get("schedule.steps") not in (None, config.steps):
-            yield (
-                f"steps is {config.steps}, and the schedule has {facts['schedule.steps']}, the "
-                "chain that the bound is of; leave steps out"
-            )
+        yield from chain_problems(config.steps, facts)
 
     def measure_model(
         self, model: Denoising, dataset: Dataset, seed: int, device: torch.device
@@ -116,7 +111,7 @@ class BitsPerDim(ModelMetric):
         process = denoiser.process
         if not isinstance(process, GaussianProcess):
             raise ComponentError("bits-per-dim: the bound is of Gaussian processes only")
-        steps = self._steps or process.schedule.steps or _CONTINUOUS_STEPS
+        steps = self._steps or process.schedule.steps or CONTINUOUS_STEPS
         bound = Bound(process, steps, self._levels, denoiser.data_range)
         draws = min(self._draws or steps, steps - 1)
         law = _Law.of(steps, draws)

@@ -48,9 +48,9 @@ class VarianceExploding(GaussianProcess):
         return self._schedule
 
     @property
-    def prior_deviation(self) -> float:
+    def prior_deviation(self) -> Float64[Tensor, ""]:
         """`sigma_1`."""
-        return float(self.scales(self.log_snr(1.0)).sigma)
+        return self.scales(self.log_snr(1.0)).sigma
 
     def scales(self, log_snr: Float64[Tensor, "..."]) -> Scales:
         """`1` and `exp(-l / 2)`."""
@@ -58,4 +58,4 @@ class VarianceExploding(GaussianProcess):
 
     def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
         """`N(0, sigma_1^2)`."""
-        return self.prior_deviation * noise.normal(shape)
+        return float(self.prior_deviation.detach()) * noise.normal(shape)

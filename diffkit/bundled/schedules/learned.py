@@ -29,10 +29,11 @@ class Learned(nn.Module, NoiseSchedule):
         log_snr(t) = highest - (highest - lowest) (g(t) - g(0)) / (g(1) - g(0))
         g(t) = a t + sum_j w_j sigmoid(s_j t + b_j)         a, w_j, s_j > 0
 
-    Kingma et al. (2021), section 4.1 and appendix H, with the hidden layer's own line in place of
+    Kingma et al. (2021), section 3.2 and appendix H, with the hidden layer's own line in place of
     their first layer. It begins almost linear. All of it follows the loss, which has to be a bound,
     `elbo`: another loss would rather have noise that is easy to predict. In many steps the bound
     depends on the two ends alone (their eq. 18), and what is between them changes its variance.
+    Times are on the host, and its parameters are brought there with each question.
 
     Args:
         highest: the log-SNR at the smallest noise, to begin with; the paper's is 13.3.
@@ -98,11 +99,7 @@ class Learned(nn.Module, NoiseSchedule):
             return torch.where(wanted.isposinf(), 0.0, 0.5 * (low + high))
 
     def _inside(self, t: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        slope, steep, weight = (
-            F.softplus(p.double().to(t.device)) for p in (self.slope, self.steepness, self.weight)
-        )
-        shift = self.shift.double().to(t.device)
-        lowest, span = (p.double().to(t.device) for p in (self.lowest, self.span))
+        slope, steep, shift, weight, lowest, span = self._numbers(t.device)
 
         def risen(at: Tensor) -> Tensor:
             # From the value at 0, term by term, so that none cancels another.
@@ -111,6 +108,18 @@ class Learned(nn.Module, NoiseSchedule):
 
         whole = risen(torch.ones((), dtype=torch.float64, device=t.device))
         return lowest + span.exp() * (1.0 - risen(t) / whole)
+
+    def _numbers(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Slope, steepness, shift, weight, lowest and span, in float64, in one copy."""
+        parts = (self.slope, self.steepness, self.shift, self.weight, self.lowest, self.span)
+        whole = torch.cat([part.double().reshape(-1) for part in parts]).to(device)
+        slope, steep, shift, weight, lowest, span = (
+            piece.reshape(part.shape)
+            for piece, part in zip(
+                torch.split(whole, [part.numel() for part in parts]), parts, strict=True
+            )
+        )
+        return F.softplus(slope), F.softplus(steep), shift, F.softplus(weight), lowest, span
 
 
 def _unsoftplus(value: float) -> float:

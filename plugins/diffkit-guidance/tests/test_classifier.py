@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 import diffkit
 from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.parameterizations.flow import Flow
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.gaussian import VariancePreserving
@@ -21,6 +23,7 @@ from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.cli.main import cli
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.guidance import Told
+from diffkit.making import make
 from diffkit.testing.oracles import ExactGaussian, ExactMixture, OracleModel
 from diffkit_guidance.classifier import Classifier, _ByGradient
 from diffkit_guidance.noisy_classifier import (
@@ -72,10 +75,14 @@ def test_scale_one_leads_from_all_data_to_the_class(kind, parameterization, t):
         assert torch.allclose(twice.epsilon, wanted, rtol=0, atol=1e-5)
 
 
-def test_nothing_changes_at_scale_zero_outside_the_interval_and_where_no_data_is_left():
+@pytest.mark.parametrize("parameterization", [X0(), Flow(), Velocity()], ids=lambda p: type(p))
+def test_nothing_changes_at_scale_zero_outside_the_interval_and_where_no_data_is_left(
+    parameterization,
+):
     process = VariancePreserving(schedule=Rectified())
-    model = OracleModel(denoiser=ExactMixture(process, MEANS, VARIANCE), parameterization=X0())
-    plain = GaussianDenoiser(model, X0(), process)
+    mixture = ExactMixture(process, MEANS, VARIANCE)
+    model = OracleModel(denoiser=mixture, parameterization=parameterization)
+    plain = GaussianDenoiser(model, parameterization, process)
     x_t = torch.tensor([[0.4, -1.1]], dtype=torch.float64)
     asked = exact(process, 0)
     for led, t in (
@@ -96,6 +103,25 @@ def test_what_it_is_shown_is_the_same_for_every_process():
         shown.append(unit(process, process.diffuse(x_0, t, epsilon), process.log_snr(t)))
     assert torch.allclose(shown[0], shown[1], rtol=1e-9)
     assert torch.allclose(shown[0], shown[2], rtol=1e-9)
+
+
+def test_every_noise_level_is_trained(monkeypatch):
+    """Each of ten times is drawn as often; 5000 draws have a deviation of 21, of which five."""
+    seen = []
+    process = VariancePreserving(schedule=Linear(steps=10, rescale=False))
+    dataset = diffkit.build({**SPEC, "dataset": "digits", "data": None}, device="cpu").dataset()
+    real = type(process).diffuse
+
+    def noted(self, x_0, t, epsilon):
+        seen.append(t)
+        return real(self, x_0, t, epsilon)
+
+    monkeypatch.setattr(type(process), "diffuse", noted)
+    sizes = Architecture(channels=1, classes=10, width=8, multipliers=(1,))
+    trained(dataset, process, sizes, Training(steps=10, batch_size=500))
+    counts = torch.bincount((torch.cat(seen) * 10).round().long(), minlength=11)
+    assert counts[0] == 0
+    assert torch.all((counts[1:] - 500).abs() < 106)
 
 
 def test_it_learns_what_noise_leaves():
@@ -196,6 +222,40 @@ def test_wrong_folders_are_refused(tmp_path):
     (tmp_path / "b" / "config.json").write_text("{}")
     with pytest.raises(diffkit.ComponentError, match="its format"):
         read_classifier(tmp_path / "b")
+
+
+def test_a_classifier_that_was_trained_again_is_read_again(run, tmp_path):
+    sizes = Architecture(channels=1, classes=10, width=8)
+    lead = {"id": "classifier", "config": {"folder": str(tmp_path), "scale": 50.0}}
+    pipeline, found = diffkit.load(run), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        write_classifier(tmp_path, Network(sizes), sizes)
+        given = {"condition": {"label": 3}, "guidance": lead}
+        found += [pipeline.sample(1, steps=4, progress=False, **given) for _ in range(2)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[1], found[2], atol=1e-3)
+
+
+def test_metrics_measure_samples_that_are_led(run, tmp_path):
+    """The labels of the data are drawn for guidance too."""
+    sizes = Architecture(channels=1, classes=10, width=8)
+    write_classifier(tmp_path, Network(sizes), sizes)
+    lead = {"id": "classifier", "config": {"folder": str(tmp_path), "scale": 50.0}}
+    metric = {"id": "frechet", "config": {"max_samples": 16, "splits": 1}}
+    spec = json.loads((run / "spec.json").read_text())
+    values = []
+    for guidance in (None, lead):
+        led = diffkit.build({**spec, "guidance": guidance, "steps": 3}, device="cpu")
+        values.append(led.evaluate(metric=metric)["frechet"])
+    assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("name", ["classifier-free", "classifier", "auto"])
+def test_an_interval_upside_down_is_refused(name):
+    config = {"classifier": {"folder": "c"}, "auto": {"run": "r"}}.get(name, {})
+    with pytest.raises(diffkit.ComponentError, match="the lower end first"):
+        make("guidance", {"id": name, "config": {**config, "interval": [4.0, -4.0]}})
 
 
 def test_data_without_labels_are_refused(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -161,17 +162,30 @@ def test_conditions_are_dropped_as_often_as_asked(monkeypatch):
     [
         ({"encoder": None, "guidance": "classifier-free"}, "only an encoder knows"),
         ({"encoder": None, "training": {"condition_dropout": 0.1}}, "condition_dropout is 0.1"),
+        (
+            {"guidance": "classifier-free", "training": {"condition_dropout": 0.0}},
+            "never trained so where training.condition_dropout is 0",
+        ),
         ({"model": {"id": "mlp", "config": {}}}, "the model takes no conditions"),
         (
             {"model": {"id": "unet", "config": {**UNET, "tokens": 8}}},
             "takes the conditions mask, tokens",
         ),
     ],
-    ids=["guidance", "dropout", "mlp", "tokens"],
+    ids=["guidance", "dropout", "never null", "mlp", "tokens"],
 )
 def test_what_cannot_work_is_refused_at_once(change, message):
     with pytest.raises(diffkit.SpecError, match=message):
         diffkit.build({**SPEC, **change}, device="cpu")
+
+
+def test_one_number_is_for_all_samples(trained):
+    """Numbers of Python and of NumPy, one or a list, or a tensor."""
+    given = [3, [3], np.int64(3), np.array([3, 3]), torch.tensor([3, 3])]
+    found = [
+        trained.sample(2, steps=2, condition={"label": value}, progress=False) for value in given
+    ]
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 @pytest.mark.parametrize(
@@ -181,6 +195,7 @@ def test_what_cannot_work_is_refused_at_once(change, message):
         ({"condition": {"caption": ["a"]}}, diffkit.SpecError, "conditions taken are: label"),
         ({"condition": {"label": [10]}}, diffkit.DataError, "10 is none of the 10 classes"),
         ({"condition": {"label": [1, 2, 3]}}, diffkit.SpecError, "one row for each of the 2"),
+        ({"condition": {"label": 2.5}}, diffkit.SpecError, "whole numbers, one or a list"),
         ({"condition": {"label": ["boot"]}}, diffkit.DataError, "one whole number a sample"),
     ],
     ids=str,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -152,3 +156,43 @@ def test_a_folder_without_an_encoder_is_refused(idx, tmp_path):
     encoder = {"id": "pretrained-text", "config": {"name": str(tmp_path)}}
     with pytest.raises(diffkit.DiffkitError, match="configuration that can be read"):
         diffkit.build(spec(idx, encoder), device="cpu")
+
+
+def test_no_code_in_a_folder_is_run(tmp_path):
+    """A configuration that names code of its own: it is refused without a question."""
+    shutil.copytree(clip_folder(), tmp_path / "clip")
+    config = tmp_path / "clip" / "config.json"
+    data = json.loads(config.read_text())
+    data |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.Strange"}}
+    config.write_text(json.dumps(data))
+    (tmp_path / "clip" / "code.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Strange: pass\n"
+    )
+    reference = {"id": "pretrained-text", "config": {"name": str(tmp_path / "clip")}}
+    command = f"from diffkit.making import make; make('encoder', {reference!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", command],
+        input="y\ny\ny\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "cannot be read" in ended.stderr or "no configuration" in ended.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_long_text_reaches_an_encoder_that_takes_it():
+    encoder = {"id": "characters", "config": {"width": 16, "depth": 1, "length": 400}}
+    data = {"shape": [1, 8, 8], "range": [-1.0, 1.0]}
+    whole = {**spec(None, encoder), "data": data, "steps": 2}
+    pipeline = diffkit.build(whole, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in pipeline.system.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    found = [
+        pipeline.sample(1, condition={"caption": 300 * "a" + end}, progress=False)
+        for end in ("boot", "coat")
+    ]
+    assert not torch.equal(*found)

@@ -7,9 +7,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from torch import nn
 
 import diffkit
 import diffkit_inverse as inverse
+from diffkit.core.autoencoder import Autoencoder
+from diffkit.core.encoder import Encoder
 from diffkit.errors import ComponentError, DataError, DiffkitError, SpecError
 from diffkit_inverse.cli import command
 
@@ -163,8 +166,76 @@ def test_interpolation_refuses_other_shapes_and_conditions(pipeline):
     whole, part = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 4, 4)
     with pytest.raises(SpecError, match="b has the shape"):
         inverse.interpolate(pipeline, whole, part)
-    with pytest.raises(SpecError, match="conditions: none; given: label"):
+    with pytest.raises(SpecError, match="conditions taken are: none; given: label"):
         inverse.interpolate(pipeline, whole, whole, condition={"label": torch.zeros(1)})
+
+
+class Classes(Encoder):
+    """A vector for each of four labels; the last stands for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.eye(4))
+
+    @classmethod
+    def facts(cls, config):
+        return {"takes": ("label",), "vector": 4}
+
+    def prepare(self, condition):
+        return dict(condition)
+
+    def null(self, count):
+        return {"label": torch.full((count,), 3)}
+
+    def forward(self, prepared):
+        return {"vector": self.table[prepared["label"]]}
+
+
+def test_runs_with_an_encoder_are_asked_as_in_sampling():
+    unet = {"width": 8, "multipliers": [1], "blocks": 1, "groups": 4, "attention": []}
+    spec = {**SPEC, "model": {"id": "unet", "config": unet}, "encoder": Classes()}
+    pipeline = diffkit.build(spec)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in pipeline.system.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    a, b = torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.5)
+    found = [
+        inverse.interpolate(pipeline, a, b, frames=3, steps=5, condition=condition)
+        for condition in (None, {"label": 1}, {"label": [2]}, {"label": [3]})
+    ]
+    assert torch.equal(found[0], found[3])
+    assert not torch.allclose(found[1], found[2], atol=1e-4)
+    for image in (a, b):
+        inverse.edit(pipeline, image, steps=5, condition={"label": [1]})
+
+
+class Halved(Autoencoder):
+    """Every other pixel."""
+
+    @classmethod
+    def latent_shape(cls, config, shape):
+        return (shape[0], shape[1] // 2, shape[2] // 2)
+
+    def encode(self, x):
+        return x[..., ::2, ::2]
+
+    def decode(self, z):
+        return z.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def test_runs_in_latents_are_refused():
+    pipeline = diffkit.build({**SPEC, "autoencoder": Halved()})
+    image, mask = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 0] = 1.0
+    for ask in (
+        lambda: inverse.edit(pipeline, image),
+        lambda: inverse.inpaint(pipeline, image, mask),
+        lambda: inverse.interpolate(pipeline, image, image),
+        lambda: inverse.upscale(pipeline, image[..., ::2, ::2], factor=2),
+    ):
+        with pytest.raises(SpecError, match="in the latents of an autoencoder"):
+            ask()
 
 
 def test_an_unknown_method_is_refused(pipeline):

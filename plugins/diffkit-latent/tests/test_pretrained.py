@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diffkit.errors import ComponentError
+import diffkit
+from diffkit.errors import ComponentError, SpecError
 from diffkit.testing import run_checks, subjects
 from diffkit.testing.subject import Bench
 from diffkit_latent.pretrained import DiffusersKL
@@ -33,6 +34,21 @@ def folder(tmp_path_factory):
         )
     network.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def test_data_in_another_range_are_refused(folder) -> None:
+    spec = {
+        "schedule": "cosine",
+        "process": "gaussian",
+        "model": "mlp",
+        "loss": "simple",
+        "sampler": "ddpm",
+        "autoencoder": {"id": "diffusers-kl", "config": {"folder": str(folder)}},
+        "data": {"shape": [3, 8, 8], "range": [0.0, 1.0]},
+    }
+    with pytest.raises(SpecError, match=r"takes images in \[-1, 1\]"):
+        diffkit.build(spec, device="cpu")
+    diffkit.build({**spec, "data": {"shape": [3, 8, 8], "range": [-1.0, 1.0]}}, device="cpu")
 
 
 def test_latents_are_those_that_pipelines_of_diffusers_take(folder) -> None:

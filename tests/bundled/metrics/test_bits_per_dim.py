@@ -124,7 +124,9 @@ def test_from_the_command_line(tmp_path) -> None:
     assert "bits_per_dim" in result.output
     assert plot.stat().st_size > 1000
     written = json.loads((run / "eval.json").read_text())
-    assert written["metric"]["id"] == "bits-per-dim"
+    assert written["metric"]["id"] == "diffkit.bits-per-dim"
+    assert written["metric"]["config"]["levels"] == 17
+    assert written["dataset"]["id"] == "diffkit.digits"
     assert len(written["curves"]["terms"]) > 5
 
 

@@ -9,6 +9,8 @@ import torch
 
 import diffkit
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.schedules.learned import Learned
 from diffkit.core.bound import Bound
 from diffkit.errors import ComponentError
@@ -66,6 +68,24 @@ def test_the_prior_term_pulls_the_last_noise_up() -> None:
     assert float(schedule.lowest.grad) == pytest.approx(nats / math.log(2.0), rel=1e-6)
 
 
+@pytest.mark.parametrize("curve", [VariancePreserving, VarianceExploding, RectifiedFlow])
+def test_the_prior_term_has_one_gradient_on_every_curve(curve) -> None:
+    """The divergence at t = 1 depends on the log-SNR there alone, so its slope is one too."""
+    schedule = Learned(lowest=-3.0)
+    bound = Bound(curve(schedule=schedule), 10, None, None)
+    x_0, step = torch.full((1, 1), 0.7, dtype=torch.float64), 1e-3
+    torch.autograd.backward(bound.prior(x_0).sum())
+    values = []
+    for change in (step, -2.0 * step):
+        with torch.no_grad():
+            schedule.lowest.add_(change)
+        values.append(float(bound.prior(x_0).sum()))
+    # Differences are good to the square of the step, and parameters are float32.
+    wanted = (values[0] - values[1]) / (2.0 * step)
+    assert wanted > 1e-3
+    assert float(schedule.lowest.grad) == pytest.approx(wanted, rel=1e-3)
+
+
 def test_gradients_of_the_bound_are_those_of_differences() -> None:
     pipeline = diffkit.build(SPEC, device="cpu")
     process, schedule = pipeline.parts.process, pipeline.parts.schedule
@@ -106,6 +126,17 @@ def test_it_trains_with_the_network_and_is_saved_with_it(tmp_path) -> None:
     one = pipeline.sample(2, progress=False)
     assert torch.equal(again.sample(2, progress=False), one)
     assert bool(one.isfinite().all())
+
+
+def test_another_process_walks_the_average_of_the_schedule() -> None:
+    """Not its latest weights, which the average's network never saw."""
+    pipeline = diffkit.build(SPEC, device="cpu").train(steps=3, progress=False)
+    choices = ({"process": "variance-exploding"}, {"process": "rectified-flow"}, {"steps": 3})
+    before = [pipeline.sample(2, **choice, progress=False) for choice in choices]
+    with torch.no_grad():
+        pipeline.parts.schedule.lowest.sub_(0.5)
+    for choice, wanted in zip(choices, before, strict=True):
+        assert torch.equal(pipeline.sample(2, **choice, progress=False), wanted)
 
 
 def test_ends_in_the_wrong_order_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
 
 Interval = tuple[float, float]
+
+
+def check_interval(name: str, interval: Interval | None) -> None:
+    """Raise ComponentError where an interval of the log-SNR is none."""
+    if interval is not None and not interval[0] < interval[1]:
+        raise ComponentError(
+            f"{name}: interval is of the log-SNR, the lower end first, not {list(interval)}; "
+            "log-SNR = -2 log sigma, so that the largest sigma is its lower end"
+        )
 
 
 class Led(Denoiser):
@@ -67,3 +77,11 @@ def gaussian(prediction: Prediction) -> GaussianPrediction:
     if not isinstance(prediction, GaussianPrediction):
         raise ComponentError("guidance: the denoiser gives no Gaussian prediction")
     return prediction
+
+
+def kept(folder: Path, file: str) -> tuple[Path, int]:
+    """What tells a folder's file from others and from what was there before, to remember it by."""
+    try:
+        return folder.resolve(), (folder / file).stat().st_mtime_ns
+    except OSError:
+        return folder.resolve(), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from diffkit_guidance._leading import Interval, Led, gaussian
+from diffkit_guidance._leading import Interval, Led, check_interval, gaussian, kept
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -35,7 +37,8 @@ class Auto(Guidance):
         interval: of the log-SNR, within which to guide; None: everywhere.
 
     Raises:
-        ComponentError: the run is of another shape, or takes other conditions.
+        ComponentError: the interval is none; the run is of another shape, or takes other
+            conditions, or the same prepared otherwise.
         CheckpointError: there is no run in that directory.
     """
 
@@ -46,32 +49,44 @@ class Auto(Guidance):
         scale: Annotated[float, Ge(0)] = 2.0,
         interval: Interval | None = None,
     ) -> None:
+        check_interval("auto", interval)
         self._run, self._scale, self._interval = run, scale, interval
 
     def guide(self, ask: Ask, told: Told) -> Denoiser:
         """The guided denoiser."""
         good = ask(told.condition)
-        worse = _loaded(self._run)
+        worse = _loaded(*_kept(self._run))
         process = good.process
         assert isinstance(process, GaussianProcess)
-        system = worse.average or worse.system
         some = next(iter(told.given.values()), None)
         if some is not None:
             worse.to(some.device)
-        taken = worse.parts.taken
-        if taken and not told.given:
+        system = worse.average or worse.system
+        self._check_conditions(told, worse)
+        given = system.encoded(told.given) if worse.parts.taken else {}
+        bad = system.denoiser(process, given)
+        return _Led(good, bad, worse, self._scale, self._interval, self._run)
+
+    def _check_conditions(self, told: Told, worse: Pipeline) -> None:
+        """Raise ComponentError where the worse run would read the conditions otherwise."""
+        taken, theirs = worse.parts.taken, worse.parts.encoder
+        if not taken:
+            return
+        if not told.given:
             raise ComponentError(
                 f"auto: the run {self._run} takes the conditions {', '.join(taken)}; give them"
             )
-        try:
-            bad = system.denoiser(process, system.encoded(told.given) if taken else {})
-        except KeyError as error:
+        ours = told.encoder
+        if theirs is None or ours is None:
+            alike = theirs is ours and told.given.keys() >= set(taken)
+        else:
+            alike = type(ours) is type(theirs) and _equal(ours.null(1), theirs.null(1))
+        if not alike:
             raise ComponentError(
                 f"auto: the run {self._run} takes the conditions {', '.join(taken)}, prepared "
-                "otherwise than the guided one's; give it an encoder of the same kind"
-            ) from error
-        dtype = next(system.parameters()).dtype
-        return _Led(good, bad, self._scale, self._interval, worse.parts.shape, self._run, dtype)
+                "otherwise than the guided one's; give it an encoder of the same kind, with the "
+                "same classes, length or tokenizer"
+            )
 
 
 class _Led(Led):
@@ -79,28 +94,43 @@ class _Led(Led):
         self,
         good: Denoiser,
         bad: Denoiser,
+        worse: Pipeline,
         scale: float,
         interval: Interval | None,
-        shape: tuple[int, ...],
         run: str,
-        dtype: torch.dtype,
     ) -> None:
         super().__init__(good, interval, idle=scale == 1.0)
-        self._scale, self._bad, self._shape, self._run, self._dtype = scale, bad, shape, run, dtype
+        self._scale, self._bad, self._worse, self._run = scale, bad, worse, run
 
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
-        if tuple(x_t.shape[1:]) != tuple(self._shape):
+        shape = self._worse.parts.shape
+        if tuple(x_t.shape[1:]) != tuple(shape):
             raise ComponentError(
-                f"auto: the run {self._run} is of data of the shape {list(self._shape)}, not "
+                f"auto: the run {self._run} is of data of the shape {list(shape)}, not "
                 f"{list(x_t.shape[1:])}; name one of the same data"
             )
-        good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(self._dtype), t))
+        if self._worse.device != x_t.device:
+            self._worse.to(x_t.device)
+        dtype = next(self._worse.system.parameters()).dtype
+        good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
         away = bad.in_terms_of(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)
 
 
+def _equal(one: Condition, other: Condition) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[n].cpu(), other[n].cpu()) for n in one
+    )
+
+
+def _kept(run: str) -> tuple[str, Path, int]:
+    from diffkit.run.artifacts import latest_checkpoint
+
+    return run, *kept(latest_checkpoint(Path(run)), "model.safetensors")
+
+
 @lru_cache(maxsize=4)
-def _loaded(run: str) -> Pipeline:
+def _loaded(run: str, _: Path, __: int) -> Pipeline:
     import diffkit
 
     return diffkit.load(run)

@@ -18,8 +18,15 @@ from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
 from diffkit.functional.scalars import expand
-from diffkit_guidance._leading import Interval, Led, gaussian
-from diffkit_guidance.noisy_classifier import LABEL, Architecture, Network, read_classifier, unit
+from diffkit_guidance._leading import Interval, Led, check_interval, gaussian, kept
+from diffkit_guidance.noisy_classifier import (
+    LABEL,
+    WEIGHTS,
+    Architecture,
+    Network,
+    read_classifier,
+    unit,
+)
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
 """Of the label of each sample, given `x_t / sqrt(alpha^2 + sigma^2)` and the log-SNR."""
@@ -42,7 +49,8 @@ class Classifier(Guidance):
         interval: of the log-SNR, within which to guide; None: everywhere.
 
     Raises:
-        ComponentError: the folder does not hold a classifier, or one of other data.
+        ComponentError: the interval is none; the folder does not hold a classifier, or one of
+            other data.
     """
 
     takes: ClassVar[tuple[str, ...]] = (LABEL,)
@@ -54,11 +62,12 @@ class Classifier(Guidance):
         scale: Annotated[float, Ge(0)] = 1.0,
         interval: Interval | None = None,
     ) -> None:
+        check_interval("classifier", interval)
         self._folder, self._scale, self._interval = folder, scale, interval
 
     def guide(self, ask: Ask, told: Told) -> Denoiser:
         """The guided denoiser."""
-        network, sizes = _loaded(self._folder)
+        network, sizes = _loaded(*kept(Path(self._folder), WEIGHTS))
         label = told.given.get(LABEL)
         if label is None:
             raise ComponentError("classifier: it leads to a label; give condition={'label': ...}")
@@ -109,11 +118,11 @@ class _ByGradient(Led):
         # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it; where nothing
         # is left of the data, nothing is known of the label either.
         (on_x_0, on_epsilon), (alpha, sigma) = plain.target, plain.scales
-        rise = torch.where(alpha > 0, sigma.square() / alpha.clamp(min=1e-300), 0.0)
-        change = self._scale * (on_x_0 * rise - on_epsilon * sigma)
+        rise = on_x_0 * sigma.square() / alpha.clamp(min=1e-300) - on_epsilon * sigma
+        change = self._scale * torch.where(alpha > 0, rise, 0.0)
         return plain, plain.output + (expand(change, x_t) * gradient).to(x_t.dtype)
 
 
 @lru_cache(maxsize=4)
-def _loaded(folder: str) -> tuple[Network, Architecture]:
-    return read_classifier(Path(folder))
+def _loaded(folder: Path, _: int) -> tuple[Network, Architecture]:
+    return read_classifier(folder)

@@ -12,7 +12,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
-from diffkit_guidance._leading import Interval, Led, gaussian
+from diffkit_guidance._leading import Interval, Led, check_interval, gaussian
 
 
 @final
@@ -31,6 +31,9 @@ class ClassifierFree(Guidance):
             None: everywhere.
         rescale: the share, in [0, 1], of the output in which the guided one is given the standard
             deviation of the conditional one, sample by sample. Lin et al. (2024), eq. 14-16.
+
+    Raises:
+        ComponentError: the interval is none.
     """
 
     needs_null: ClassVar[bool] = True
@@ -42,6 +45,7 @@ class ClassifierFree(Guidance):
         interval: Interval | None = None,
         rescale: Annotated[float, Ge(0), Le(1)] = 0.0,
     ) -> None:
+        check_interval("classifier-free", interval)
         self._scale, self._interval, self._rescale = scale, interval, rescale
 
     def guide(self, ask: Ask, told: Told) -> Denoiser:

@@ -186,8 +186,7 @@ def trained(
         label = _labels(batch.condition, sizes.classes).to(device)
         epsilon = torch.randn(batch.x_0.shape, generator=generator).to(device)
         drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64)
-        schedule = process.schedule
-        t = schedule.snap(schedule.t_min + (1.0 - schedule.t_min) * drawn)
+        t = process.schedule.snap(1.0 - drawn)  # In (0, 1], so that each k / T is as likely.
         log_snr = process.log_snr(t)
         x = unit(process, process.diffuse(batch.x_0.to(device), t, epsilon), log_snr)
         loss = functional.cross_entropy(network(x, log_snr.to(x.device)), label)

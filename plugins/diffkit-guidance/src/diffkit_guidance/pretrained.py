@@ -26,8 +26,10 @@ class _Fixed:
     def __init__(self, name: str) -> None:
         transformers = _transformers()
         try:
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            config = transformers.AutoConfig.from_pretrained(name)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(
+                name, trust_remote_code=False
+            )
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
             self.network = _model_class(transformers, config).from_pretrained(
                 name, use_safetensors=True, trust_remote_code=False
             )
@@ -162,7 +164,7 @@ def _model_class(transformers: Any, config: Any) -> Any:
 def _width(name: str) -> int:
     """Of the hidden states, from the configuration alone."""
     try:
-        config = _transformers().AutoConfig.from_pretrained(name)
+        config = _transformers().AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ComponentError(
             f"the text encoder {name!r} has no configuration that can be read: "

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from diffkit.assembly.network import Precision
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
-from diffkit.core.model import Condition
 from diffkit.core.sampler import Sampler
 from diffkit.errors import SpecError
 from diffkit.pipeline import Pipeline
+from diffkit.run.conditions import Given, conditions_of, rows_of
 from diffkit_inverse import inversion
 from diffkit_inverse.dps import ZETA, DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.images import check_mask
@@ -37,7 +37,7 @@ class Choices(TypedDict, total=False):
     num: int
     seed: int
     steps: int | None
-    condition: Condition | None
+    condition: Given | None
     precision: Precision | None
     batch_size: int
 
@@ -129,11 +129,13 @@ def interpolate(
     *,
     frames: int = 8,
     steps: int | None = None,
-    condition: Condition | None = None,
+    condition: Given | None = None,
 ) -> Tensor:
     """`frames` images `[f, *data]` on the way from `a` to `b`, both `[1, *data]`, through noise.
 
-    No noise is drawn, so there is no seed. `condition` has one row, for all.
+    No noise is drawn, so there is no seed. `condition` has one row, for all, and leads as the
+    network itself does: the spec's guidance is left out, with which the way back would be another
+    than the way there.
 
     Raises:
         SpecError: a shape or the conditions are not those of the run, or `steps` is below 1.
@@ -146,9 +148,10 @@ def interpolate(
 
 
 def _flow(
-    pipeline: Pipeline, images: Mapping[str, Tensor], steps: int | None, condition: Condition
+    pipeline: Pipeline, images: Mapping[str, Tensor], steps: int | None, condition: Given
 ) -> tuple[Callable[[int], Denoiser], Sequence[float]]:
     """The denoiser of so many images, and the times to walk. Raises SpecError, ComponentError."""
+    _check_pixels(pipeline)
     system = pipeline.average or pipeline.system
     parts = system.parts
     wanted = (1, *parts.shape)
@@ -157,21 +160,19 @@ def _flow(
         for name, image in images.items()
         if tuple(image.shape) != wanted
     ]
-    if condition.keys() != set(parts.conditions):
-        takes = ", ".join(parts.conditions) or "none"
-        given = ", ".join(condition) or "none"
-        problems.append(f"the model takes the conditions: {takes}; given: {given}")
     if steps is not None and steps < 1:
         problems.append(f"steps is at least 1, not {steps}")
     if problems:
         raise SpecError(problems)
     count = steps or pipeline.spec.steps or parts.schedule.steps or _CONTINUOUS_STEPS
     times = parts.spacing.times(count, parts.schedule)
-    rows = {name: value.to(pipeline.device) for name, value in condition.items()}
+    given = conditions_of(condition, parts)
+    rows = {name: value.to(pipeline.device) for name, value in given.items()}
 
     def denoiser(number: int) -> Denoiser:
-        given = {name: value.expand(number, *value.shape[1:]) for name, value in rows.items()}
-        return system.denoiser(condition=given)
+        with torch.no_grad():
+            encoded = system.encoded(rows_of(rows, number))
+        return system.denoiser(condition=encoded)
 
     first = denoiser(1)
     if isinstance(first, GaussianDenoiser):
@@ -182,6 +183,17 @@ def _flow(
 def _sampled(
     pipeline: Pipeline, sampler: Sampler, inputs: Mapping[str, Tensor], choices: Choices
 ) -> Tensor:
+    _check_pixels(pipeline)
     rows = max(value.shape[0] for value in inputs.values())
     given: Choices = {"num": rows, **choices}
     return pipeline.sample(**given, sampler=sampler, inputs=inputs, progress=False)
+
+
+def _check_pixels(pipeline: Pipeline) -> None:
+    if pipeline.parts.latents is not None:
+        raise SpecError(
+            [
+                "the run works in the latents of an autoencoder, and these methods compare pixels; "
+                "take a run without one"
+            ]
+        )

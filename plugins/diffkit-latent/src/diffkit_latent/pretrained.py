@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.component import Config
+from diffkit.core.component import Config, Facts
 from diffkit.errors import ComponentError
 from diffkit_latent.network import latent_shape
 
@@ -61,6 +61,16 @@ class DiffusersKL(Autoencoder):
         levels = len(read.get("block_out_channels", (64,)))
         channels, latent = int(read.get("in_channels", 3)), int(read.get("latent_channels", 4))
         return latent_shape(shape, channels, latent, 2 ** (levels - 1))
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """Images in [-1, 1]."""
+        declared = facts.get("data.range")
+        if declared is not None and tuple(declared) != (-1.0, 1.0):
+            yield (
+                f"it takes images in [-1, 1], and the data's range is {list(declared)}; scale the "
+                "data, and declare that range"
+            )
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k p q"]:
         """The mean of the posterior, scaled."""

@@ -10,6 +10,7 @@ trained again. Prints a Markdown table, and draws which t costs how many bits.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 from pathlib import Path
@@ -120,12 +121,13 @@ def main() -> None:
 
 
 def plot(path: Path, curves: dict[str, torch.Tensor]) -> None:
-    """Mean bits of a term in each of forty parts of the chain."""
+    """The decoder's bits, and the mean of a term in each of forty parts of the chain."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
     for name, terms in curves.items():
-        edges = torch.logspace(-3, 0, 41, dtype=torch.float64)
+        # The decoder alone, and then equal parts of the logarithm.
+        edges = torch.logspace(math.log10(1.5 / CHAIN), 0, 41, dtype=torch.float64)
         part = torch.bucketize(terms[:, 0].contiguous(), edges)
         parts = part.unique()
         means = torch.stack([terms[part == p].mean(0) for p in parts])

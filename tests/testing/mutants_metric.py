@@ -135,7 +135,7 @@ class Surprise(ModelMetric):
         batch = dataset.batch(range(len(dataset)))
         denoiser = model(batch.condition)
         x_t = denoiser.process.diffuse(batch.x_0, 0.5, self.noise(batch.x_0, seed))
-        return Measured({"error": float(self.error(denoiser(x_t, 0.5), batch.x_0))})
+        return Measured({"error": float(self.error(denoiser(x_t, 0.5), batch.x_0).detach())})
 
 
 class ModelIgnored(Surprise):

@@ -139,10 +139,7 @@ class Assembler:
             return self.instances[field]
         sources = [s for s in self._signatures[field].supplied.values() if s in COMPONENT_FIELDS]
         for wanted in (*sources, field):
-            config = self._known(wanted)
-            found = self._classes[wanted].requires(config, self._facts_for(wanted))
-            problems = [f"{wanted}: {problem}" for problem in found]
-            if problems:
+            if problems := self._required(wanted, self._known(wanted)):
                 raise SpecError(problems)
             self._create(wanted)
         problems, self._problems = self._problems, []
@@ -262,8 +259,7 @@ class Assembler:
                 facts = self._classes[field].facts(config)
                 self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
         for field, config in known.items():
-            found = self._classes[field].requires(config, self._facts_for(field))
-            self._problems += [f"{field}: {problem}" for problem in found]
+            self._problems += self._required(field, config)
             shape, seen = getattr(config, "shape", None), self._seen_by(field).shape
             if shape is not None and tuple(shape) != seen:
                 whose = "data's" if seen == self._data.shape else "latents'"
@@ -281,6 +277,14 @@ class Assembler:
             )
             self._problems += [problem for problem in about_null if problem]
             self._problems += latents_problems(training, _LATENT in self._classes)
+
+    def _required(self, field: str, config: Any) -> list[str]:
+        """What a component says of the others; or why it cannot say, as where it reads files."""
+        try:
+            found = list(self._classes[field].requires(config, self._facts_for(field)))
+        except (ComponentError, DataError) as error:
+            found = [str(error)]
+        return [f"{field}: {problem}" for problem in found]
 
     def _agree_on_the_schedule(self) -> None:
         """A process that was given brings its schedule; it must be the pipeline's."""

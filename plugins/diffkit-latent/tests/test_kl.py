@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import diffkit
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
-from diffkit.errors import ComponentError, DataError, TrainingError
+from diffkit.errors import ComponentError, DataError, SpecError, TrainingError
 from diffkit.testing import run_checks, subjects
 from diffkit.testing.subject import Bench
 from diffkit_latent.adversarial import Adversary, hinge
@@ -119,6 +120,23 @@ def test_the_shape_is_the_one_that_is_given(folder) -> None:
     config = SimpleNamespace(folder=str(folder))
     assert KL.latent_shape(config, (1, 12, 8)) == (3, 6, 4)
     assert KL(folder=str(folder)).encode(torch.zeros(2, 1, 12, 8)).shape == (2, 3, 6, 4)
+
+
+def test_data_in_another_range_are_refused(folder, tmp_path) -> None:
+    spec = {
+        "schedule": "cosine",
+        "process": "gaussian",
+        "model": "mlp",
+        "loss": "simple",
+        "sampler": "ddpm",
+        "autoencoder": {"id": "latent.kl", "config": {"folder": str(folder)}},
+    }
+    diffkit.build({**spec, "data": {"shape": [1, 8, 8], "range": [-1, 1]}}, device="cpu")
+    with pytest.raises(SpecError, match=r"trained on data in \[-1.0, 1.0\]"):
+        diffkit.build({**spec, "data": {"shape": [1, 8, 8], "range": [0, 1]}}, device="cpu")
+    spec["autoencoder"] = {"id": "latent.kl", "config": {"folder": str(tmp_path / "none")}}
+    with pytest.raises(SpecError, match="cannot be read"):
+        diffkit.build({**spec, "data": {"shape": [1, 8, 8], "range": [-1, 1]}}, device="cpu")
 
 
 def test_folders_that_hold_something_else_are_named(folder, tmp_path) -> None:

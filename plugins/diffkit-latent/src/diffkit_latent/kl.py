@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.component import Config
+from diffkit.core.component import Config, Facts
+from diffkit.core.denoiser import DataRange
 from diffkit.errors import ComponentError
 from diffkit_latent.network import Architecture, Network
 
@@ -56,6 +57,16 @@ class KL(Autoencoder):
         """`(latent channels, height / factor, width / factor)`."""
         return read_sizes(Path(config.folder)).latent_shape(shape)
 
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """Data in the range of those that it was trained on."""
+        trained, declared = _read(Path(config.folder))[1], facts.get("data.range")
+        if trained is not None and declared is not None and tuple(declared) != trained:
+            yield (
+                f"it was trained on data in {list(trained)}, and the data's range is "
+                f"{list(declared)}; scale the data, or train another"
+            )
+
     def encode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k p q"]:
         """The mean of the posterior, scaled."""
         return (self.network.posterior(x).mean - self.latent_mean) / self.latent_std
@@ -79,7 +90,12 @@ class KL(Autoencoder):
 
 
 def read_sizes(folder: Path) -> Architecture:
-    """What a folder's config.json says. Raises ComponentError."""
+    """What a folder's config.json says of the network. Raises ComponentError."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Architecture, DataRange | None]:
+    """The sizes of the network, and the range of the data that it was trained on."""
     path = folder / CONFIG
     try:
         data = json.loads(path.read_bytes())
@@ -94,13 +110,18 @@ def read_sizes(folder: Path) -> Architecture:
             "folder of diffusers is read by `latent.diffusers-kl`"
         )
     try:
-        return Architecture(**{**data, "multipliers": tuple(data["multipliers"])})
-    except (TypeError, KeyError) as error:
+        declared = data.pop("range", None)
+        sizes = Architecture(**{**data, "multipliers": tuple(data["multipliers"])})
+        return sizes, None if declared is None else (float(declared[0]), float(declared[1]))
+    except (TypeError, KeyError, ValueError, IndexError) as error:
         raise ComponentError(f"{path} does not describe the network: {error}") from error
 
 
-def written(sizes: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+def written(
+    sizes: Architecture, tensors: Mapping[str, Tensor], data_range: DataRange | None = None
+) -> dict[str, bytes]:
     """The files of a folder, by name, the one that makes it whole last."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    text = json.dumps({"format": _FORMAT, **sizes.as_data()}, indent=2) + "\n"
+    told = {"format": _FORMAT, **sizes.as_data(), "range": data_range}
+    text = json.dumps(told, indent=2) + "\n"
     return {WEIGHTS: save(whole), CONFIG: text.encode()}

@@ -178,7 +178,7 @@ def write_autoencoder(
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors["latent_mean"] = mean.float().reshape(-1, 1, 1)
     tensors["latent_std"] = std.float().reshape(-1, 1, 1)
-    for name, content in written(sizes, tensors).items():
+    for name, content in written(sizes, tensors, dataset.range).items():
         write_file(folder / name, content)
 
 

@@ -16,7 +16,7 @@ from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser
-from diffkit.core.guidance import Guidance, Told
+from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
@@ -168,18 +168,7 @@ def chosen_walk(
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
 
-    memo: dict[float, Asking] = {}
-
-    def ask(condition: Condition) -> Denoiser:
-        return system.denoiser(walked, condition, network, memo)
-
-    def denoiser(rows: Condition) -> Denoiser:
-        encoded = system.encoded(rows)
-        if guidance is None:
-            return ask(encoded)
-        told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
-        return guidance.guide(ask, told)
-
+    ask, denoiser = _asking(system, walked, network, guidance)
     device = next(system.parameters()).device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
@@ -199,6 +188,25 @@ def chosen_walk(
         condition=conditions,
         inputs=choices.get("inputs") or {},
     )
+
+
+def _asking(
+    system: System, walked: ForwardProcess, network: Network, guidance: Guidance | None
+) -> tuple[Ask, Ask]:
+    """The denoiser for conditions as the network takes them; and, guided, as they are prepared."""
+    memo: dict[float, Asking] = {}
+
+    def ask(condition: Condition) -> Denoiser:
+        return system.denoiser(walked, condition, network, memo)
+
+    def denoiser(rows: Condition) -> Denoiser:
+        encoded = system.encoded(rows)
+        if guidance is None:
+            return ask(encoded)
+        told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
+        return guidance.guide(ask, told)
+
+    return ask, denoiser
 
 
 def _guidance_for(

@@ -79,7 +79,7 @@ def test_the_prior_term_has_one_gradient_on_every_curve(curve) -> None:
     for change in (step, -2.0 * step):
         with torch.no_grad():
             schedule.lowest.add_(change)
-        values.append(float(bound.prior(x_0).sum()))
+        values.append(float(bound.prior(x_0).sum().detach()))
     # Differences are good to the square of the step, and parameters are float32.
     wanted = (values[0] - values[1]) / (2.0 * step)
     assert wanted > 1e-3

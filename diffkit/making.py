@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -12,10 +13,12 @@ from pydantic import ValidationError
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.creating import created
 from diffkit.core.component import Component
-from diffkit.errors import ComponentError, SpecError
+from diffkit.core.weights import Nonfinite
+from diffkit.errors import CheckpointError, ComponentError, SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
+from diffkit.run.files import read_json
 from diffkit.run.processes import launched_rank
 from diffkit.spec.pipeline import ComponentSpec, PipelineSpec
 from diffkit.spec.signature import explained, signature_of, validated
@@ -51,7 +54,8 @@ def load(
     *,
     host: Host | None = None,
     device: str | torch.device | None = None,
-    checkpoint: Literal["last", "best"] | int = "last",
+    checkpoint: artifacts.Which = "last",
+    nonfinite: Nonfinite = "refuse",
 ) -> Pipeline:
     """A pipeline from a directory that training or `Pipeline.save` wrote.
 
@@ -64,15 +68,42 @@ def load(
         device: where the weights go; default as for `build`.
         checkpoint: the last one, the one before which the mean loss was least, or the one after
             so many updates.
+        nonfinite: what is done about weights that are NaN or infinite; "allow" loads them, to be
+            looked at.
 
     Raises:
         SpecError: a component is missing (names its distribution and version) or misconfigured.
         CheckpointError: a file is missing, truncated, or does not fit.
     """
     directory = Path(directory)
-    chosen = artifacts.chosen_checkpoint(directory, checkpoint)
-    spec = artifacts.read_json(directory / artifacts.SPEC)
-    return build(spec, host=host, device=device).restore(chosen)
+    while True:
+        chosen = artifacts.chosen_checkpoint(directory, checkpoint)
+        try:
+            spec = read_json(chosen / artifacts.SPEC)
+            pipeline = build(spec, host=host, device=device).restore(chosen, nonfinite=nonfinite)
+        except CheckpointError:
+            # Another process may have written a newer one meanwhile, and deleted this.
+            if chosen.exists() or not isinstance(checkpoint, str):
+                raise
+        else:
+            _compare_specs(directory, chosen, spec)
+            return pipeline
+
+
+def _compare_specs(directory: Path, chosen: Path, spec: Mapping[str, Any]) -> None:
+    """Say so where somebody changed the run's own spec, which is not what is loaded."""
+    try:
+        at_top = read_json(directory / artifacts.SPEC)
+    except CheckpointError:
+        return
+    fields = [f for f in spec if f not in ("training", "provenance") and at_top.get(f) != spec[f]]
+    if fields and chosen == artifacts.latest_checkpoint(directory):
+        warnings.warn(
+            f"{directory / artifacts.SPEC} and the spec that the weights in {chosen.name} were "
+            f"made with differ in {', '.join(fields)}; the weights' own is used: "
+            f"change {chosen / artifacts.SPEC} where that is not wanted",
+            stacklevel=3,
+        )
 
 
 def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None) -> Component:

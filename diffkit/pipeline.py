@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.checks import latents_problems, null_problem
+from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
@@ -20,19 +21,23 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
+from diffkit.core.weights import Nonfinite, load_state, state_of
 from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
-from diffkit.run import artifacts
-from diffkit.run.checkpointing import restore, weights_of
+from diffkit.run import artifacts, fingerprint
+from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
-from diffkit.run.latents import Encoded, check_autoencoder, latents_for, note_autoencoder
+from diffkit.run.files import write_json
+from diffkit.run.latents import Encoded, latents_for
 from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
+from diffkit.run.resuming import check_changes, checkpoint_to_resume
 from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded
-from diffkit.run.session import Run, Session, checkpoint_to_resume
-from diffkit.spec.pipeline import PipelineSpec
+from diffkit.run.session import Run, Session
+from diffkit.run.training import Memory
+from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
 from diffkit.spec.signature import changed_training
 
 
@@ -49,6 +54,8 @@ class Pipeline:
         self._average: System | None = None
         self._networks = Networks()
         self._trained_steps = 0
+        self._memory: Memory | None = None
+        """What another call of `train` goes on from."""
 
     @property
     def spec(self) -> PipelineSpec:
@@ -98,16 +105,23 @@ class Pipeline:
         *,
         out: str | Path | None = None,
         resume: bool = False,
+        checkpoint: artifacts.Which = "last",
         observers: Iterable[object] = (),
         progress: bool | None = None,
         **training: Any,
     ) -> Pipeline:
         """Train, and return the pipeline.
 
+        A pipeline that was trained before, without `resume`, makes `steps` more updates: as if
+        all had been made in one call.
+
         Args:
             dataset: the data; default the spec's.
             out: the run directory, for checkpoints, metrics and the spec. None keeps nothing.
-            resume: go on from the latest checkpoint in `out`.
+            resume: go on from a checkpoint in `out`, to `steps` updates in all; from the beginning
+                where training there ended before the first.
+            checkpoint: which one: the last, the best, or that after so many updates. Later ones are
+                then moved to `out/superseded`.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
             training: fields of the spec's `training` to change: `steps=2000`, `batch_size=64`.
@@ -117,32 +131,28 @@ class Pipeline:
             DataError: the data are empty or of another shape.
             TrainingError: a loss or a gradient is not finite; or another process of the run died.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
-            CheckpointError: `out` holds another run, is being trained, or cannot be written.
+            CheckpointError: `out` holds another run, is being trained, or cannot be written; or it
+                cannot be resumed with this spec.
         """
         self._networks.clear()
-        spec = changed_training(self._spec.training, training)
-        problems = list(latents_problems(spec, self.parts.latents is not None))
-        if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
-            problems.append(lost)
-        if problems:
-            raise SpecError(problems)
-        self._spec = self._spec.model_copy(update={"training": spec})
-        dataset = self.dataset() if dataset is None else dataset
+        self._spec = self._spec.model_copy(update={"training": self._changed(training)})
         directory = None if out is None else Path(out)
         processes = processes_of(self.device)
-        first, latest = processes.first, None
+        first = processes.first
         with ExitStack() as held:
-            if directory is not None:
-                if first:
-                    held.enter_context(sole_writer(directory))
-                latest = checkpoint_to_resume(directory, resume, processes)
-            if latest is not None:
-                self.restore(latest)
+            with processes.together():
+                # Nothing is written in here but the lock, so that what is refused leaves no trace.
+                dataset = self.dataset() if dataset is None else dataset
+                goes_on_from = self._beginning(held, directory, resume, checkpoint, dataset)
+                described = fingerprint.described(self.parts.latents)
+                if directory is not None:
+                    described |= fingerprint.of_data(dataset)
+                hooks = self._assembler.host.load_hooks() if first else ()
             if self.parts.latents is not None:
                 encoded = Encoded(dataset=dataset, parts=self.parts, device=self.device)
-                dataset = latents_for(encoded, spec.latents, directory, processes, progress)
-            self._follow(spec.ema_decay is not None)
-            hooks = self._assembler.host.load_hooks() if first else ()
+                latents = self._spec.training.latents
+                dataset = latents_for(encoded, latents, directory, processes, progress)
+            self._follow(self._spec.training.ema_decay is not None)
             session = Session(
                 system=self._system,
                 average=self._average,
@@ -151,21 +161,62 @@ class Pipeline:
                 directory=directory,
                 processes=processes,
                 events=Events(hooks, observers if first else ()),
+                goes_on_from=goes_on_from,
+                described=described,
+                made=self._count,
             )
-            if directory is not None and first:
-                self._write_spec(directory)
             try:
-                session.run(latest, progress)
+                session.run(progress)
             finally:
-                self._trained_steps = session.steps
+                self._memory = session.memory()
         return self
+
+    def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:
+        """The training settings, with these changes. Raises SpecError."""
+        spec = changed_training(self._spec.training, training)
+        problems = list(latents_problems(spec, self.parts.latents is not None))
+        if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
+            problems.append(lost)
+        if problems:
+            raise SpecError(problems)
+        return spec
+
+    def _beginning(
+        self,
+        held: ExitStack,
+        directory: Path | None,
+        resume: bool,
+        which: artifacts.Which,
+        dataset: Dataset,
+    ) -> Path | Memory | None:
+        """What training goes on from: a checkpoint, whose weights are now in the system; what an
+        earlier call left in memory; or nothing. The directory is locked.
+        """
+        if directory is None:
+            if resume:
+                raise SpecError(["resume: it needs the run directory to go on in; give out"])
+            return self._memory
+        if self._assembler.unsaveable:
+            raise SpecError(self._assembler.unsaveable)
+        if processes_of(self.device).first:
+            held.enter_context(sole_writer(directory))
+        chosen = checkpoint_to_resume(directory, resume, which)
+        if chosen is None:
+            return self._memory
+        asked = self._spec.model_dump(mode="json")
+        check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
+        self.restore(chosen)
+        return chosen
+
+    def _count(self, step: int) -> None:
+        self._trained_steps = step
 
     def _follow(self, wanted: bool) -> None:
         """Have an average, or none: one that no longer follows must not be sampled with."""
         if not wanted:
             self._average = None
         elif self._average is None:
-            self._average = copy.deepcopy(self._system).requires_grad_(False)
+            self._average = twin(self._system).requires_grad_(False)
 
     def sample(
         self,
@@ -340,34 +391,40 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = Path(directory)
-        artifacts.refuse_to_hide(directory, self._trained_steps)
-        self._write_spec(directory)
-        tensors = weights_of(self._system, self._average)
-        progress = {"step": self._trained_steps, "seconds": 0.0}
-        keep = max(self._spec.training.keep, 1)
-        artifacts.write_checkpoint(directory, self._trained_steps, tensors, progress, keep)
-        return directory
-
-    def restore(self, checkpoint: str | Path) -> Pipeline:
-        """Take the weights of a checkpoint folder. Raises CheckpointError where they do not fit."""
-        checkpoint = Path(checkpoint)
-        self._networks.clear()
-        if self.parts.latents is not None:
-            check_autoencoder(checkpoint.parent.parent, self.parts.latents)
-        restore(self._system, checkpoint / "model.safetensors")
-        if (checkpoint / "ema.safetensors").exists():
-            if self._average is None:
-                self._average = copy.deepcopy(self._system).requires_grad_(False)
-            restore(self._average, checkpoint / "ema.safetensors")
-        self._trained_steps = artifacts.recorded_step(checkpoint)
-        return self
-
-    def _write_spec(self, directory: Path) -> None:
         if self._assembler.unsaveable:
             raise SpecError(self._assembler.unsaveable)
-        artifacts.write_json(directory / artifacts.SPEC, self._spec.model_dump(mode="json"))
+        spec = self._spec.model_dump(mode="json")
+        tensors = weights_of(self._system, self._average)
+        progress = {"seconds": 0.0, **fingerprint.described(self.parts.latents)}
+        with sole_writer(directory):
+            artifacts.refuse_to_hide(directory, self._trained_steps)
+            records = {artifacts.SPEC: spec}
+            artifacts.write_checkpoint(directory, self._trained_steps, tensors, records, progress)
+            write_json(directory / artifacts.SPEC, spec)
+        return directory
+
+    def restore(self, checkpoint: str | Path, *, nonfinite: Nonfinite = "refuse") -> Pipeline:
+        """Take the weights of a checkpoint folder.
+
+        Raises CheckpointError where they do not fit, or are not finite unless that is allowed.
+        """
+        checkpoint = Path(checkpoint)
+        self._networks.clear()
+        files, step = artifacts.recorded_files(checkpoint), artifacts.recorded_step(checkpoint)
         if self.parts.latents is not None:
-            note_autoencoder(directory, self.parts.latents)
+            fingerprint.check_autoencoder(checkpoint, self.parts.latents)
+        state = state_of(self._system)
+        # Both are looked at before either is taken.
+        wanted = [name for name in WEIGHTS if name in files]
+        fitted = {name: fitting(checkpoint, name, state, nonfinite) for name in wanted}
+        load_state(self._system, fitted["model"])
+        self._average = None
+        if "ema" in files:
+            self._follow(True)
+            assert self._average is not None
+            load_state(self._average, fitted["ema"])
+        self._trained_steps, self._memory = step, None
+        return self
 
     def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
         """Raises TypeError for a choice that there is not, as any function does."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from diffkit.assembly.modules import twin
 from diffkit.core.model import Condition, EpsilonModel, Network
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -121,9 +121,9 @@ class Networks:
 
 
 def _with_cast_weights(model: EpsilonModel) -> EpsilonModel:
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
+    cast = twin(model)
+    for module in cast.modules():
         # Exactly these: a subclass may do something else with its weights.
         if type(module) in _CAST:
             module.to(torch.bfloat16)
-    return twin
+    return cast

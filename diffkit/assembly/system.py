@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diffkit.assembly.latents import LatentSpace
+from diffkit.assembly.modules import make_writable, module_problems
 from diffkit.assembly.network import Precision, for_training
 from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser, ModelDenoiser
 from diffkit.core.encoder import Encoder
@@ -83,6 +84,9 @@ class System(nn.Module):
             component = getattr(parts, name)
             if isinstance(component, nn.Module):
                 self.add_module(name, component)
+        if problems := [p for n, m in self.named_children() for p in module_problems(m, n)]:
+            raise SpecError(problems)
+        make_writable(self)
 
     def forward(
         self,

@@ -64,7 +64,8 @@ def measured(
     pipeline: Pipeline, run: Path, seed: int, choices: Mapping[str, str | Mapping[str, Any]]
 ) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
     """The values and the curves with another metric or dataset, written likewise."""
-    from diffkit.run.artifacts import latest_checkpoint, write_json
+    from diffkit.run.artifacts import latest_checkpoint
+    from diffkit.run.files import write_json
 
     found = pipeline.measure(
         metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed

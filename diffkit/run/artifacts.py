@@ -1,141 +1,118 @@
-"""Run directories: written so that a crash at any moment leaves only whole files.
+"""Run directories: written so that a crash at any moment leaves only whole states.
 
-RUN/spec.json                      every default written out, with provenance
+RUN/spec.json                      the spec as it was last asked for, every default written out
 RUN/metrics.jsonl                  one line each time metrics were taken
-RUN/.lock                          held by the process that trains
-RUN/checkpoints/step-00001000/     model.safetensors, ema.safetensors, optimizer.safetensors,
-                                   trainer.json; times.safetensors, if those learn
+RUN/.lock                          held by the process that writes
+RUN/checkpoints/step-00001000/     one state, never changed once it has this name: spec.json, the
+                                   spec of these weights; model.safetensors, ema.safetensors,
+                                   optimizer.safetensors; times.safetensors, if those learn;
+                                   trainer.json, which lists those files
+RUN/superseded/                    checkpoints that training went back behind
+
+A state that replaces one of the same step is step-00001000-r2, and so on: the last one counts.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import itertools
+import logging
 import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from diffkit.core.weights import tensor_bytes
 from diffkit.errors import CheckpointError
+from diffkit.run.files import (
+    cannot_write,
+    clear_remains,
+    discard,
+    read_json,
+    remove,
+    sync_folder,
+    temporary_beside,
+    write_file,
+    write_json,
+)
 
 SPEC = "spec.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
-_STEP = re.compile(r"step-(\d{8})")
+SUPERSEDED = "superseded"
+TRAINER = "trainer.json"
+FILES = "files"
+"""The key of the names, without ending, of the files of tensors in a checkpoint."""
+_NAME = re.compile(r"step-(\d{8,18})(?:-r(\d{1,9}))?")
+_log = logging.getLogger("diffkit")
 
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file or none: to a temporary name, synced, then renamed.
-
-    Raises:
-        CheckpointError: the disk is full, the folder is read-only ...; an earlier file stays.
-    """
-    stream_file(path, lambda file: file.write(content))
-
-
-def stream_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """As `write_file`, with content that `write` writes to an open file.
-
-    What `write` raises passes through; the temporary file is then gone.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        _remove(temporary)
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, as `write_file` does."""
-    write_file(path, (json.dumps(data, indent=2) + "\n").encode())
+Which = Literal["last", "best"] | int
+"""A checkpoint: the last one, the one before which the mean loss was least, or that of a step."""
 
 
 def write_checkpoint(
     run: Path,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
+    records: Mapping[str, Mapping[str, Any]],
     progress: Mapping[str, Any],
-    keep: int,
-    keep_best: int = 0,
 ) -> Path:
-    """Write a checkpoint folder whole or not at all, then delete all but the last `keep` and the
-    `keep_best` with the least `loss` in their progress.
+    """Write a checkpoint whole or not at all, in place of an earlier one of the same step.
 
-    `tensors` maps file names (without ending) to named tensors. Raises CheckpointError; earlier
-    checkpoints stay.
+    `tensors` maps file names (without ending) to named tensors, `records` file names to JSON.
+    Raises CheckpointError; earlier checkpoints stay.
     """
     folder = run / CHECKPOINTS
-    final = folder / f"step-{step:08d}"
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    final = _free_name(folder, step)
+    temporary = temporary_beside(final)
     try:
-        _remove(temporary)
         temporary.mkdir(parents=True)
         for name, named in tensors.items():
-            whole = {key: value.detach().cpu().contiguous() for key, value in named.items()}
-            write_file(temporary / f"{name}.safetensors", save_safetensors(whole))
-        write_json(temporary / "trainer.json", progress)
-        replaced = folder / f".{final.name}.{os.getpid()}.old"
-        if final.exists():
-            final.rename(replaced)
+            write_file(temporary / f"{name}.safetensors", tensor_bytes(named))
+        for name, record in records.items():
+            write_json(temporary / name, record)
+        write_json(temporary / TRAINER, {**progress, "step": step, FILES: sorted(tensors)})
         temporary.replace(final)
-        _sync_folder(folder)
-        _remove(replaced)
+        sync_folder(folder)
     except OSError as error:
-        _remove(temporary)
-        raise _cannot_write(final, error) from error
-    except CheckpointError:
-        _remove(temporary)
-        raise
-    found = checkpoints(run)
-    for old in set(found[:-keep]) - set(best_checkpoints(run)[:keep_best]):
-        # Deleting a folder takes several steps, and a process can be killed between any two.
-        hidden = folder / f".{old.name}.{os.getpid()}.tmp"
-        old.rename(hidden)
-        _remove(hidden)
+        raise cannot_write(final, error) from error
+    finally:
+        remove(temporary)
+    _discard(path for path in _named(folder) if path != final and step_of(path) == step)
     return final
 
 
-def best_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints that recorded a loss, the one with the least first."""
-    losses = {path: _recorded_loss(path) for path in checkpoints(run)}
-    rated = {path: loss for path, loss in losses.items() if loss is not None}
-    return sorted(rated, key=lambda path: rated[path])
+def prune(run: Path, keep: int, keep_best: int) -> None:
+    """Delete all but the last `keep` checkpoints and the `keep_best` with the least loss."""
+    kept = {*checkpoints(run)[-keep:], *best_checkpoints(run)[:keep_best]}
+    _discard(path for path in checkpoints(run) if path not in kept)
 
 
-def _recorded_loss(checkpoint: Path) -> float | None:
+def set_aside_after(run: Path, step: int) -> None:
+    """Move checkpoints of later updates out of the way of training that goes on from `step`."""
+    later = [path for path in checkpoints(run) if step_of(path) > step]
+    if not later:
+        return
+    folder = run / SUPERSEDED
     try:
-        loss = read_json(checkpoint / "trainer.json").get("loss")
-    except CheckpointError:
-        return None  # An old checkpoint that is broken must not keep a new one from being written.
-    return float(loss) if isinstance(loss, int | float) else None
+        folder.mkdir(exist_ok=True)
+        for path in later:
+            ends = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+            names = (folder / f"{path.name}{end}" for end in ends)
+            path.rename(next(name for name in names if not name.exists()))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    moved = ", ".join(path.name for path in later)
+    _log.warning("training goes back behind %s, which now lie in %s", moved, folder)
 
 
-def clear_remains(run: Path) -> None:
+def clear_run(run: Path) -> None:
     """Delete what processes that were killed left half written. Only for the one that writes."""
-    for folder in (run, run / CHECKPOINTS):
-        for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-            _remove(path)
-    for path in (run / CHECKPOINTS).glob(".*.old"):
-        # Killed between two renames: what was to be replaced is whole, and so comes back.
-        final = path.with_name(path.name.removeprefix(".").split(".")[0])
-        if final.exists():
-            _remove(path)
-        else:
-            path.rename(final)
+    clear_remains(run)
+    clear_remains(run / CHECKPOINTS)
+    last = set(checkpoints(run))
+    _discard(path for path in _named(run / CHECKPOINTS) if path not in last)
 
 
 def refuse_to_hide(run: Path, step: int) -> None:
@@ -145,19 +122,35 @@ def refuse_to_hide(run: Path, step: int) -> None:
     several checkpoints the one with the most updates is loaded.
     """
     for path in checkpoints(run):
-        if (path / "optimizer.safetensors").exists() or path.name > f"step-{step:08d}":
+        if (path / "optimizer.safetensors").exists() or step_of(path) > step:
             raise CheckpointError(
                 f"{run} holds {path.name} already, from training or with more updates than these "
                 f"weights ({step}); save to another directory"
             )
 
 
+def best_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints that recorded a loss, the one with the least first."""
+    losses = {path: _recorded_loss(path) for path in checkpoints(run)}
+    rated = {path: loss for path, loss in losses.items() if loss is not None}
+    return sorted(rated, key=lambda path: rated[path])
+
+
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first. Half-written ones never bear such a name."""
-    folder = run / CHECKPOINTS
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if _STEP.fullmatch(path.name))
+    last = {step_of(path): path for path in _named(run / CHECKPOINTS)}
+    return [last[step] for step in sorted(last)]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of updates in a checkpoint's name."""
+    return _key(checkpoint)[0]
+
+
+def holds_a_run(directory: Path) -> bool:
+    """Whether training has written to a directory, or a pipeline was saved there."""
+    found = (directory / METRICS).exists() or (directory / SPEC).exists()
+    return found or bool(checkpoints(directory))
 
 
 def latest_checkpoint(run: Path) -> Path:
@@ -165,12 +158,17 @@ def latest_checkpoint(run: Path) -> Path:
     if not run.is_dir():
         raise CheckpointError(f"{run}: there is no such run directory")
     found = checkpoints(run)
+    if not found and holds_a_run(run):
+        raise CheckpointError(
+            f"{run}: its training ended before the first checkpoint; resume it (resume=True, "
+            "--resume), which begins it again"
+        )
     if not found:
         raise CheckpointError(f"{run}: it holds no checkpoint; train it first, or save a pipeline")
     return found[-1]
 
 
-def chosen_checkpoint(run: Path, which: str | int) -> Path:
+def chosen_checkpoint(run: Path, which: Which) -> Path:
     """The `last` checkpoint, the `best` one, or that of a step. Raises CheckpointError."""
     latest = latest_checkpoint(run)
     if which == "last":
@@ -181,121 +179,75 @@ def chosen_checkpoint(run: Path, which: str | int) -> Path:
             raise CheckpointError(f"{run}: no checkpoint recorded a loss; take the last one")
         return best[0]
     for path in checkpoints(run):
-        if isinstance(which, int) and path.name == f"step-{which:08d}":
+        if isinstance(which, int) and not isinstance(which, bool) and step_of(path) == which:
             return path
-    kept = ", ".join(str(int(path.name.removeprefix("step-"))) for path in checkpoints(run))
+    kept = ", ".join(str(step_of(path)) for path in checkpoints(run))
     raise CheckpointError(
         f"{run}: there is no checkpoint {which!r}; take last, best, or one of the steps {kept}"
     )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; no other format is ever read.
-
-    Raises:
-        CheckpointError: the file is missing, truncated, or of another format.
-    """
-    try:
-        return load_safetensors(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); nothing of it was used. "
-            "Restore it, or take an earlier checkpoint"
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises CheckpointError."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: it should hold a mapping")
-    return data
-
-
 def recorded_step(checkpoint: Path) -> int:
     """How many updates a checkpoint was made after. Raises CheckpointError."""
-    step = read_json(checkpoint / "trainer.json").get("step")
+    step = read_json(checkpoint / TRAINER).get("step")
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
         raise CheckpointError(
-            f"{checkpoint / 'trainer.json'}: step is a number of updates, not {step!r}; take "
+            f"{checkpoint / TRAINER}: step is a number of updates, not {step!r}; take "
             "another checkpoint"
         )
     return step
 
 
-def fit_tensors(
-    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
-) -> dict[str, Tensor]:
-    """`found`, where names and shapes are those of `wanted`. Raises CheckpointError otherwise."""
-    missing = sorted(wanted.keys() - found.keys())
-    extra = sorted(found.keys() - wanted.keys())
-    other = [k for k in wanted if k in found and found[k].shape != wanted[k].shape]
-    if missing or extra or other:
-        parts = [
-            f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-            for what, names in (("lacks", missing), ("has besides", extra), ("differs in", other))
-            if names
-        ]
-        raise CheckpointError(f"{path} does not fit the spec: it {'; it '.join(parts)}")
-    return {name: found[name].to(wanted[name].dtype) for name in wanted}
+def recorded_files(checkpoint: Path) -> Sequence[str]:
+    """The names, without ending, of the files of tensors that a checkpoint consists of.
+
+    Raises CheckpointError where it does not say, or where one is missing.
+    """
+    files = read_json(checkpoint / TRAINER).get(FILES)
+    if not isinstance(files, list) or "model" not in files:
+        raise CheckpointError(
+            f"{checkpoint / TRAINER}: {FILES} lists the files of a checkpoint, and is "
+            f"{files!r}; take another checkpoint"
+        )
+    if missing := [n for n in files if not (checkpoint / f"{n}.safetensors").is_file()]:
+        raise CheckpointError(
+            f"{checkpoint} is not whole: {missing[0]}.safetensors is missing; restore it, or take "
+            "another checkpoint"
+        )
+    return files
 
 
-def append_metrics(run: Path, metrics: Mapping[str, float]) -> None:
-    """Add one line to the metrics. Raises CheckpointError."""
-    path = run / METRICS
+def _recorded_loss(checkpoint: Path) -> float | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        loss = read_json(checkpoint / TRAINER).get("loss")
+    except CheckpointError:
+        return None  # An old checkpoint that is broken must not keep a new one from being written.
+    return float(loss) if isinstance(loss, int | float) else None
 
 
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The metrics of a run, oldest first; a last line cut short by a crash is left out."""
-    path = run / METRICS
-    if not path.exists():
+def _named(folder: Path) -> list[Path]:
+    """Everything with the name of a checkpoint, by step and then by revision."""
+    if not folder.is_dir():
         return []
-    lines = []
-    for line in path.read_text().splitlines():
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_key)
+
+
+def _key(checkpoint: Path) -> tuple[int, int]:
+    found = _NAME.fullmatch(checkpoint.name)
+    if found is None:
+        raise CheckpointError(f"{checkpoint} is no checkpoint: its name is not step-<updates>")
+    return int(found[1]), int(found[2] or 1)
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    there = [_key(path)[1] for path in _named(folder) if step_of(path) == step]
+    revision = f"-r{max(there) + 1}" if there else ""
+    return folder / f"step-{step:08d}{revision}"
+
+
+def _discard(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
-
-
-def drop_metrics_after(run: Path, step: int) -> None:
-    """Forget the metrics of updates that a resumed run will make again."""
-    kept = [line for line in read_metrics(run) if line.get("step", 0) <= step]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    if (run / METRICS).exists():
-        write_file(run / METRICS, text.encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _cannot_write(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"{path} cannot be written: {error.strerror}; what was there before is untouched"
-    )
+            discard(folder)
+        except OSError as error:
+            _log.warning("%s could not be deleted: %s", folder, error.strerror)

@@ -11,8 +11,8 @@ from torch import Tensor
 from diffkit.core.loss import LossRecord
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.times import TimesState, TrainingTimes
+from diffkit.core.weights import fit_tensors
 from diffkit.errors import CheckpointError
-from diffkit.run.artifacts import fit_tensors
 from diffkit.run.processes import Processes
 
 _PENDING = "pending"
@@ -53,6 +53,10 @@ class Feedback:
         if not self.learned:
             return {}
         return {"times": {**self.learned, _PENDING: self._gathered()}}
+
+    def forget_from(self, number: int) -> None:
+        """Drop the losses of rows from this number on, of an update that was not made."""
+        self._waiting = [waiting for waiting in self._waiting if int(waiting[0][0]) < number]
 
     def load(self, found: Mapping[str, Tensor], path: Path) -> None:
         """Take over what `tensors` gave. Raises CheckpointError where it does not fit."""

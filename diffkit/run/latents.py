@@ -11,39 +11,37 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from diffkit.assembly.latents import LatentSpace, bytes_of
 from diffkit.assembly.system import Parts
 from diffkit.core.component import arguments_of
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.weights import tensor_bytes
 from diffkit.errors import CheckpointError, DataError
-from diffkit.run import artifacts
+from diffkit.run.files import check_writable_folder, read_json, write_file, write_json
+from diffkit.run.fingerprint import samples_digest
+from diffkit.run.lock import sole_writer
 from diffkit.run.processes import Processes
 from diffkit.run.progress import bar
 
 FOLDER = "latents"
 """The folder in a run."""
 MANIFEST = "latents.json"
-AUTOENCODER = "autoencoder.json"
-"""The file in a run that says which autoencoder it was trained with."""
 _LATENT = "latent"
 _CONDITION = "condition."
 _VERSION = 1
+_LOCK = ".latents.lock"
+"""Of its own, as latents may lie in the very directory of the run that reads them."""
 _ENCODED_AT_ONCE = 32
 _SHARD = 4096
 """Samples in a file."""
-_LOOKED_AT = 16
-"""Samples whose bytes tell one dataset from another."""
 _log = logging.getLogger("diffkit")
 
 
@@ -127,23 +125,6 @@ class Kept(Dataset):
         return Batch(whole[_LATENT], conditions)
 
 
-def note_autoencoder(run: Path, space: LatentSpace) -> None:
-    """Write down which autoencoder a run's latents are of."""
-    artifacts.write_json(run / AUTOENCODER, {"sha256": space.digest()})
-
-
-def check_autoencoder(run: Path, space: LatentSpace) -> None:
-    """Raise CheckpointError where a run was trained in the latents of another autoencoder."""
-    if not (run / AUTOENCODER).exists():
-        return
-    if artifacts.read_json(run / AUTOENCODER).get("sha256") != space.digest():
-        raise CheckpointError(
-            f"{run} was trained in the latents of another autoencoder than the one that its spec "
-            "names now: its weights or what they are made of changed; restore that one, or train "
-            "again with this one"
-        )
-
-
 def latents_for(
     encoded: Encoded,
     given: str | None,
@@ -174,8 +155,12 @@ def in_folder(encoded: Encoded, folder: Path, *, show: bool | None = None) -> Ke
     A folder that was half written, or whose latents are of another autoencoder or of other data, is
     noticed, said so, and written again. Raises CheckpointError where it cannot be written.
     """
+    try:
+        check_writable_folder(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; give another folder in training.latents") from error
     wanted = described(encoded)
-    with _sole_writer(folder):
+    with sole_writer(folder, _LOCK, wait=True):
         found, problem = _read(folder, wanted, encoded.shape)
         if found is not None:
             return found
@@ -209,12 +194,7 @@ def _digest_of(dataset: Dataset) -> str:
         found.update(json.dumps(arguments_of(dataset), sort_keys=True).encode())
     except (AttributeError, TypeError, ValueError):
         _log.debug("%s is told from others by its samples alone", kind.__qualname__)
-    count = min(_LOOKED_AT, len(dataset))
-    rows = [i * (len(dataset) - 1) // max(count - 1, 1) for i in range(count)]
-    read = dataset.batch(rows)
-    for name, value in sorted({"": read.x_0, **read.condition}.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(bytes_of(value))
+    found.update(samples_digest(dataset).encode())
     return found.hexdigest()
 
 
@@ -243,9 +223,9 @@ def _write(encoded: Encoded, folder: Path, wanted: Mapping[str, Any], show: bool
     files = []
     for number, tensors in enumerate(_computed(encoded, show)):
         path = folder / f"latents-{number:05d}.safetensors"
-        artifacts.write_file(path, save_safetensors(tensors))
+        write_file(path, tensor_bytes(tensors))
         files.append({"name": path.name, "bytes": path.stat().st_size})
-    artifacts.write_json(folder / MANIFEST, {**wanted, "files": files})
+    write_json(folder / MANIFEST, {**wanted, "files": files})
 
 
 def _read(
@@ -256,7 +236,7 @@ def _read(
         half = any(folder.glob("latents-*.safetensors"))
         return None, "it was left half written" if half else None
     try:
-        manifest = artifacts.read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST)
     except CheckpointError as error:
         return None, str(error)
     other = [name for name, value in wanted.items() if manifest.get(name) != value]
@@ -268,31 +248,29 @@ def _read(
             if (folder / Path(name).name).stat().st_size != size:
                 return None, f"{name} is cut short"
         shards = [load_file(folder / Path(name).name) for name in names]
-        kept = Kept(shards=shards, shape=shape)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         return None, f"a file is missing or broken ({error})"
+    if problem := _problem_of(shards, shape):
+        return None, problem
+    kept = Kept(shards=shards, shape=shape)
     if len(kept) != wanted["count"]:
         return None, "a file is missing"
     return kept, None
 
 
-@contextmanager
-def _sole_writer(folder: Path) -> Iterator[None]:
-    """Others that want the same latents wait until these are written."""
-    from filelock import FileLock
-
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except NotImplementedError:
-        _log.warning("%s: this file system has no locks; do not write it twice at once", folder)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _problem_of(shards: Sequence[Mapping[str, Tensor]], shape: tuple[int, ...]) -> str | None:
+    """Why files are not such latents, if so: no manifest says what they hold."""
+    for number, shard in enumerate(shards):
+        latent = shard.get(_LATENT)
+        if latent is None or latent.dtype != torch.float32 or tuple(latent.shape[1:]) != shape:
+            return f"file {number} holds no latents of the shape {list(shape)}"
+        if shard.keys() != shards[0].keys() or any(
+            v.shape[:1] != latent.shape[:1] for v in shard.values()
+        ):
+            return f"file {number} has not one condition for each latent"
+        if not bool(latent.isfinite().all()):
+            return f"file {number} holds latents that are not finite"
+    return None
 
 
 def _cannot_write(folder: Path, error: OSError) -> CheckpointError:

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from diffkit.errors import CheckpointError
+from diffkit.run.files import cannot_write, note_once
 
 LOCK = ".lock"
 _log = logging.getLogger("diffkit")
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @contextmanager
-def sole_writer(run: Path) -> Iterator[None]:
-    """Hold the run's lock; the system lets go of it when the process ends, however it ends.
+def sole_writer(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock in a folder; the system lets go of it when the process ends, however it ends.
+
+    `wait`: for another that holds it, which is said, instead of an error.
 
     Raises:
-        CheckpointError: another process holds it, or the folder cannot be written.
+        CheckpointError: another writer holds it, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(run / LOCK)
+    lock = FileLock(folder / name)
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise CheckpointError(
-            f"{run} is being trained by another process; wait for it or end it, or choose another "
-            "directory"
-        ) from error
+        if not wait:
+            raise CheckpointError(
+                f"{folder} is being written by another process, or by training that is under way "
+                "in this one; wait for it or end it, or choose another directory"
+            ) from error
+        _log.warning("waiting for another process that writes %s", folder)
+        lock.acquire()
     except NotImplementedError:
-        _log.warning("%s: this file system has no locks; do not train twice into it", run)
+        _note_no_locks(folder)
     except OSError as error:
-        raise CheckpointError(f"{run} cannot be written: {error.strerror}") from error
+        if error.errno not in _NO_LOCKS:
+            raise cannot_write(folder, error) from error
+        _note_no_locks(folder)
     try:
         yield
     finally:
         lock.release()
+
+
+def _note_no_locks(folder: Path) -> None:
+    note_once(f"{folder}: this file system has no locks; do not write it twice at once")

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from diffkit.errors import DataError
-from diffkit.run.artifacts import stream_file, write_file
+from diffkit.run.files import stream_file, write_file
 
 if TYPE_CHECKING:
     from PIL import Image

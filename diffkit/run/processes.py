@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ class Processes(ABC):
     count: int
     rank: int
     """Of this process, from 0; process 0 writes files and shows progress."""
+    divided: ClassVar[bool] = False
+    """Whether each process holds a part of every weight."""
 
     @property
     def first(self) -> bool:
@@ -79,6 +83,10 @@ class Processes(ABC):
         """For the others to come here."""
 
     @abstractmethod
+    def together(self) -> AbstractContextManager[None]:
+        """What all have to get through: where one raises, all do, before anybody waits for it."""
+
+    @abstractmethod
     def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
         """Where the loss of another process becomes a TrainingError."""
 
@@ -106,6 +114,10 @@ class Alone(Processes):
 
     def wait(self) -> None:
         """Nobody to wait for."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return nullcontext()
 
     def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
         """Nothing to do."""
@@ -149,6 +161,24 @@ class Launched(Processes):
     def wait(self) -> None:
         """A barrier."""
         self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One small exchange of what went wrong."""
+        from accelerate.utils import gather_object
+
+        mine: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again, once the others know
+            mine = error
+        said = "" if mine is None else f"{type(mine).__name__}: {mine}"
+        everyone: list[str] = gather_object([said])
+        if mine is not None:
+            raise mine
+        for rank, problem in enumerate(everyone):
+            if problem:
+                raise TrainingError(f"process {rank} of {self.count} cannot begin: {problem}")
 
     @contextmanager
     def failures_explained(self, what_remains: Callable[[], str]) -> Iterator[None]:
@@ -214,7 +244,15 @@ def _launched(on_cpu: bool) -> Launched:
     return Launched(accelerator)
 
 
+_LIBRARIES = ("/gloo/", "nccl", "process group")
+"""What messages of the libraries that processes talk through name, and nobody else's."""
+
+
 def _is_about_a_partner(error: RuntimeError) -> bool:
+    """Whether torch raised it, of its own communication: not the loss, nor the network."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent)
     text = str(error).lower()
-    words = ("gloo", "nccl", "connection", "peer", "socket", "rank", "process group")
-    return isinstance(error, torch.distributed.DistError) or any(word in text for word in words)
+    return type(error) is RuntimeError and inside and any(name in text for name in _LIBRARIES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +9,8 @@ from accelerate.utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from diffkit.assembly.modules import twin
+from diffkit.core.weights import load_state, state_of
 from diffkit.run.processes import Launched
 
 
@@ -20,19 +21,20 @@ class Sharded(Launched):
     the copy's weights are given back, so that a pipeline remains one that can be sampled.
     """
 
+    divided = True
+
     def trained(self, module: nn.Module) -> nn.Module:
         """A copy, divided. Its weights are contiguous, as FSDP needs."""
-        twin = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        copied = twin(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         module.to("cpu")
-        divided = fsdp2_prepare_model(self._accelerator, twin)
+        divided = fsdp2_prepare_model(self._accelerator, copied)
         assert isinstance(divided, nn.Module)
         return divided
 
     def given_back(self, trained: nn.Module, module: nn.Module) -> None:
         """Gather the weights of the copy, and move the module to where the copy is."""
         device = next(trained.parameters()).device
-        whole = self.whole(trained.state_dict())
-        module.to(device).load_state_dict(whole)
+        load_state(module.to(device), self.whole(state_of(trained)))
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module itself: it was divided, with its hooks, by `trained`."""

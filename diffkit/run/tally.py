@@ -8,48 +8,58 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffkit.errors import ComponentError
 from diffkit.run.processes import Processes
+from diffkit.run.updates import Made
 
 
 @dataclass
 class Tally:
     """What updates gave since metrics were last taken, and since the last checkpoint.
 
-    An update adds two device scalars to a list and nothing is computed of them until they are
-    read, all in one transfer.
+    An update adds device scalars to a list and nothing is computed of them until they are read,
+    all in one transfer.
     """
 
-    _pending: list[Tensor] = field(default_factory=list)
-    _since_metrics: list[tuple[float, float]] = field(default_factory=list)
+    _pending: list[tuple[Tensor, ...]] = field(default_factory=list)
+    _since_metrics: list[list[float]] = field(default_factory=list)
     _since_checkpoint: list[float] = field(default_factory=list)
+    _terms: tuple[str, ...] = ()
 
-    def add(self, loss: Tensor, norm: Tensor) -> None:
-        """One update's mean loss and the norm of its gradient."""
-        self._pending += [loss, norm]
+    def add(self, made: Made) -> None:
+        """One update."""
+        terms = tuple(made.terms)
+        if terms != self._terms and (self._pending or self._since_metrics):
+            raise ComponentError(
+                f"loss: the terms of its record were {list(self._terms)} and are {list(terms)} at "
+                "this update; give the same at every update"
+            )
+        self._terms = terms
+        self._pending.append((made.loss, made.norm, *made.terms.values()))
 
     def metrics(self, processes: Processes) -> Taken:
         """Of the updates since this was last called; at least one."""
         self._read(processes)
         taken, self._since_metrics = self._since_metrics, []
-        return Taken(taken)
+        return Taken([(row[0], row[1]) for row in taken], self._terms, [row[2:] for row in taken])
 
     def mean_since_checkpoint(self, processes: Processes) -> float | None:
         """The mean of the finite losses since this was last called; None where there is none."""
         self._read(processes)
         losses, self._since_checkpoint = self._since_checkpoint, []
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        return math.fsum(finite) / len(finite) if finite else None
+        return _finite_mean(losses)
 
     def _read(self, processes: Processes) -> None:
         if not self._pending:
             return
-        mine = torch.stack([scalar.detach().float() for scalar in self._pending])
+        width = len(self._pending[0])
+        flat = [scalar.detach().float() for row in self._pending for scalar in row]
         self._pending = []
         # Losses are means over equal shares of a batch; the gradient is the same everywhere.
-        numbers = processes.gathered(mine[None]).mean(0).tolist()
-        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-        self._since_metrics += pairs
-        self._since_checkpoint += [loss for loss, _ in pairs]
+        numbers = processes.gathered(torch.stack(flat)[None]).mean(0).tolist()
+        rows = [numbers[i : i + width] for i in range(0, len(numbers), width)]
+        self._since_metrics += rows
+        self._since_checkpoint += [row[0] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,15 @@ class Taken:
     """Losses and gradient norms of consecutive updates."""
 
     pairs: list[tuple[float, float]]
+    names: tuple[str, ...] = ()
+    rows: list[list[float]] = field(default_factory=list)
+    """The terms of the losses, with their names."""
 
     @property
     def loss(self) -> float:
         """The mean of the finite losses; NaN where there is none."""
-        finite = [loss for loss, norm in self.pairs if math.isfinite(loss + norm)]
-        return math.fsum(finite) / len(finite) if finite else math.nan
+        found = _finite_mean([loss for loss, norm in self.pairs if math.isfinite(loss + norm)])
+        return math.nan if found is None else found
 
     @property
     def norm(self) -> float:
@@ -70,6 +83,20 @@ class Taken:
         return self.pairs[-1][1]
 
     @property
+    def terms(self) -> dict[str, float]:
+        """The mean of each term where it is finite; NaN where it never is."""
+        means = (_finite_mean([row[i] for row in self.rows]) for i in range(len(self.names)))
+        return {
+            name: math.nan if mean is None else mean
+            for name, mean in zip(self.names, means, strict=True)
+        }
+
+    @property
     def skipped(self) -> list[int]:
         """Which of the updates had a loss or a gradient that is not finite, counted from 0."""
         return [i for i, (loss, norm) in enumerate(self.pairs) if not math.isfinite(loss + norm)]
+
+
+def _finite_mean(values: list[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else None

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffkit.assembly.network import resolved_precision
 from diffkit.assembly.system import System
 from diffkit.core.dataset import Dataset
-from diffkit.errors import CheckpointError, DataError, TrainingError, TrainingInterrupted
+from diffkit.core.weights import read_tensors
+from diffkit.errors import DataError, DiffkitError, TrainingError, TrainingInterrupted
 from diffkit.plugins.events import Events
 from diffkit.plugins.hookspecs import RunInfo
-from diffkit.run.artifacts import append_metrics, checkpoints, drop_metrics_after, read_tensors
-from diffkit.run.checkpointing import read_training, training_tensors, write_training
+from diffkit.run.artifacts import SPEC, checkpoints, prune, write_checkpoint
+from diffkit.run.checkpointing import (
+    OPTIMIZER,
+    STATEFUL,
+    optimizer_groups,
+    optimizer_tensors,
+    read_training,
+    weights_of,
+)
 from diffkit.run.interruption import Request, requests_noted
 from diffkit.run.processes import Processes
 from diffkit.run.progress import Progress, bar
@@ -26,6 +38,7 @@ from diffkit.run.updates import Updates, learning_rate
 from diffkit.spec.pipeline import TrainingSpec
 
 MetricsSink = Callable[[int, Mapping[str, float]], None]
+_log = logging.getLogger("diffkit")
 _AGREE_EVERY = 10
 """Updates between two questions to all processes whether to stop."""
 
@@ -36,6 +49,16 @@ class Progressed:
 
     step: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What training leaves beside the weights, on the host, for more training to go on from."""
+
+    step: int
+    seconds: float
+    optimizer: Mapping[str, Tensor]
+    times: Mapping[str, Tensor]
 
 
 class Trainer:
@@ -51,6 +74,8 @@ class Trainer:
         events: the observers.
         processes: who shares the work; the first of them writes.
         sinks: called with each set of metrics.
+        described: what every checkpoint says beside.
+        made: called with the number of updates after each of them.
     """
 
     def __init__(
@@ -65,6 +90,8 @@ class Trainer:
         events: Events,
         processes: Processes,
         sinks: tuple[MetricsSink, ...] = (),
+        described: Mapping[str, Any] | None = None,
+        made: Callable[[int], None] = lambda step: None,
     ) -> None:
         if len(dataset) == 0:
             raise DataError("the dataset is empty; training needs at least one sample")
@@ -87,27 +114,58 @@ class Trainer:
         )
         self._device = self._updates.weights[0].device
         self._tally, self._written = Tally(), -1
+        self._target = spec.steps
+        self._limit = math.inf if spec.max_seconds is None else spec.max_seconds
+        self._made, self._described = made, dict(described or {})
         self.progressed = Progressed()
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint. Raises CheckpointError where it does not fit."""
-        progress, state = read_training(checkpoint)
-        try:
-            self._updates.load(state, progress["groups"])
-            self.progressed = Progressed(int(progress["step"]), float(progress["seconds"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{checkpoint}: the optimiser state does not fit: {error}"
-            ) from error
-        if self._updates.feedback.learned:
+        """Go on from a checkpoint; nothing is written. Raises CheckpointError where it does not
+        fit.
+        """
+        progress, found = read_training(checkpoint, self._updates.names)
+        self._updates.load(found, checkpoint / f"{OPTIMIZER}.safetensors")
+        feedback = self._updates.feedback
+        if feedback.learned:
             path = checkpoint / "times.safetensors"
-            self._updates.feedback.load(read_tensors(path), path)
+            feedback.load(read_tensors(path), path)
+        self._begin(int(progress["step"]), float(progress["seconds"]))
         self._written = self.progressed.step
-        if self._run.directory is not None and self._processes.first:
-            drop_metrics_after(self._run.directory, self.progressed.step)
+
+    def go_on(self, memory: Memory) -> None:
+        """Go on from what an earlier session left in memory."""
+        self._updates.load(memory.optimizer, "the optimiser's state of the training before")
+        feedback = self._updates.feedback
+        if feedback.learned and memory.times:
+            feedback.load(memory.times, Path("the times learned by the training before"))
+        self._begin(memory.step, memory.seconds)
+        self._target = memory.step + self._spec.steps
+        self._limit += memory.seconds
+
+    def memory(self) -> Memory | None:
+        """What another session can go on from; None where the processes hold it in parts, or where
+        training ended within an update.
+        """
+        if self._processes.count > 1 or not self._updates.whole:
+            return None
+        tensors = optimizer_tensors(self._updates.optimizer, self._updates.names)
+        held = {name: value.detach().cpu() for name, value in tensors.items()}
+        times = self._updates.feedback.tensors().get("times", {})
+        return Memory(self.progressed.step, self.progressed.seconds, held, times)
+
+    @property
+    def target(self) -> int:
+        """The number of updates in all at which training ends."""
+        return self._target
+
+    def _begin(self, step: int, seconds: float) -> None:
+        self.progressed = Progressed(step, seconds)
+        self._made(step)
 
     def train(self, show: bool | None = None) -> None:
         """Train to the end that the spec sets.
+
+        Whatever ends it, short of a kill, leaves a checkpoint of the last good weights.
 
         Raises:
             TrainingError: a loss or a gradient is not finite, or another process is gone.
@@ -115,7 +173,7 @@ class Trainer:
             CheckpointError: a checkpoint cannot be written; earlier ones are untouched.
         """
         devices = [self._device] if self._device.type == "cuda" else []
-        self._events.run_start(self._run)
+        self._tell(self._events.run_start, self._run)
         self._system.train()
         with ExitStack() as around:
             around.callback(self._system.eval)
@@ -123,21 +181,28 @@ class Trainer:
             around.enter_context(torch.random.fork_rng(devices=devices))
             request = around.enter_context(requests_noted())
             shown = show if self._processes.first else False
-            self._loop(around.enter_context(bar("training", 1.0, shown)), request)
-            self._checkpoint()
-        self._events.run_end(self._run, self.progressed.step)
+            progress = around.enter_context(bar("training", 1.0, shown))
+            try:
+                self._loop(progress, request)
+                self._checkpoint()
+            except BaseException:
+                self._rescue()
+                raise
+        self._tell(self._events.run_end, self._run, self.progressed.step)
         if request.signal is not None:
             raise TrainingInterrupted(request.signal, self._what_remains())
 
     def _loop(self, progress: Progress, request: Request) -> None:
         spec, here = self._spec, self.progressed
         since, before, began = 0, time.perf_counter(), time.perf_counter() - here.seconds
-        while here.step < spec.steps and not self._to_stop(since, request):
-            self._tally.add(*self._updates.make(here.step))
+        while here.step < self._target and not self._to_stop(since, request):
+            self._tally.add(self._updates.make(here.step))
             here.step += 1
             since += 1
             self._updates.feedback.hand_over(here.step)
             here.seconds = time.perf_counter() - began
+            self._made(here.step)
+            self._updates.whole = True
             if here.step % spec.log_every == 0:
                 self._log(since / (time.perf_counter() - before), progress)
                 since, before = 0, time.perf_counter()
@@ -148,9 +213,7 @@ class Trainer:
 
     def _to_stop(self, since: int, request: Request) -> bool:
         """Whether somebody asked to stop, or time is up; processes agree now and then."""
-        limit = self._spec.max_seconds
-        wanted = request.signal is not None
-        wanted |= limit is not None and self.progressed.seconds >= limit
+        wanted = request.signal is not None or self.progressed.seconds >= self._limit
         if self._processes.count == 1:
             return wanted
         return self.progressed.step % _AGREE_EVERY == 0 and self._processes.any(wanted)
@@ -159,11 +222,13 @@ class Trainer:
         spec, here = self._spec, self.progressed
         taken = self._tally.metrics(self._processes)
         if taken.skipped and spec.nonfinite == "stop":
+            self._rescue()
             raise TrainingError(self._not_finite(taken))
         rate = updates_per_second * spec.batch_size
         metrics = {
             "step": here.step,
             "loss": taken.loss,
+            **taken.terms,
             "grad_norm": taken.norm,
             "learning_rate": learning_rate(here.step - 1, spec),
             "images_per_second": round(rate, 1),
@@ -172,15 +237,23 @@ class Trainer:
         if taken.skipped:
             metrics["skipped"] = len(taken.skipped)
         if self._processes.first:
-            if self._run.directory is not None:
-                append_metrics(self._run.directory, metrics)
             for sink in self._sinks:
                 sink(here.step, metrics)
-            self._events.step(self._run, here.step, metrics)
-        done = here.step / spec.steps
-        if spec.max_seconds is not None:
-            done = max(done, here.seconds / spec.max_seconds)
+            self._tell(self._events.step, self._run, here.step, metrics)
+        done = max(here.step / self._target, here.seconds / self._limit)
         progress.update(done, f"loss {metrics['loss']:.4f}  {rate:.0f} images/s")
+
+    def _tell(self, event: Callable[..., None], *what: object) -> None:
+        """Tell observers. They meet the network as it is sampled with, dropout off, and training
+        finds every module in the mode in which it was.
+        """
+        modes = {module: module.training for module in self._system.modules()}
+        self._system.eval()
+        try:
+            event(*what)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
     def _not_finite(self, taken: Taken) -> str:
         first = self.progressed.step - len(taken.pairs) + taken.skipped[0] + 1
@@ -207,17 +280,47 @@ class Trainer:
             return
         self._written = self.progressed.step
         loss = self._tally.mean_since_checkpoint(self._processes)
-        optimizer = self._updates.optimizer
-        tensors = training_tensors(self._system, self._average, optimizer, self._processes)
-        tensors |= self._updates.feedback.tensors()
+        tensors = self._tensors()
         if self._processes.first:
-            progress = {
-                "step": self.progressed.step,
-                "seconds": self.progressed.seconds,
-                "loss": loss,
-                "precision": resolved_precision(self._system.precision, self._device),
-                "processes": self._processes.count,
-            }
-            path = write_training(self._run.directory, tensors, optimizer, progress, self._spec)
-            self._events.checkpoint(self._run, self.progressed.step, path)
+            path = self._write(tensors, loss)
+            prune(self._run.directory, self._spec.keep, self._spec.keep_best)
+            self._tell(self._events.checkpoint, self._run, self.progressed.step, path)
         self._processes.wait()
+
+    def _rescue(self) -> None:
+        """Keep the last good weights of training that fails, as far as this process can alone."""
+        directory, step = self._run.directory, self.progressed.step
+        if directory is None or not self._processes.first or self._written == step:
+            return
+        feedback = self._updates.feedback
+        needs_others = self._processes.divided or bool(feedback.learned)
+        if not self._updates.whole or (self._processes.count > 1 and needs_others):
+            return
+        self._written = step
+        try:
+            feedback.forget_from(step * self._spec.batch_size)
+            self._write(self._tensors(), None)
+        except (DiffkitError, OSError, RuntimeError) as error:
+            _log.warning("the weights after update %d could not be kept: %s", step, error)
+
+    def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """The files of a checkpoint that training can go on from; every process has to ask."""
+        tensors = weights_of(self._system, self._average)
+        tensors[OPTIMIZER] = optimizer_tensors(self._updates.optimizer, self._updates.names)
+        whole = {name: self._processes.whole(values) for name, values in tensors.items()}
+        return {**whole, **self._updates.feedback.tensors()}
+
+    def _write(self, tensors: Mapping[str, Mapping[str, Tensor]], loss: float | None) -> Path:
+        assert self._run.directory is not None
+        updates, here = self._updates, self.progressed
+        progress = {
+            **self._described,
+            "seconds": here.seconds,
+            "loss": loss,
+            "precision": resolved_precision(self._system.precision, self._device),
+            "processes": self._processes.count,
+            "groups": optimizer_groups(updates.optimizer, updates.names),
+            STATEFUL: sorted({name.rpartition(".")[0] for name in tensors[OPTIMIZER]}),
+        }
+        records = {SPEC: self._run.spec}
+        return write_checkpoint(self._run.directory, here.step, tensors, records, progress)

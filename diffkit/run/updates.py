@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from diffkit.assembly.system import Share, System
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.noise import BatchNoise, mix
-from diffkit.errors import SpecError
-from diffkit.functional.ema import ema_decay, ema_update
+from diffkit.errors import SpecError, TrainingError
+from diffkit.functional.ema import ema_decay
+from diffkit.run.averaging import AverageDenoiser, Following
+from diffkit.run.checkpointing import load_optimizer
 from diffkit.run.conditions import prepared
 from diffkit.run.feedback import Feedback
 from diffkit.run.feeding import feed_of
@@ -24,6 +27,16 @@ from diffkit.spec.pipeline import TrainingSpec
 
 _CONDITION_DROPOUT = 0.1
 """Ho & Salimans (2022), table 1: between 0.1 and 0.2 is best."""
+
+
+class Made(NamedTuple):
+    """What one update of one process gave, still on the device."""
+
+    loss: Tensor
+    norm: Tensor
+    """Of the gradient."""
+    terms: Mapping[str, Tensor]
+    """The parts of the loss that it reports, as `loss/<name>`."""
 
 
 class Updates:
@@ -56,8 +69,18 @@ class Updates:
             )
         self._spec, self._seed, self._processes = spec, seed, processes
         self.feedback = Feedback(system.parts.times, system.parts.schedule, processes)
+        trained = {n: p for n, p in system.named_parameters() if p.requires_grad}
+        if not trained:
+            raise TrainingError(
+                f"{type(system.parts.model).__name__} has no weights that train, and neither has "
+                "anything else here: all are frozen, or there are none; nothing was done"
+            )
         self._module: nn.Module = processes.wrapped(system)
-        self.weights = [p for p in system.parameters() if p.requires_grad]
+        self._average = average
+        self.names, self.weights = list(trained), list(trained.values())
+        self.whole = True
+        """Whether weights, optimiser and average are all of one update, which was counted: whoever
+        counts says so."""
         self._device = self.weights[0].device
         self._feed = feed_of(prepared(dataset, system.parts), seed, self._device)
         encoder = system.parts.encoder
@@ -68,16 +91,10 @@ class Updates:
         null = {} if encoder is None else encoder.null(1)
         self._null = {name: value.to(self._device) for name, value in null.items()}
         self.optimizer = optimizer(spec, self.weights)
-        self._followed, self._averages = (
-            ([], [])
-            if average is None
-            else ([processes.local(t) for t in _floats(m)] for m in (system, average))
-        )
+        self._following = None if average is None else Following(average, system, processes.local)
 
-    def make(self, step: int) -> tuple[Tensor, Tensor]:
-        """Update number `step`, from 0: the mean loss of this process's rows and the norm of the
-        gradient, still on the device.
-        """
+    def make(self, step: int) -> Made:
+        """Update number `step`, from 0, of this process's rows; nothing is read on the host."""
         spec, rows = self._spec, self._processes.rows(self._spec.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, spec)
@@ -87,30 +104,28 @@ class Updates:
         # Where the samples after those of each part are, in the order of the data.
         places = [step * spec.batch_size + part.start for part in parts]
         places.append(places[0] + spec.batch_size)
-        losses = []
+        means = []
         for part, then in zip(parts, places[1:], strict=True):
             # Row 0's name is left out, so that runs are what they were before there were shares.
             row = [part.start] if part.start else []
             self._seed_dropout(mix(self._seed, "dropout", step, *row))
             last = part is parts[-1]
             with nullcontext() if last else self._processes.unsynchronised(self._module):
-                losses.append(self._backward(part, then, step))
+                means.append(self._backward(part, then, step))
         limit = float("inf") if spec.clip_norm is None else spec.clip_norm
         norm = self._processes.same(torch.nn.utils.clip_grad_norm_(self.weights, limit))
         # Fused optimisers look at this on the device, and then leave everything as it is.
         setattr(self.optimizer, "found_inf", (~norm.isfinite()).float())  # noqa: B010
+        self.whole = False
         self.optimizer.step()
-        if spec.ema_decay is not None and self._averages:
-            ema_update(self._averages, self._followed, ema_decay(step, spec.ema_decay))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean(), norm
+        if spec.ema_decay is not None and self._following is not None:
+            self._following.update(ema_decay(step, spec.ema_decay))
+        loss, *terms = (_mean(column) for column in zip(*(m.values() for m in means), strict=True))
+        return Made(loss, norm, dict(zip(list(means[0])[1:], terms, strict=True)))
 
-    def load(self, state: Mapping[int, Mapping[str, Tensor]], groups: list[dict[str, Any]]) -> None:
-        """Take over an optimiser's state. Raises ValueError, KeyError where it does not fit."""
-        laid = {
-            index: {name: self._laid_out(index, value) for name, value in named.items()}
-            for index, named in state.items()
-        }
-        self.optimizer.load_state_dict({"state": laid, "param_groups": groups})
+    def load(self, found: Mapping[str, Tensor], where: str | Path) -> None:
+        """Take over an optimiser's state. Raises CheckpointError where it does not fit."""
+        load_optimizer(self.optimizer, self.names, found, where, self._processes.laid_out)
 
     def _seed_dropout(self, seed: int) -> None:
         """Of the generator that layers draw from on this device.
@@ -124,15 +139,18 @@ class Updates:
         else:
             torch.default_generator.manual_seed(seed)
 
-    def _backward(self, rows: range, then: int, step: int) -> Tensor:
+    def _backward(self, rows: range, then: int, step: int) -> dict[str, Tensor]:
+        """The mean loss, and then those of its terms, on the device."""
         batch, share, noise = self._batch(rows, then, step)
-        record: LossRecord = self._module(batch, share, noise, step)
+        average = None if self._average is None else AverageDenoiser(self._average, batch.condition)
+        record: LossRecord = self._module(batch, share, noise, step, average)
         self.feedback.add(step * self._spec.batch_size + rows.start, record)
         loss = record.values.mean()
         # A loss that is not finite makes the whole gradient so, in every process.
         marked = loss * (1.0 + 0.0 * loss.detach())
         (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        terms = {name: value.detach().mean() for name, value in record.terms.items()}
+        return {"loss": loss.detach(), **{f"loss/{name}": term for name, term in terms.items()}}
 
     def _batch(self, rows: range, then: int, step: int) -> tuple[Batch, Share, BatchNoise]:
         size = self._spec.batch_size
@@ -157,13 +175,6 @@ class Updates:
             }
         return Batch(x_0, condition), share, noise
 
-    def _laid_out(self, index: int, value: Tensor) -> Tensor:
-        """In the memory layout of its weight: fused optimisers walk both in step."""
-        weight = self.weights[index] if index < len(self.weights) else None
-        if weight is None or weight.shape != value.shape:
-            return value
-        return self._processes.laid_out(value, weight)
-
 
 def learning_rate(step: int, spec: TrainingSpec) -> float:
     """The rate of update number `step`, counted from 0: a linear rise, then constant."""
@@ -184,5 +195,5 @@ def optimizer(spec: TrainingSpec, weights: list[nn.Parameter]) -> torch.optim.Op
     )
 
 
-def _floats(system: System) -> list[Tensor]:
-    return [t for t in (*system.parameters(), *system.buffers()) if t.is_floating_point()]
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()

@@ -18,7 +18,7 @@ import torch
 
 import diffkit
 from diffkit.cli.demo import demo_spec, results
-from diffkit.run.artifacts import read_json
+from diffkit.run.files import read_json
 
 
 def run(seed: int, seconds: float, steps: int | None, directory: Path) -> tuple[float, ...]:

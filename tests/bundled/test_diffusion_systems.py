@@ -25,7 +25,7 @@ from diffkit.core.bound import Bound
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.errors import ComponentError
-from diffkit.run import artifacts
+from diffkit.run.metrics import read_metrics
 
 GRID = torch.arange(1, 1001, dtype=torch.float64) / 1000
 
@@ -163,7 +163,7 @@ SYSTEMS = {
 def test_systems_learn_and_sample(system, tmp_path) -> None:
     pipeline = diffkit.build({**DIGITS, **system}, device="cpu")
     pipeline.train(out=tmp_path / "run", progress=False, log_every=20)
-    lines = [line["loss"] for line in artifacts.read_metrics(tmp_path / "run")]
+    lines = [line["loss"] for line in read_metrics(tmp_path / "run")]
     assert lines[-1] < 0.95 * lines[0]
     samples = diffkit.load(tmp_path / "run", device="cpu").sample(4)
     assert bool(samples.isfinite().all())

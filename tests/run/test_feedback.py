@@ -11,6 +11,7 @@ from diffkit.bundled.times.importance import Importance
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch, LossRecord
+from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
 from diffkit.run.feedback import Feedback
 from diffkit.run.processes import Alone
@@ -55,7 +56,7 @@ def trained(run, steps, spec=SPEC, **training):
 def files(run):
     last = artifacts.latest_checkpoint(run)
     names = sorted(path.name for path in last.glob("*.safetensors"))
-    return {name: artifacts.read_tensors(last / name) for name in names}
+    return {name: read_tensors(last / name) for name in names}
 
 
 def assert_equal(one, other) -> None:
@@ -119,7 +120,7 @@ def test_a_checkpoint_without_what_was_learned_is_refused(tmp_path) -> None:
     path = artifacts.latest_checkpoint(tmp_path / "run") / "times.safetensors"
     whole = path.read_bytes()
     path.unlink()
-    with pytest.raises(diffkit.CheckpointError, match=r"times\.safetensors cannot be read"):
+    with pytest.raises(diffkit.CheckpointError, match=r"times\.safetensors is missing"):
         trained(tmp_path / "run", 6)
     path.write_bytes(whole[:40])
     with pytest.raises(diffkit.CheckpointError, match="not a whole safetensors file"):

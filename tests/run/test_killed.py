@@ -12,7 +12,10 @@ import pytest
 import torch
 
 import diffkit
+from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.files import read_json
+from diffkit.run.metrics import read_metrics
 
 KILLS, EVERY = 50, 3
 SPEC = {
@@ -98,10 +101,10 @@ def all_is_whole(run: Path) -> None:
             "trainer.json",
         }
         for name in names - {"trainer.json"}:
-            artifacts.read_tensors(checkpoint / name)
-        assert artifacts.read_json(checkpoint / "trainer.json")["step"] == int(checkpoint.name[-8:])
+            read_tensors(checkpoint / name)
+        assert read_json(checkpoint / "trainer.json")["step"] == int(checkpoint.name[-8:])
     if (run / artifacts.SPEC).exists():
-        artifacts.read_json(run / artifacts.SPEC)
+        read_json(run / artifacts.SPEC)
 
 
 @pytest.mark.slow
@@ -127,10 +130,10 @@ def test_killed_fifty_times(tmp_path) -> None:
     train_until_killed(unbroken, end, None)
     for name in ("model", "ema", "optimizer"):
         ours, theirs = (
-            artifacts.read_tensors(artifacts.latest_checkpoint(r) / f"{name}.safetensors")
+            read_tensors(artifacts.latest_checkpoint(r) / f"{name}.safetensors")
             for r in (run, unbroken)
         )
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    steps_logged = [line["step"] for line in artifacts.read_metrics(run)]
-    assert steps_logged == [line["step"] for line in artifacts.read_metrics(unbroken)]
+    steps_logged = [line["step"] for line in read_metrics(run)]
+    assert steps_logged == [line["step"] for line in read_metrics(unbroken)]

@@ -20,6 +20,7 @@ from diffkit.core.loss import Batch
 from diffkit.errors import CheckpointError, ComponentError
 from diffkit.plugins.entries import ComponentEntry, Origin
 from diffkit.plugins.host import Host
+from diffkit.run import artifacts
 from diffkit.run.latents import Encoded, in_folder
 
 FIVE = {
@@ -165,9 +166,9 @@ def test_the_weights_of_the_model_do_not_depend_on_the_autoencoder(host: Host) -
 
 def test_a_run_notices_another_autoencoder(host: Host, tmp_path) -> None:
     built(host).save(tmp_path)
-    spec = json.loads((tmp_path / "spec.json").read_text())
+    spec = json.loads((artifacts.latest_checkpoint(tmp_path) / "spec.json").read_text())
     spec["autoencoder"]["config"]["gain"] = 3.0
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    (artifacts.latest_checkpoint(tmp_path) / "spec.json").write_text(json.dumps(spec))
     with pytest.raises(CheckpointError, match="another autoencoder"):
         diffkit.load(tmp_path, host=host, device="cpu")
 

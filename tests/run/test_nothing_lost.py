@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +17,11 @@ from PIL import Image
 import diffkit
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.files import read_json
 from diffkit.run.interruption import requests_noted
+from diffkit.run.metrics import read_metrics
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -75,7 +78,7 @@ def test_a_loss_that_is_not_finite_reaches_nothing_and_stops_the_run(value, tmp_
     assert str(last) in message
     assert all(bool(w.isfinite().all()) for w in weights(pipeline))
     for name in ("model", "ema", "optimizer"):
-        tensors = artifacts.read_tensors(last / f"{name}.safetensors")
+        tensors = read_tensors(last / f"{name}.safetensors")
         assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
@@ -87,7 +90,7 @@ def test_an_update_left_out_leaves_everything_as_it_was(tmp_path) -> None:
     trained = list(before.system.parameters()), list(after.system.parameters())
     assert all(torch.equal(one, other) for one, other in zip(*trained, strict=True))
     assert all(bool(w.isfinite().all()) for w in weights(after))
-    (metrics,) = artifacts.read_metrics(tmp_path / "run")
+    (metrics,) = read_metrics(tmp_path / "run")
     assert metrics["skipped"] == 1
     assert metrics["loss"] > 0
 
@@ -188,7 +191,7 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path) -> None:
 
         @diffkit.hookimpl
         def diffkit_step(self, step) -> None:
-            with pytest.raises(diffkit.CheckpointError, match="is being trained by another") as e:
+            with pytest.raises(diffkit.CheckpointError, match="is being written by another") as e:
                 diffkit.build(SPEC).train(Points(), steps=1, out=tmp_path / "run", resume=True)
             self.refusals = (*self.refusals, str(e.value))
 
@@ -201,8 +204,8 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path) -> None:
 
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path) -> None:
     for step, loss in enumerate([3.0, 1.0, 2.0, None, 5.0, 4.0]):
-        progress = {"step": step, "loss": loss}
-        artifacts.write_checkpoint(tmp_path, step, {"model": {}}, progress, keep=2, keep_best=1)
+        artifacts.write_checkpoint(tmp_path, step, {"model": {}}, {}, {"loss": loss})
+        artifacts.prune(tmp_path, 2, 1)
     kept = [int(path.name[-8:]) for path in artifacts.checkpoints(tmp_path)]
     assert kept == [1, 4, 5]
     assert artifacts.chosen_checkpoint(tmp_path, "best").name == "step-00000001"
@@ -216,11 +219,11 @@ def test_the_best_checkpoint_is_loaded_by_name(tmp_path) -> None:
     pipeline = diffkit.build(SPEC)
     pipeline.train(Points(), steps=8, out=tmp_path / "run", keep=1, learning_rate=0.01)
     losses = {
-        path.name: artifacts.read_json(path / "trainer.json")["loss"]
+        path.name: read_json(path / "trainer.json")["loss"]
         for path in artifacts.checkpoints(tmp_path / "run")
     }
     best = min(losses, key=losses.__getitem__)
-    expected = artifacts.read_tensors(tmp_path / "run" / "checkpoints" / best / "model.safetensors")
+    expected = read_tensors(tmp_path / "run" / "checkpoints" / best / "model.safetensors")
     loaded = diffkit.load(tmp_path / "run", checkpoint="best")
     assert all(torch.equal(v, expected[k]) for k, v in loaded.system.state_dict().items())
 
@@ -274,11 +277,20 @@ def test_what_a_killed_process_left_half_written_is_cleared(tmp_path) -> None:
     run = tmp_path / "run"
     diffkit.build(SPEC).train(Points(), steps=2, out=run)
     whole = artifacts.latest_checkpoint(run)
-    (run / "checkpoints" / ".step-00000004.99.tmp").mkdir()
-    (run / ".spec.json.99.tmp").write_text("{")
-    # Killed between the two renames that replace a checkpoint.
-    whole.rename(run / "checkpoints" / f".{whole.name}.99.old")
-    artifacts.clear_remains(run)
-    assert [path.name for path in (run / "checkpoints").iterdir()] == [whole.name]
-    assert not list(run.glob(".*.tmp"))
-    assert isinstance(run, Path)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    mark = f".diffkit-{int(gone.stdout)}-0f0f.tmp"
+    (run / "checkpoints" / mark).mkdir()
+    (run / mark).write_text("{")
+    # Killed after a state took the place of another, and before that was deleted.
+    newer = whole.with_name(f"{whole.name}-r2")
+    shutil.copytree(whole, newer)
+    # Of others: somebody else's, and a process of ours that is at work.
+    theirs = (".thesis.odt.tmp", ".diffkit-notes.tmp", f".diffkit-{os.getppid()}-0f0f.tmp")
+    for name in theirs:
+        (run / name).write_text("mine")
+    assert artifacts.checkpoints(run) == [newer]
+    artifacts.clear_run(run)
+    assert list((run / "checkpoints").iterdir()) == [newer]
+    assert {path.name for path in run.glob(".*.tmp")} == set(theirs)

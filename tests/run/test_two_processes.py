@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from diffkit.bundled.datasets.digits import Digits
+from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.metrics import read_metrics
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.slow
@@ -48,12 +50,12 @@ def runs(tmp_path_factory) -> dict[int, Path]:
 
 
 def metrics(folder: Path, name: str) -> list[float]:
-    return [line[name] for line in artifacts.read_metrics(folder / "run")]
+    return [line[name] for line in read_metrics(folder / "run")]
 
 
 def weights(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
     last = artifacts.latest_checkpoint(folder / "run")
-    return artifacts.read_tensors(last / f"{name}.safetensors")
+    return read_tensors(last / f"{name}.safetensors")
 
 
 def assert_near(one: Path, other: Path) -> None:

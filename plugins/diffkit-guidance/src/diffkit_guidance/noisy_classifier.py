@@ -23,7 +23,7 @@ from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError, DataError, TrainingError
 from diffkit.functional.scalars import expand
-from diffkit.run.artifacts import write_file
+from diffkit.run.files import write_file
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.errors import DataError, TrainingError
-from diffkit.run.artifacts import write_file
+from diffkit.run.files import write_file
 from diffkit_latent.adversarial import Adversary
 from diffkit_latent.kl import written
 from diffkit_latent.network import Architecture, Network, Posterior

@@ -1,0 +1,66 @@
+"""What torch allows a module to be, and a pipeline cannot use; and copies of modules."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from diffkit.errors import ComponentError
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def module_problems(module: nn.Module, name: str) -> Iterator[str]:
+    """Why a module's weights cannot be trained, saved or averaged, each with what to do."""
+    for key, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value):
+            yield (
+                f"{name}: {key} is of a lazy module and has no shape yet; give its sizes, or run "
+                "the network once in __init__"
+            )
+        elif value.is_complex() and value.requires_grad:
+            yield (
+                f"{name}: {key} is a complex weight, which fused optimisers cannot train; keep its "
+                "real view (torch.view_as_real) and take torch.view_as_complex of it in forward"
+            )
+    for key, held in module.named_modules():
+        if type(held).get_extra_state is nn.Module.get_extra_state:
+            continue
+        if not isinstance(held.get_extra_state(), Tensor):
+            yield (
+                f"{name}: {key or type(held).__name__} has extra state that is no tensor, which no "
+                "file of weights can hold; let get_extra_state give a tensor, or use a buffer"
+            )
+
+
+def make_writable(module: nn.Module) -> None:
+    """Give buffers that are expanded, and so cannot be written to, memory of their own."""
+    for held in module.modules():
+        for key, value in held._buffers.items():
+            if value is not None and 0 in value.stride() and value.numel() > 1:
+                held._buffers[key] = value.clone(memory_format=torch.contiguous_format)
+
+
+def twin(module: _Module) -> _Module:
+    """A deep copy. Tensors that were computed, which modules may keep, are copied as values.
+
+    Raises ComponentError where something that a module holds cannot be copied.
+    """
+    memo: dict[int, object] = {}
+    for held in module.modules():
+        for value in vars(held).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError) as error:
+        raise ComponentError(
+            f"{type(module).__name__} cannot be copied, which averages and other precisions need: "
+            f"{error}. Let what cannot be copied be made when it is used, give its class a "
+            "__deepcopy__, or do without an average (training.ema_decay null)"
+        ) from error

@@ -280,7 +280,9 @@ class Pipeline:
         )
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
-        return processes_of(self.device).gathered(mine)
+        processes = processes_of(self.device)
+        with processes.failures_explained(lambda: "No samples are returned"):
+            return processes.gathered(mine)
 
     def batches(
         self,

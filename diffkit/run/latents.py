@@ -264,9 +264,8 @@ def _problem_of(shards: Sequence[Mapping[str, Tensor]], shape: tuple[int, ...]) 
         latent = shard.get(_LATENT)
         if latent is None or latent.dtype != torch.float32 or tuple(latent.shape[1:]) != shape:
             return f"file {number} holds no latents of the shape {list(shape)}"
-        if shard.keys() != shards[0].keys() or any(
-            v.shape[:1] != latent.shape[:1] for v in shard.values()
-        ):
+        counts = {value.shape[:1] for value in shard.values()}
+        if shard.keys() != shards[0].keys() or len(counts) > 1:
             return f"file {number} has not one condition for each latent"
         if not bool(latent.isfinite().all()):
             return f"file {number} holds latents that are not finite"

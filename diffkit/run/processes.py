@@ -71,8 +71,8 @@ class Processes(ABC):
         """Where gradients are only added up, for all micro-batches but the last."""
 
     @abstractmethod
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is true in any process."""
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
 
     @abstractmethod
     def gathered(self, rows: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class Alone(Processes):
         """Nothing to do."""
         return nullcontext()
 
-    def any(self, flag: bool) -> bool:
-        """The flag."""
-        return flag
+    def largest(self, number: int) -> int:
+        """The number."""
+        return number
 
     def gathered(self, rows: Tensor) -> Tensor:
         """The rows."""
@@ -142,10 +142,10 @@ class Launched(Processes):
         context: AbstractContextManager[Any] = self._accelerator.no_sync(module)
         return context
 
-    def any(self, flag: bool) -> bool:
-        """One small reduction."""
-        mine = torch.tensor(float(flag), device=self._accelerator.device)
-        return float(self._accelerator.reduce(mine, reduction="sum")) > 0
+    def largest(self, number: int) -> int:
+        """One small exchange."""
+        mine = torch.tensor([number], device=self._accelerator.device)
+        return int(self._accelerator.gather(mine).max())
 
     def gathered(self, rows: Tensor) -> Tensor:
         """Padded to the longest, gathered, and cut again."""
@@ -173,7 +173,8 @@ class Launched(Processes):
         except Exception as error:  # noqa: BLE001 - raised again, once the others know
             mine = error
         said = "" if mine is None else f"{type(mine).__name__}: {mine}"
-        everyone: list[str] = gather_object([said])
+        with self.failures_explained(lambda: "Nothing was written"):
+            everyone: list[str] = gather_object([said])
         if mine is not None:
             raise mine
         for rank, problem in enumerate(everyone):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ from diffkit.spec.pipeline import TrainingSpec
 
 MetricsSink = Callable[[int, Mapping[str, float]], None]
 _log = logging.getLogger("diffkit")
+_TIME_IS_UP = 1
+"""Beside the numbers of SIGINT and SIGTERM, which are larger."""
 _AGREE_EVERY = 10
 """Updates between two questions to all processes whether to stop."""
 
@@ -213,10 +216,15 @@ class Trainer:
 
     def _to_stop(self, since: int, request: Request) -> bool:
         """Whether somebody asked to stop, or time is up; processes agree now and then."""
-        wanted = request.signal is not None or self.progressed.seconds >= self._limit
-        if self._processes.count == 1:
-            return wanted
-        return self.progressed.step % _AGREE_EVERY == 0 and self._processes.any(wanted)
+        wanted = _TIME_IS_UP if self.progressed.seconds >= self._limit else 0
+        wanted = wanted if request.signal is None else int(request.signal)
+        if self._processes.count > 1:
+            if self.progressed.step % _AGREE_EVERY:
+                return False
+            wanted = self._processes.largest(wanted)
+            if wanted > _TIME_IS_UP:
+                request.signal = Signals(wanted)
+        return wanted > 0
 
     def _log(self, updates_per_second: float, progress: Progress) -> None:
         spec, here = self._spec, self.progressed

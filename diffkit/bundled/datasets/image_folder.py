@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
-import numpy as np
 import torch
 from annotated_types import Ge
 
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
+from diffkit.core.image_files import SUFFIXES, fitted, open_picture, pixels_of
 from diffkit.core.loss import Batch
 from diffkit.errors import DataError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _RANGE = (-1.0, 1.0)
 _CAPTIONS = "metadata.jsonl"
-_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-# Content decides, not the suffix, and some of Pillow's formats start other programs (EPS).
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_SHRINK = "shrink it or delete it"
-_TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
-# What Pillow's decoders are known to raise on broken files, beside its own decompression bombs.
-_BROKEN = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_log = logging.getLogger("diffkit")
 
 
 @final
@@ -67,6 +44,8 @@ class ImageFolder(Dataset):
         folder: the folder. Nothing outside of it is read, not even through a link.
         size: the height and width of the samples, in pixels.
         channels: 3 for colour, 1 for grey.
+        unreadable: what is done about an image that cannot be read. "skip" takes the next one that
+            can in its place, and says which; `skipped` has their names.
 
     Raises:
         DataError: the folder is missing or has no images, a link leads out of it, or a
@@ -74,15 +53,20 @@ class ImageFolder(Dataset):
     """
 
     def __init__(
-        self, *, folder: str, size: Annotated[int, Ge(1)], channels: Literal[1, 3] = 3
+        self,
+        *,
+        folder: str,
+        size: Annotated[int, Ge(1)],
+        channels: Literal[1, 3] = 3,
+        unreadable: Literal["error", "skip"] = "error",
     ) -> None:
         self._folder = _existing(folder)
         files = sorted(_files(self._folder), key=lambda file: file.relative_to(self._folder).parts)
-        self._paths = [file for file in files if file.suffix.lower() in _SUFFIXES]
+        self._paths = [file for file in files if file.suffix.lower() in SUFFIXES]
         if not self._paths:
             raise DataError(
                 f"image-folder: {folder} has no images; their names end in "
-                f"{', '.join(sorted(_SUFFIXES))}"
+                f"{', '.join(sorted(SUFFIXES))}"
             )
         captions: dict[Path, str | None] = {}
         images = frozenset(self._paths)
@@ -92,6 +76,8 @@ class ImageFolder(Dataset):
         self._captions = tuple(captions.get(path) for path in self._paths)
         self._size = size
         self._channels = channels
+        self._skips = unreadable == "skip"
+        self._skipped: dict[Path, str] = {}
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
@@ -114,6 +100,11 @@ class ImageFolder(Dataset):
         """The caption of each sample, None for one that has none."""
         return self._captions
 
+    @property
+    def skipped(self) -> tuple[Path, ...]:
+        """The images that could not be read so far, in the order in which they were met."""
+        return tuple(self._skipped)
+
     def __len__(self) -> int:
         return len(self._paths)
 
@@ -125,9 +116,26 @@ class ImageFolder(Dataset):
         """
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         for row, index in enumerate(indices):
-            square = _decode(self._paths[index], self._size, self._channels)
-            pixels[row] = torch.from_numpy(square).permute(2, 0, 1)
+            pixels[row] = self._read(index) if self._skips else self._square(self._paths[index])
         return Batch(pixels.to(torch.float32).div_(127.5).sub_(1.0))
+
+    def _read(self, index: int) -> torch.Tensor:
+        """The image at this index, or the next that can be read: a function of the files alone."""
+        for offset in range(len(self._paths)):
+            path = self._paths[(index + offset) % len(self._paths)]
+            if path in self._skipped:
+                continue
+            try:
+                return self._square(path)
+            except DataError as error:
+                self._skipped[path] = str(error)
+                _log.warning("skipped, the %d. so far: %s", len(self._skipped), error)
+        raise DataError(f"image-folder: none of the images in {self._folder} can be read")
+
+    def _square(self, path: Path) -> torch.Tensor:
+        picture = open_picture(path, self._channels, "image-folder")
+        pixels = pixels_of(fitted(picture, self._size, self._size))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _existing(folder: str) -> Path:
@@ -152,7 +160,7 @@ def _files(root: Path) -> Iterator[Path]:
             raise DataError(f"image-folder: {folder} cannot be read: {error.strerror}") from error
         for entry in entries:
             path = Path(entry.path)
-            wanted = path.name == _CAPTIONS or path.suffix.lower() in _SUFFIXES
+            wanted = path.name == _CAPTIONS or path.suffix.lower() in SUFFIXES
             if entry.is_symlink() and (wanted or os.path.isdir(path)):
                 _check_link(path, root)
             if entry.is_dir(follow_symlinks=False):
@@ -214,72 +222,3 @@ def _parse_caption(line: str, where: str) -> tuple[str, str | None]:
     if caption is not None and not isinstance(caption, str):
         raise DataError(f"{where}: text is {caption!r}; a caption is a string")
     return name, caption
-
-
-def _decode(path: Path, size: int, channels: Literal[1, 3]) -> np.ndarray:
-    """`[size, size, channels]`, uint8."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise DataError(
-            f"image-folder: images are read by Pillow, which cannot be imported ({error}); "
-            "install `pillow`"
-        ) from error
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _check_size(path, image)
-            ImageOps.exif_transpose(image, in_place=True)
-            flat = _flattened(path, image).convert("L" if channels == 1 else "RGB")
-    except bombs as error:
-        raise DataError(f"image-folder: {path} is too large ({error}); {_SHRINK}") from error
-    except _BROKEN as error:
-        raise DataError(
-            f"image-folder: {path} cannot be read as an image: {error or type(error).__name__}; "
-            "replace it or delete it"
-        ) from error
-    # Cropped within the resize, not after it: a strip 1 pixel high never grows to a giant.
-    side = min(flat.size)
-    left, top = (flat.width - side) / 2, (flat.height - side) / 2
-    box = (left, top, left + side, top + side)
-    square = flat.resize((size, size), Image.Resampling.LANCZOS, box=box)
-    return np.array(square, dtype=np.uint8).reshape(size, size, channels)
-
-
-def _check_size(path: Path, image: Image) -> None:
-    """Refuses what Pillow only warns of, before anything is decoded."""
-    from PIL import Image
-
-    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    if limit is not None and pixels > limit:
-        raise DataError(
-            f"image-folder: {path} is too large: {image.width} x {image.height} are more than "
-            f"{limit} pixels; {_SHRINK}"
-        )
-
-
-def _flattened(path: Path, image: Image) -> Image:
-    """An image of 8 bits without transparency."""
-    from PIL import Image
-
-    # Mode I is also how 16-bit PNG and PNM can come.
-    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-        raise DataError(
-            f"image-folder: {path} has 32-bit pixels ({image.mode}), whose range is unknown; "
-            "convert it to 8 or 16 bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(image))
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image)
-    return image
-
-
-def _eight_bits(image: Image) -> np.ndarray:
-    """16-bit grey as 8-bit; Pillow's own conversion has cut off values in some versions."""
-    levels = np.asarray(image).astype(np.int64)
-    if image.info.get("transparency") is not None:
-        levels[levels == image.info["transparency"]] = 65535
-    return ((levels + 128) // 257).clip(0, 255).astype(np.uint8)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from diffkit.core.denoiser import DataRange
+from diffkit.core.image_files import Channels, fitted, open_picture, pixels_of
 from diffkit.errors import DataError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-_MODES = {1: "L", 3: "RGB"}
+_CHANNELS = (1, 3)
+_log = logging.getLogger("diffkit")
 
 
 def read_image(
@@ -31,11 +32,11 @@ def read_image(
     """A picture in the channels and the range of the data: black is the range's low end.
 
     Args:
-        path: of a file that Pillow reads.
+        path: of a file that `diffkit.core.image_files` reads: PNG, JPEG, WebP, BMP, GIF, TIFF, PNM.
         shape: `(channels, height, width)` wanted; 1 channel is grey, 3 are red, green, blue.
         data_range: what black and white are.
         option: what it was given as, for errors.
-        resize: bring a picture of another size to this one, by Pillow's bicubic filter.
+        resize: crop and resize a picture of another size, as `image-folder` does, and say so.
 
     Raises:
         DataError: the file cannot be read, it has another size, or the data are no images or
@@ -47,9 +48,10 @@ def read_image(
             f"{option}: the run's data declare no range, so black and white have no value; "
             "set data.range in its spec"
         )
-    pixels = _pixels(path, _MODES[shape[0]], (shape[2], shape[1]), option, resize)
+    channels: Channels = 1 if shape[0] == 1 else 3
+    pixels = _pixels(path, channels, shape[1:], option, resize)
     low, high = data_range
-    return low + (high - low) / 255.0 * pixels.reshape(1, *shape[1:], shape[0]).permute(0, 3, 1, 2)
+    return low + (high - low) / 255.0 * pixels[None].permute(0, 3, 1, 2)
 
 
 def read_mask(
@@ -61,7 +63,7 @@ def read_mask(
     where nothing or everything is white.
     """
     shape = image_shape(shape)
-    mask = (_pixels(path, "L", (shape[2], shape[1]), option, resize) > 127.5).float()
+    mask = (_pixels(path, 1, shape[1:], option, resize) > 127.5).float()
     check_mask(mask, f"{option}: {path}")
     return mask.reshape(1, 1, *shape[1:])
 
@@ -79,7 +81,7 @@ def check_mask(mask: Tensor, where: str) -> None:
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """The shape, which is that of images of 1 or 3 channels. Raises DataError for others."""
-    if len(shape) != 3 or shape[0] not in _MODES:
+    if len(shape) != 3 or shape[0] not in _CHANNELS:
         raise DataError(
             "pictures need images of 1 or 3 channels, and this run's samples have the shape "
             f"{list(shape)}"
@@ -88,20 +90,22 @@ def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _pixels(
-    path: str | Path, mode: str, size: tuple[int, int], option: str, resize: bool
+    path: str | Path, channels: Channels, size: tuple[int, int], option: str, resize: bool
 ) -> Tensor:
-    """`[h, w]` or `[h, w, 3]`, 0 to 255."""
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert(mode)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{option}: {path} cannot be read as a picture: {error}") from error
-    if picture.size != size:
+    """`[h, w, channels]`, 0 to 255."""
+    picture, (height, width) = open_picture(path, channels, option), size
+    if picture.size != (width, height):
+        found = f"{picture.width} pixels wide and {picture.height} high"
         if not resize:
             raise DataError(
-                f"{option}: {path} is {picture.width} pixels wide and {picture.height} high, and "
-                f"needs to be {size[0]} wide and {size[1]} high; bring it to that size, or "
-                "have it resized with --resize (resize=True)"
+                f"{option}: {path} is {found}, and needs to be {width} wide and {height} high; "
+                "bring it to that size, or have it cropped and resized with --resize (resize=True)"
             )
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32).copy())
+        _log.warning(
+            "%s: %s, which is %s, is cropped in its middle to the proportions of the data, and "
+            "resized",
+            option,
+            path,
+            found,
+        )
+    return torch.from_numpy(pixels_of(fitted(picture, height, width))).float()

@@ -85,7 +85,7 @@ def _directory(out: Path | None) -> Path:
 
 def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     """Write the pictures and the evaluation."""
-    from diffkit.cli.eval import measure
+    from diffkit.cli.eval import measured, write_evaluation
     from diffkit.run import pictures
     from diffkit.run.metrics import read_metrics
 
@@ -102,4 +102,6 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     strip = pictures.strip([pictures.to_bytes(pipeline.decoded(x), data_range) for x in stages])
     pictures.write_png(directory / "denoising.png", strip)
     pictures.write_curve(directory / "loss.png", read_metrics(directory))
-    return measure(pipeline, directory, seed)
+    found, context = measured(pipeline, directory, seed, {})
+    write_evaluation(directory, found, context)
+    return dict(found.values)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import choice_of, host_options, make_host
+from diffkit.cli.options import checkpoint_option, choice_of, host_options, make_host
+from diffkit.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from diffkit.core.metric import Measured
     from diffkit.pipeline import Pipeline
+    from diffkit.run.artifacts import Which
 
 EVAL = "eval.json"
 """The file in a run that holds its last evaluation."""
@@ -26,9 +29,11 @@ EVAL = "eval.json"
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@checkpoint_option
 @host_options
 def command(
     run: Path,
+    checkpoint: Which,
     metric: str | None,
     dataset: str | None,
     plot: Path | None,
@@ -42,30 +47,41 @@ def command(
     Prints the values, and writes them to eval.json in the run.
     """
     from diffkit.making import load
+    from diffkit.run.files import check_writable
 
-    pipeline = load(run, host=make_host(disabled, plugin_files))
+    if plot is not None:
+        check_writable(plot)
+    try:
+        check_writable(run / EVAL)
+    except CheckpointError as error:
+        click.echo(f"The values will be shown, and not kept: {error}", err=True)
+        kept = False
+    else:
+        kept = True
+    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     wanted = {"metric": metric, "dataset": dataset}
     choices = {kind: choice_of(kind, text) for kind, text in wanted.items() if text is not None}
-    values, curves = measured(pipeline, run, seed, choices)
-    if plot is not None:
-        _draw(curves, plot)
-    width = max(map(len, values))
-    for name, value in values.items():
+    found, context = measured(pipeline, run, seed, choices, checkpoint)
+    width = max(map(len, found.values))
+    for name, value in found.values.items():
         click.echo(f"{name:<{width}}  {value:.6g}")
-    click.echo(f"written to {run / EVAL}")
-
-
-def measure(pipeline: Pipeline, run: Path, seed: int) -> dict[str, float]:
-    """The spec's metric's values, written into the run with what they depend on."""
-    return measured(pipeline, run, seed, {})[0]
+    # Shown before anything is written: what was measured for an hour is not lost to a full disk.
+    if plot is not None:
+        _draw(context.get("curves", {}), plot)
+    if kept:
+        write_evaluation(run, found, context)
+        click.echo(f"written to {run / EVAL}")
 
 
 def measured(
-    pipeline: Pipeline, run: Path, seed: int, choices: Mapping[str, str | Mapping[str, Any]]
-) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
-    """The values and the curves with another metric or dataset, written likewise."""
-    from diffkit.run.artifacts import latest_checkpoint
-    from diffkit.run.files import write_json
+    pipeline: Pipeline,
+    run: Path,
+    seed: int,
+    choices: Mapping[str, str | Mapping[str, Any]],
+    checkpoint: Which = "last",
+) -> tuple[Measured, dict[str, Any]]:
+    """What the spec's metric or another finds, and what that depends on."""
+    from diffkit.run.artifacts import chosen_checkpoint
 
     found = pipeline.measure(
         metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed
@@ -74,13 +90,17 @@ def measured(
         "metric": _reference(pipeline, "metric", choices.get("metric")),
         "dataset": _reference(pipeline, "dataset", choices.get("dataset")),
         "seed": seed,
-        "checkpoint": latest_checkpoint(run).name,
+        "checkpoint": chosen_checkpoint(run, checkpoint).name,
     }
     curves = {name: curve.tolist() for name, curve in found.curves.items()}
-    if curves:
-        context["curves"] = curves
+    return found, {**context, "curves": curves} if curves else context
+
+
+def write_evaluation(run: Path, found: Measured, context: Mapping[str, Any]) -> None:
+    """Write `eval.json` into the run. Raises CheckpointError."""
+    from diffkit.run.files import write_json
+
     write_json(run / EVAL, {**found.values, **context})
-    return dict(found.values), curves
 
 
 def _reference(

@@ -101,7 +101,7 @@ def _report(ctx: click.Context, error: Exception) -> None:
     if ctx.meta.get(DEBUG):
         traceback.print_exception(error)
     elif isinstance(error, DiffkitError):
-        click.echo(f"Error: {error}", err=True)
+        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
     else:
         click.echo(
             f"Error: unexpected {type(error).__name__}: {error}\n"

@@ -51,6 +51,26 @@ def host_options(command: _Command) -> _Command:
     )(command)
 
 
+def checkpoint_option(command: _Command) -> _Command:
+    """Add `--checkpoint`: `last`, `best`, or the number of updates."""
+    return click.option(
+        "--checkpoint",
+        default="last",
+        show_default=True,
+        metavar="last|best|N",
+        callback=_which,
+        help="The last checkpoint, the one of the least loss, or that after N updates.",
+    )(command)
+
+
+def _which(context: click.Context, parameter: click.Parameter, value: str) -> str | int:
+    if value in ("last", "best"):
+        return value
+    if value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    raise click.BadParameter("it is last, best, or a number of updates", context, parameter)
+
+
 def make_host(disabled: tuple[str, ...], plugin_files: tuple[Path, ...]) -> Host:
     """The host that the options ask for. Raises ComponentError for a file that fails."""
     return Host(disabled=disabled, plugin_files=plugin_files)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import choice_of, host_options, make_host
+from diffkit.cli.options import checkpoint_option, choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.pipeline import Pipeline
+    from diffkit.run.artifacts import Which
 
 _ENDINGS = {
     ".png": "a grid of samples",
@@ -67,12 +68,14 @@ _BATCH = 64
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
 )
+@checkpoint_option
 @host_options
 def command(
     run: Path,
     num: int,
     out: str,
     seed: int,
+    checkpoint: Which,
     steps: int | None,
     batch_size: int | None,
     prompts: tuple[str, ...],
@@ -91,6 +94,7 @@ def command(
     """
     ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.making import load
+    from diffkit.run.files import check_writable, check_writable_folder
     from diffkit.run.processes import first_of_all
 
     chosen: dict[str, Any] = {
@@ -98,7 +102,8 @@ def command(
     }
     chosen["guidance"] = _guidance(guidance)
     chosen["condition"] = _condition(prompts, labels, num)
-    pipeline = load(run, host=make_host(disabled, plugin_files))
+    (check_writable_folder if ending == "/" else check_writable)(path)
+    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     if ending != ".npz":
         _check_images(pipeline)
     chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}

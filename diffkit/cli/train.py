@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from signal import SIGINT
+from typing import TYPE_CHECKING
 
 import click
 
-from diffkit.cli.options import command_line, host_options, make_host
-from diffkit.errors import TrainingInterrupted
+from diffkit.cli.options import checkpoint_option, command_line, host_options, make_host
+from diffkit.errors import ComponentError, DataError, TrainingError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from diffkit.run.artifacts import Which
 
 
 @click.command("train")
@@ -27,13 +31,15 @@ from diffkit.errors import TrainingInterrupted
     metavar="PATH=VALUE",
     help="Change the spec: sampler=ddpm, model.width=64, training.steps=2000; repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the latest checkpoint in DIR.")
+@click.option("--resume", is_flag=True, help="Go on from a checkpoint in DIR.")
+@checkpoint_option
 @host_options
 def command(
     spec: Path,
     out: Path,
     settings: tuple[str, ...],
     resume: bool,
+    checkpoint: Which,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
 ) -> None:
@@ -42,6 +48,8 @@ def command(
     SIGINT (Ctrl-C) and SIGTERM end it after the update that is under way, with a checkpoint; the
     exit code is then 130 or 143.
     """
+    if checkpoint != "last" and not resume:
+        raise click.UsageError("--checkpoint says where to go on; it goes with --resume")
     from diffkit.cli.settings import with_settings
     from diffkit.making import build
     from diffkit.run.processes import first_of_all
@@ -57,7 +65,11 @@ def command(
         "sample", out, "--out", "samples.png", disabled=disabled, plugin_files=plugin_files
     )
     try:
-        pipeline.train(out=out, resume=resume)
+        pipeline.train(out=out, resume=resume, checkpoint=checkpoint)
+    except (ComponentError, DataError, TrainingError) as error:
+        if first_of_all() and (kept := _kept(out)) is not None:
+            error.add_note(f"{kept.name} is kept. Once that is mended, resume with\n  {again}")
+        raise
     except KeyboardInterrupt as error:
         if first_of_all():
             click.echo(_interrupted(error, out, again), err=True)
@@ -72,10 +84,14 @@ def command(
 
 def _interrupted(error: KeyboardInterrupt, out: Path, again: str) -> str:
     """What remains of an interrupted run, and how to go on."""
+    ended = f"ended by {error.signal.name}" if isinstance(error, TrainingInterrupted) else "killed"
+    if (kept := _kept(out)) is None:
+        return f"{ended} before the first checkpoint. Begin again with\n  {again}"
+    return f"{ended}; {kept.name} is kept. Resume with\n  {again}"
+
+
+def _kept(out: Path) -> Path | None:
     from diffkit.run.artifacts import checkpoints
 
-    kept = checkpoints(out)
-    if not kept:
-        return f"interrupted before the first checkpoint; delete {out} and train again"
-    ended = f"ended by {error.signal.name}" if isinstance(error, TrainingInterrupted) else "killed"
-    return f"{ended}; {kept[-1].name} is kept. Resume with\n  {again}"
+    found = checkpoints(out)
+    return found[-1] if found else None

@@ -86,11 +86,13 @@ def fit_tensors(
     *,
     nonfinite: Nonfinite = "refuse",
     same_dtype: bool = False,
+    advice: str = "",
 ) -> dict[str, Tensor]:
     """`found`, in the order, the shapes and the dtypes of `wanted`.
 
     A floating-point number may be stored in another precision, unless `same_dtype`; nothing else is
-    converted. Values that are not finite are refused where `wanted` has finite ones.
+    converted. Values that are not finite are refused where `wanted` has finite ones; `advice` ends
+    the message.
 
     Raises:
         CheckpointError: with what is missing, what there is besides, and what differs.
@@ -114,12 +116,12 @@ def fit_tensors(
         raise CheckpointError(f"{where} does not fit: it {'; it '.join(parts)}")
     fitted = {name: found[name].to(wanted[name].dtype) for name in wanted}
     if nonfinite == "refuse":
-        _refuse_nonfinite(fitted, wanted, where)
+        _refuse_nonfinite(fitted, wanted, where, advice)
     return fitted
 
 
 def _refuse_nonfinite(
-    fitted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path
+    fitted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, advice: str
 ) -> None:
     """Masks hold infinities on purpose: the network itself then has them in the same places."""
     broken = [
@@ -130,9 +132,8 @@ def _refuse_nonfinite(
     ]
     if broken:
         raise CheckpointError(
-            f"{where} holds values that are not finite in {_listed(broken)}; what is computed with "
-            "them is not finite either: take an earlier checkpoint, or, to look at these on "
-            "purpose, diffkit.load(..., nonfinite='allow')"
+            f"{where} holds values that are not finite in {_listed(broken)}, and what is computed "
+            f"with them is not finite either{advice}"
         )
 
 

@@ -37,7 +37,11 @@ def fitting(
 ) -> dict[str, Tensor]:
     """A file of weights for a system with this state. Raises CheckpointError where it is not."""
     path = checkpoint / f"{name}.safetensors"
-    return fit_tensors(read_tensors(path), wanted, path, nonfinite=nonfinite)
+    advice = (
+        "; take another checkpoint (checkpoint='best', or a step), or, to look at these on "
+        "purpose, load them with nonfinite='allow'"
+    )
+    return fit_tensors(read_tensors(path), wanted, path, nonfinite=nonfinite, advice=advice)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:

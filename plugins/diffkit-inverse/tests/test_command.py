@@ -136,7 +136,7 @@ def test_another_ending_is_refused(folder):
     [
         ("--edit small.png", DataError, "4 pixels wide and 4 high, and needs to be 8 wide"),
         ("--edit none.png", DataError, "cannot be read"),
-        ("--edit text.png", DataError, "--edit: .*cannot be read as a picture"),
+        ("--edit text.png", DataError, "--edit: .*cannot be read as an image"),
         ("--inpaint a.png --mask black.png", DataError, "--mask: .*has nothing white"),
         ("--upscale small.png --factor 3 --resize", SpecError, "factor = 3 does not divide"),
         ("--deblur a.png --blur 3", ComponentError, "sigma = 3 .*at most 2.33"),

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from diffkit.core.weights import read_tensors
 from diffkit.errors import CheckpointError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from diffkit.run.files import read_json
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
@@ -68,25 +68,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{folder} holds its weights in several files; write them as one with diffusers: "
             "save_pretrained(FOLDER, max_shard_size='100GB')"
         )
-    try:
-        return load_safetensors(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises CheckpointError."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: it should hold a mapping")
-    return data
+    return read_tensors(path)
 
 
 def write_folder(folder: Folder, weights: Mapping[str, Tensor]) -> None:

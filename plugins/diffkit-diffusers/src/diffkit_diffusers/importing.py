@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import diffkit
+from diffkit.core.weights import fit_tensors, load_state, state_of
 from diffkit.errors import CheckpointError, ComponentError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
@@ -129,7 +130,7 @@ def _spec(
 def _load(pipeline: Pipeline, found: Folder, network: architecture.Imported) -> None:
     """Give the pipeline's network the folder's weights."""
     model = pipeline.parts.model
-    wanted = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    wanted = state_of(model)
     try:
         weights = from_diffusers(read_weights(found.path / "unet"), wanted, network.layout)
     except CheckpointError as error:
@@ -137,4 +138,4 @@ def _load(pipeline: Pipeline, found: Folder, network: architecture.Imported) -> 
     if network.cosines_first:
         weights[EMBEDDING] = swapped_halves(weights[EMBEDDING])
     weights[EMBEDDING] = shifted(weights[EMBEDDING], 1)
-    model.load_state_dict(weights)
+    load_state(model, fit_tensors(weights, wanted, found.path / "unet"))

@@ -12,11 +12,13 @@ from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.parameterization import TIME_SCALE
+from diffkit.core.weights import fit_tensors, load_state, state_of
 from diffkit.errors import CheckpointError, ComponentError
+from diffkit.run.files import read_json
 from torch import Tensor
 
 from diffkit_diffusers._errors import ERRORS
-from diffkit_diffusers.folder import read_json, read_weights, with_defaults
+from diffkit_diffusers.folder import read_weights, with_defaults
 from diffkit_diffusers.weights import modern
 
 if TYPE_CHECKING:
@@ -179,9 +181,7 @@ def _network(config: Mapping[str, Any]) -> Any:
 
 def _load(network: Any, folder: Path) -> None:
     try:
-        weights = read_weights(folder)
-        network.load_state_dict({modern(name): tensor for name, tensor in weights.items()})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{folder}: its weights do not fit its config.json: {str(error).splitlines()[0]}"
-        ) from error
+        weights = {modern(name): tensor for name, tensor in read_weights(folder).items()}
+        load_state(network, fit_tensors(weights, state_of(network), folder))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: its weights do not fit: {error}") from error

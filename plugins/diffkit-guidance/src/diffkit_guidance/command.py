@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.ending import end_if_asked, what_is_there_kept
+from diffkit.cli.options import checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.core.dataset import Dataset
     from diffkit.pipeline import Pipeline
+    from diffkit.run.artifacts import Which
 
 
 @click.command("train-classifier")
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 @click.option("--width", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--groups", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@checkpoint_option
 @host_options
 def command(
     run: Path,
+    checkpoint: Which,
     out: Path,
     steps: int,
     max_seconds: float | None,
@@ -59,10 +63,13 @@ def command(
     """
     from diffkit.core.process import GaussianProcess
     from diffkit.making import load
+    from diffkit.run.files import check_writable_folder
+    from diffkit.run.interruption import requests_noted
     from diffkit.run.progress import bar
     from diffkit_guidance.noisy_classifier import (
         CONFIG,
         Architecture,
+        Network,
         Training,
         classes_of,
         trained,
@@ -71,7 +78,8 @@ def command(
 
     if (out / CONFIG).exists():
         raise click.UsageError(f"--out {out} holds a classifier already; choose another folder")
-    pipeline = load(run, host=make_host(disabled, plugin_files))
+    check_writable_folder(out)
+    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     process = pipeline.parts.process
     if not isinstance(process, GaussianProcess):
         raise click.UsageError(f"{run}: a classifier guides walks of Gaussian processes only")
@@ -86,15 +94,22 @@ def command(
         learning_rate=learning_rate,
         seed=seed,
     )
-    with bar("training", 1.0) as shown:
+    begun: list[Network] = []
+    with requests_noted() as request, bar("training", 1.0) as shown:
 
         def told(done: float, terms: object) -> None:
             assert isinstance(terms, dict)
             shown.update(done, ", ".join(f"{name} {value:.4f}" for name, value in terms.items()))
 
-        network = trained(data, process, sizes, how, told, pipeline.device)
-    write_classifier(out, network, sizes)
+        def stop() -> bool:
+            return request.signal is not None
+
+        with what_is_there_kept(out, lambda: write_classifier(out, begun[0], sizes)):
+            device = pipeline.device
+            trained(data, process, sizes, how, told, device, made=begun.append, stop=stop)
+    write_classifier(out, begun[0], sizes)
     click.echo(f"The classifier of {sizes.classes} labels is in {out}")
+    end_if_asked(request)
 
 
 def _data(pipeline: Pipeline) -> Dataset:

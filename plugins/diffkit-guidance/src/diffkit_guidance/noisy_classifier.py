@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
-from diffkit.errors import ComponentError, DataError, TrainingError
+from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
+from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
 from diffkit.functional.scalars import expand
 from diffkit.run.files import write_file
 
@@ -160,10 +159,14 @@ def trained(
     training: Training,
     told: Callable[[float, Mapping[str, float]], None] = lambda done, terms: None,
     device: torch.device | None = None,
+    *,
+    made: Callable[[Network], None] = lambda network: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Network:
     """A network trained by cross-entropy on noisy data, at times that are drawn evenly.
 
-    Dhariwal & Nichol (2021), section 4. `told` is given the share that is done, and the loss.
+    Dhariwal & Nichol (2021), section 4. `told` is given the share that is done, and the loss;
+    `made` the network before it is trained; `stop` ends training early.
 
     Raises:
         DataError: the dataset gives no labels, or such as are no classes.
@@ -172,11 +175,12 @@ def trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(training.seed, "weights"))
         network = Network(sizes).to(device)
+    made(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
     generator = torch.Generator().manual_seed(mix(training.seed, "draws"))
     began, done = time.monotonic(), 0.0
     for step in range(training.steps):
-        if done >= 1.0:
+        if done >= 1.0 or stop():
             break
         done = _share(step, time.monotonic() - began, training)
         for group in optimizer.param_groups:
@@ -211,9 +215,8 @@ def classes_of(dataset: Dataset) -> int:
 
 def write_classifier(folder: Path, network: Network, sizes: Architecture) -> None:
     """Write the folder that the guidance `classifier` reads. Raises CheckpointError."""
-    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     text = json.dumps({"format": _FORMAT, **dataclasses.asdict(sizes)}, indent=2) + "\n"
-    write_file(folder / WEIGHTS, save(tensors))
+    write_file(folder / WEIGHTS, tensor_bytes(state_of(network)))
     write_file(folder / CONFIG, text.encode())
 
 
@@ -236,11 +239,12 @@ def read_classifier(folder: Path) -> tuple[Network, Architecture]:
         raise ComponentError(f"{path} does not describe the network: {error}") from error
     network = Network(sizes)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        weights = folder / WEIGHTS
+        load_state(network, fit_tensors(read_tensors(weights), state_of(network), weights))
+    except CheckpointError as error:
         raise ComponentError(
-            f"{folder / WEIGHTS} does not hold the weights that {CONFIG} beside it is of: "
-            f"{str(error).splitlines()[0]}; train the classifier again"
+            f"{folder / WEIGHTS} does not hold the weights that {CONFIG} beside it is of: {error}; "
+            "train the classifier again"
         ) from error
     return network.requires_grad_(False).eval(), sizes
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, final
 
 import torch
 from annotated_types import Gt
+from safetensors import SafetensorError
 from torch import Tensor
 
 from diffkit.core.component import Config
@@ -14,10 +16,16 @@ from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
 from diffkit.core.text import as_strings
 from diffkit.errors import ComponentError
+from diffkit_guidance._loaded import problems_of, raise_for
 from diffkit_guidance.characters import CAPTION
 
 _IDS = "caption_ids"
 _MASK = "caption_mask"
+_UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError),
+    *(SafetensorError, RecursionError),
+)
+"""What `transformers` raises of folders that hold something else."""
 
 
 class _Fixed:
@@ -30,14 +38,18 @@ class _Fixed:
                 name, trust_remote_code=False
             )
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-            self.network = _model_class(transformers, config).from_pretrained(
-                name, use_safetensors=True, trust_remote_code=False
+            self.network, info = _model_class(transformers, config).from_pretrained(
+                name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-        except (OSError, ValueError) as error:
+            folder = Path(transformers.utils.cached_file(name, "config.json")).parent
+        except _UNREADABLE as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ComponentError(
-                f"the text encoder {name!r} cannot be read: {str(error).splitlines()[0]}; name a "
-                "folder, or a model of the hub, with a tokenizer and safetensors weights"
+                f"the text encoder {name!r} cannot be read: {said}; name a folder, or a model of "
+                "the hub, with a tokenizer and safetensors weights"
             ) from error
+        self.network.eval()
+        raise_for(list(problems_of(self.network, self.tokenizer, info, folder)), name)
         self.network.requires_grad_(False).eval()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Fixed:
@@ -165,10 +177,10 @@ def _width(name: str) -> int:
     """Of the hidden states, from the configuration alone."""
     try:
         config = _transformers().AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        config = getattr(config, "text_config", None) or config
+        return int(getattr(config, "hidden_size", None) or config.d_model)
+    except _UNREADABLE as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ComponentError(
-            f"the text encoder {name!r} has no configuration that can be read: "
-            f"{str(error).splitlines()[0]}"
+            f"the text encoder {name!r} has no configuration that can be read: {said}"
         ) from error
-    config = getattr(config, "text_config", None) or config
-    return int(getattr(config, "hidden_size", None) or config.d_model)

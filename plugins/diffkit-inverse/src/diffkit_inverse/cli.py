@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.pipeline import Pipeline
+    from diffkit.run.artifacts import Which
 
 _FILE = click.Path(path_type=Path)
 
@@ -68,11 +69,13 @@ _ALL = ("steps", "resize")
     type=click.Choice(["float32", "bfloat16", "auto"]),
     help="Another precision of the network than the spec's.",
 )
-@click.option("--resize", is_flag=True, help="Bring pictures of another size to the one needed.")
+@click.option("--resize", is_flag=True, help="Crop and resize pictures of another size.")
+@checkpoint_option
 @host_options
 def command(
     run: Path,
     out: Path,
+    checkpoint: Which,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
     **options: Any,
@@ -95,8 +98,10 @@ def command(
             f"--out {out}: the file must end in .png (a grid) or .npz (an array)"
         )
     from diffkit.making import load
+    from diffkit.run.files import check_writable
 
-    pipeline = load(run, host=make_host(disabled, plugin_files))
+    check_writable(out)
+    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     images = _answer(pipeline, task, given)
     _write(pipeline, out, images)
     click.echo(f"{len(images)} images are in {out}")

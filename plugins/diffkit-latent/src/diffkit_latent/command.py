@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from diffkit.cli.ending import end_if_asked, what_is_there_kept
 from diffkit.cli.options import choice_of, host_options, make_host
 
 
@@ -87,9 +88,11 @@ def command(
     """
     from diffkit.core.dataset import Dataset
     from diffkit.making import make
+    from diffkit.run.files import check_writable_folder
+    from diffkit.run.interruption import requests_noted
     from diffkit.run.progress import bar
     from diffkit_latent.kl import CONFIG
-    from diffkit_latent.network import Architecture
+    from diffkit_latent.network import Architecture, Network
     from diffkit_latent.training import Training, trained, write_autoencoder
 
     if (out / CONFIG).exists():
@@ -114,8 +117,10 @@ def command(
         adversarial_weight=adversarial_weight,
         seed=seed,
     )
+    check_writable_folder(out)
     last: dict[str, float] = {}
-    with bar("training", 1.0) as shown:
+    begun: list[Network] = []
+    with requests_noted() as request, bar("training", 1.0) as shown:
 
         def told(done: float, terms: object) -> None:
             assert isinstance(terms, dict)
@@ -123,11 +128,17 @@ def command(
             text = ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
             shown.update(done, text)
 
-        network = trained(data, sizes, training, told)
-    write_autoencoder(out, network, sizes, data)
-    click.echo(f"squared error {last['squared_error']:.5f}, KL {last['kl']:.4f} nats a value")
+        def stop() -> bool:
+            return request.signal is not None
+
+        with what_is_there_kept(out, lambda: write_autoencoder(out, begun[0], sizes, data)):
+            trained(data, sizes, training, told, made=begun.append, stop=stop)
+    write_autoencoder(out, begun[0], sizes, data)
+    if last:
+        click.echo(f"squared error {last['squared_error']:.5f}, KL {last['kl']:.4f} nats a value")
     click.echo(f"The autoencoder is in {out}")
     click.echo(f"Refer to it:  autoencoder: {{id: latent.kl, config: {{folder: {out}}}}}")
+    end_if_asked(request)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import DataRange
-from diffkit.errors import ComponentError
+from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
+from diffkit.errors import CheckpointError, ComponentError
 from diffkit_latent.network import Architecture, Network
 
 if TYPE_CHECKING:
@@ -81,11 +80,11 @@ class KL(Autoencoder):
 
     def _load(self, path: Path) -> None:
         try:
-            self.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            load_state(self, fit_tensors(read_tensors(path), state_of(self), path))
+        except CheckpointError as error:
             raise ComponentError(
-                f"kl: {path} does not hold the weights that {CONFIG} beside it is of: "
-                f"{str(error).splitlines()[0]}; train the autoencoder again"
+                f"kl: {path} does not hold the weights that {CONFIG} beside it is of: {error}; "
+                "train the autoencoder again"
             ) from error
 
 
@@ -121,7 +120,6 @@ def written(
     sizes: Architecture, tensors: Mapping[str, Tensor], data_range: DataRange | None = None
 ) -> dict[str, bytes]:
     """The files of a folder, by name, the one that makes it whole last."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     told = {"format": _FORMAT, **sizes.as_data(), "range": data_range}
     text = json.dumps(told, indent=2) + "\n"
-    return {WEIGHTS: save(whole), CONFIG: text.encode()}
+    return {WEIGHTS: tensor_bytes(tensors), CONFIG: text.encode()}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from diffkit.core.autoencoder import Autoencoder
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 _CLASS = "AutoencoderKL"
+_UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError),
+    *(SafetensorError, RecursionError, ArithmeticError),
+)
+"""What diffusers raises of folders that hold something else."""
 _SCALING = 0.18215
 """What diffusers takes where a configuration says nothing."""
 
@@ -44,14 +50,16 @@ class DiffusersKL(Autoencoder):
         self._scale = float(self._config.get("scaling_factor") or _SCALING)
         self._shift = float(self._config.get("shift_factor") or 0.0)
         try:
-            self.network = _diffusers().AutoencoderKL.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True
+            self.network, info = _diffusers().AutoencoderKL.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except _UNREADABLE as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
             raise ComponentError(
-                f"diffusers-kl: {folder} cannot be read: {str(error).splitlines()[0]}; give a "
-                "folder with config.json and diffusion_pytorch_model.safetensors"
+                f"diffusers-kl: {folder} cannot be read: {said}; give a folder with config.json "
+                "and diffusion_pytorch_model.safetensors"
             ) from error
+        _check_loaded(self.network, info, folder)
         self.requires_grad_(False)
 
     @classmethod
@@ -85,6 +93,22 @@ class DiffusersKL(Autoencoder):
     def identity(self) -> Mapping[str, Any]:
         """What the folder's configuration says."""
         return {key: value for key, value in self._config.items() if not key.startswith("_")}
+
+
+def _check_loaded(network: Any, info: Mapping[str, Any], folder: str) -> None:
+    """All of the file is used, all of the network is filled, and all of it is finite."""
+    found = {
+        "lacks": info["missing_keys"],
+        "has besides": info["unexpected_keys"],
+        "differs in": [str(key) for key in info["mismatched_keys"]],
+        "is not finite in": [n for n, w in network.named_parameters() if not w.isfinite().all()],
+    }
+    parts = [f"it {what} {', '.join(sorted(names)[:3])}" for what, names in found.items() if names]
+    if parts:
+        raise ComponentError(
+            f"diffusers-kl: the weights in {folder} are not those of its config.json: "
+            f"{'; '.join(parts)}"
+        )
 
 
 def _diffusers() -> Any:

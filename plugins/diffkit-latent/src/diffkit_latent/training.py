@@ -62,11 +62,15 @@ def trained(
     training: Training,
     told: Callable[[float, Mapping[str, float]], None] = lambda done, terms: None,
     device: torch.device | None = None,
+    *,
+    made: Callable[[Network], None] = lambda network: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Network:
     """A network trained on images: the minimum of `|x - D(z)|^2 + w KL(q(z|x) | N(0, 1))`.
 
     Kingma & Welling (2014), eq. 10, with z drawn from q(z|x), and the weight w on the KL as in
-    Higgins et al. (2017), eq. 4. `told` is given the share that is done, and the terms.
+    Higgins et al. (2017), eq. 4. `told` is given the share that is done, and the terms; `made`
+    the network before it is trained; `stop` ends training early.
 
     Raises:
         ComponentError: the images have other channels, or sides that cannot be halved.
@@ -77,12 +81,13 @@ def trained(
         torch.manual_seed(mix(training.seed, "weights"))
         network = Network(sizes).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    made(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=0.0)
     objective = _Objective(dataset, sizes, training, device)
     generator = torch.Generator().manual_seed(mix(training.seed, "draws"))
     began, done = time.monotonic(), 0.0
     for step in range(training.steps):
-        if done >= 1.0:
+        if done >= 1.0 or stop():
             break
         done = _share(step, time.monotonic() - began, training)
         for group in optimizer.param_groups:

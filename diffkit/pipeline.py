@@ -85,14 +85,14 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self._system.parameters()).device
+        return self._system.device
 
     def to(self, device: str | torch.device) -> Pipeline:
         """Move the weights; returns the pipeline."""
         self._networks.clear()
-        self._system.to(device)
-        if self._average is not None:
-            self._average.to(device)
+        for system in (self._system, self._average):
+            if system is not None:
+                system.placed(device)
         return self
 
     def dataset(self) -> Dataset:

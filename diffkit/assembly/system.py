@@ -87,6 +87,18 @@ class System(nn.Module):
         if problems := [p for n, m in self.named_children() for p in module_problems(m, n)]:
             raise SpecError(problems)
         make_writable(self)
+        self._placed = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; of a network without any, where `placed` put it."""
+        held = (*self.parameters(), *self.buffers())
+        return next((tensor.device for tensor in held), self._placed)
+
+    def placed(self, device: str | torch.device) -> System:
+        """Move the weights; returns itself."""
+        self._placed = torch.device(device)
+        return self.to(device)
 
     def forward(
         self,
@@ -138,7 +150,8 @@ class System(nn.Module):
         """
         parts = self.parts
         taken = {name: (condition or {})[name] for name in parts.conditions}
-        trained, model = parts.process, network or parts.model
+        # By identity: what stands for a network may have a length, which asks it.
+        trained, model = parts.process, parts.model if network is None else network
         walked = trained if walked is None else walked
         if isinstance(trained, GaussianProcess) and isinstance(walked, GaussianProcess):
             return GaussianDenoiser(

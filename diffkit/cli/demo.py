@@ -87,7 +87,7 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     """Write the pictures and the evaluation."""
     from diffkit.cli.eval import measured, write_evaluation
     from diffkit.run import pictures
-    from diffkit.run.metrics import read_metrics
+    from diffkit.run.artifacts import read_metrics
 
     data_range = pipeline.parts.sample_range
     samples = pipeline.sample(_GRID, seed=seed)

@@ -15,7 +15,9 @@ A state that replaces one of the same step is step-00001000-r2, and so on: the l
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -195,6 +197,12 @@ def recorded_step(checkpoint: Path) -> int:
             f"{checkpoint / TRAINER}: step is a number of updates, not {step!r}; take "
             "another checkpoint"
         )
+    named = _NAME.fullmatch(checkpoint.name)
+    if named is not None and int(named[1]) != step:
+        raise CheckpointError(
+            f"{checkpoint / TRAINER}: step is {step}, and the name of the folder says otherwise; "
+            "take another checkpoint"
+        )
     return step
 
 
@@ -217,12 +225,51 @@ def recorded_files(checkpoint: Path) -> Sequence[str]:
     return files
 
 
+def append_metrics(run: Path, metrics: Mapping[str, float]) -> None:
+    """Add one line to the metrics. Raises CheckpointError."""
+    path = run / METRICS
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The metrics of a run, oldest first; a last line cut short by a crash is left out."""
+    path = run / METRICS
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    lines = []
+    for line in text.splitlines():
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("step"), int):
+            lines.append(found)
+    return lines
+
+
+def drop_metrics_after(run: Path, step: int) -> None:
+    """Forget the metrics of updates that a resumed run will make again."""
+    kept = [line for line in read_metrics(run) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    if (run / METRICS).exists():
+        write_file(run / METRICS, text.encode())
+
+
 def _recorded_loss(checkpoint: Path) -> float | None:
     try:
         loss = read_json(checkpoint / TRAINER).get("loss")
     except CheckpointError:
         return None  # An old checkpoint that is broken must not keep a new one from being written.
-    return float(loss) if isinstance(loss, int | float) else None
+    return loss if isinstance(loss, float) and math.isfinite(loss) else None
 
 
 def _named(folder: Path) -> list[Path]:

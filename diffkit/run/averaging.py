@@ -63,8 +63,7 @@ class AverageDenoiser(Denoiser):
     @cached_property
     def _denoiser(self) -> Denoiser:
         average = self._average
-        device = next((w.device for w in average.parameters()), torch.device("cpu"))
-        network = for_training(average.parts.model, average.precision, device)
+        network = for_training(average.parts.model, average.precision, average.device)
         return average.denoiser(condition=average.encoded(self._condition), network=network)
 
 

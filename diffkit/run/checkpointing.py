@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,9 @@ def read_training(
             "from it (a saved pipeline is for sampling)"
         )
     _check_groups(progress["groups"], names, checkpoint / TRAINER)
-    for key in ("step", "seconds"):
-        value = progress.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
-            raise CheckpointError(f"{checkpoint / TRAINER}: {key} is no number, but {value!r}")
+    seconds = progress.get("seconds")
+    if not isinstance(seconds, float) or not 0.0 <= seconds < math.inf:
+        raise CheckpointError(f"{checkpoint / TRAINER}: seconds are {seconds!r}, and no time")
     path = checkpoint / f"{OPTIMIZER}.safetensors"
     found = read_tensors(path)
     if {name.rpartition(".")[0] for name in found} != set(progress.get(STATEFUL, ())):

@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_writable(path: Path) -> None:
     """Raise CheckpointError where a file at `path` could not be written, before work begins.
 
-    What is there stays as it is; a folder that is missing is made.
+    What is there stays as it is, and a folder that is missing is not made.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} cannot be written: it is a folder")
@@ -95,10 +95,10 @@ def check_writable(path: Path) -> None:
 
 
 def check_writable_folder(folder: Path) -> None:
-    """Raise CheckpointError where nothing can be written into a folder, which is made."""
-    probe = temporary_beside(folder / "probe")
+    """Raise CheckpointError where nothing could be written into a folder, made or to be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    probe = temporary_beside(there / "probe")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"diffkit")
     except OSError as error:
         raise cannot_write(folder, error) from error

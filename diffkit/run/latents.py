@@ -141,7 +141,7 @@ def latents_for(
         return in_memory(encoded, show if processes.first else False)
     found = in_folder(encoded, folder, show=show) if processes.first else None
     processes.wait()
-    return found or in_folder(encoded, folder, show=False)
+    return in_folder(encoded, folder, show=False) if found is None else found
 
 
 def in_memory(encoded: Encoded, show: bool | None = None) -> Kept:

@@ -169,7 +169,7 @@ def chosen_walk(
     conditions = conditions_of(given_conditions, system.parts, takes)
 
     ask, denoiser = _asking(system, walked, network, guidance)
-    device = next(system.parameters()).device
+    device = system.device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
         checked = ask(system.encoded(first))

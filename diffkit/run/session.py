@@ -12,8 +12,8 @@ from diffkit.core.dataset import Dataset
 from diffkit.errors import TrainingInterrupted
 from diffkit.plugins.events import Events
 from diffkit.run import artifacts
+from diffkit.run.artifacts import drop_metrics_after
 from diffkit.run.files import write_json
-from diffkit.run.metrics import drop_metrics_after
 from diffkit.run.processes import Processes
 from diffkit.run.sinks import sinks_of
 from diffkit.run.training import Memory, Trainer

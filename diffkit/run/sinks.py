@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diffkit.plugins.isolation import cause_of
-from diffkit.run.metrics import append_metrics
+from diffkit.run.artifacts import append_metrics
 
 Sink = Callable[[int, Mapping[str, float]], None]
 _log = logging.getLogger("diffkit")

@@ -25,7 +25,7 @@ from diffkit.core.bound import Bound
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.errors import ComponentError
-from diffkit.run.metrics import read_metrics
+from diffkit.run.artifacts import read_metrics
 
 GRID = torch.arange(1, 1001, dtype=torch.float64) / 1000
 

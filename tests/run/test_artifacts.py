@@ -15,8 +15,8 @@ from safetensors.torch import save
 import diffkit
 from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.artifacts import append_metrics, drop_metrics_after, read_metrics
 from diffkit.run.files import read_json, write_json
-from diffkit.run.metrics import append_metrics, drop_metrics_after, read_metrics
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},

@@ -14,8 +14,8 @@ import torch
 import diffkit
 from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.artifacts import read_metrics
 from diffkit.run.files import read_json
-from diffkit.run.metrics import read_metrics
 
 KILLS, EVERY = 50, 3
 SPEC = {

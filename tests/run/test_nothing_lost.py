@@ -19,9 +19,9 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
+from diffkit.run.artifacts import read_metrics
 from diffkit.run.files import read_json
 from diffkit.run.interruption import requests_noted
-from diffkit.run.metrics import read_metrics
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},

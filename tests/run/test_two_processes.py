@@ -14,7 +14,7 @@ import torch
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.core.weights import read_tensors
 from diffkit.run import artifacts
-from diffkit.run.metrics import read_metrics
+from diffkit.run.artifacts import read_metrics
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.slow

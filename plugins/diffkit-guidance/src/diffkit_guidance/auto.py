@@ -111,7 +111,8 @@ class _Led(Led):
             )
         if self._worse.device != x_t.device:
             self._worse.to(x_t.device)
-        dtype = next(self._worse.system.parameters()).dtype
+        weights = self._worse.system.parameters()
+        dtype = next((weight.dtype for weight in weights), x_t.dtype)
         good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
         away = bad.in_terms_of(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffkit.assembly.system import System
 from diffkit.core.weights import Nonfinite, fit_tensors, read_tensors, state_of
 from diffkit.errors import CheckpointError
-from diffkit.run.artifacts import TRAINER, recorded_files
+from diffkit.run.artifacts import SPEC, TRAINER, recorded_files, write_checkpoint
 from diffkit.run.files import read_json
 
 WEIGHTS, OPTIMIZER = ("model", "ema"), "optimizer"
@@ -100,6 +100,18 @@ def load_optimizer(
         state.setdefault(index_of[weight], {})[key] = whole
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def write_training(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    spec: Mapping[str, Any],
+    progress: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint that training can go on from; returns it. Raises CheckpointError."""
+    stateful = sorted({name.rpartition(".")[0] for name in tensors[OPTIMIZER]})
+    return write_checkpoint(run, step, tensors, {SPEC: spec}, {**progress, STATEFUL: stateful})
 
 
 def read_training(

@@ -96,6 +96,18 @@ class Taken:
         """Which of the updates had a loss or a gradient that is not finite, counted from 0."""
         return [i for i, (loss, norm) in enumerate(self.pairs) if not math.isfinite(loss + norm)]
 
+    def not_finite(self, step: int) -> str:
+        """What is to be said of them where one is not finite; they end with update `step`."""
+        loss, norm = self.pairs[self.skipped[0]]
+        return (
+            f"update {step - len(self.pairs) + self.skipped[0] + 1} had a loss of {loss} and a "
+            f"gradient of norm {norm}; it and the {len(self.skipped) - 1} such that followed were "
+            "not applied, so the weights are finite. Likely causes: a learning rate that is too "
+            "high (lower training.learning_rate or set training.clip_norm), data with values that "
+            "are not finite, or bfloat16 where float32 is needed. To leave out such updates and go "
+            "on, set training.nonfinite to skip."
+        )
+
 
 def _finite_mean(values: list[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]

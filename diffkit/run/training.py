@@ -22,19 +22,19 @@ from diffkit.core.weights import read_tensors
 from diffkit.errors import DataError, DiffkitError, TrainingError, TrainingInterrupted
 from diffkit.plugins.events import Events
 from diffkit.plugins.hookspecs import RunInfo
-from diffkit.run.artifacts import SPEC, checkpoints, prune, write_checkpoint
+from diffkit.run.artifacts import checkpoints, prune
 from diffkit.run.checkpointing import (
     OPTIMIZER,
-    STATEFUL,
     optimizer_groups,
     optimizer_tensors,
     read_training,
     weights_of,
+    write_training,
 )
 from diffkit.run.interruption import Request, requests_noted
 from diffkit.run.processes import Processes
 from diffkit.run.progress import Progress, bar
-from diffkit.run.tally import Taken, Tally
+from diffkit.run.tally import Tally
 from diffkit.run.updates import Updates, learning_rate
 from diffkit.spec.pipeline import TrainingSpec
 
@@ -231,7 +231,7 @@ class Trainer:
         taken = self._tally.metrics(self._processes)
         if taken.skipped and spec.nonfinite == "stop":
             self._rescue()
-            raise TrainingError(self._not_finite(taken))
+            raise TrainingError(f"{taken.not_finite(here.step)} {self._what_remains()}")
         rate = updates_per_second * spec.batch_size
         metrics = {
             "step": here.step,
@@ -262,18 +262,6 @@ class Trainer:
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-    def _not_finite(self, taken: Taken) -> str:
-        first = self.progressed.step - len(taken.pairs) + taken.skipped[0] + 1
-        loss, norm = taken.pairs[taken.skipped[0]]
-        return (
-            f"update {first} had a loss of {loss} and a gradient of norm {norm}; it and the "
-            f"{len(taken.skipped) - 1} such that followed were not applied, so the weights are "
-            "finite. Likely causes: a learning rate that is too high (lower "
-            "training.learning_rate or set training.clip_norm), data with values that are not "
-            "finite, or bfloat16 where float32 is needed. To leave out such updates and go on, "
-            f"set training.nonfinite to skip. {self._what_remains()}"
-        )
 
     def _what_remains(self) -> str:
         if self._run.directory is None:
@@ -328,7 +316,5 @@ class Trainer:
             "precision": resolved_precision(self._system.precision, self._device),
             "processes": self._processes.count,
             "groups": optimizer_groups(updates.optimizer, updates.names),
-            STATEFUL: sorted({name.rpartition(".")[0] for name in tensors[OPTIMIZER]}),
         }
-        records = {SPEC: self._run.spec}
-        return write_checkpoint(self._run.directory, here.step, tensors, records, progress)
+        return write_training(self._run.directory, here.step, tensors, self._run.spec, progress)

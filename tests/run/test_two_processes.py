@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +211,23 @@ def test_an_update_that_is_not_finite_is_kept_from_divided_weights(tmp_path) -> 
 def test_the_first_fsdp_is_refused_by_name(tmp_path) -> None:
     launched("old_fsdp", tmp_path / "old", 2, divided=True)
     assert "fsdp_version: 2" in (tmp_path / "old" / "error-0.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reasons"),
+    [
+        ("rank in a loss", ["RuntimeError: expected a tensor of rank 4"] * 2),
+        ("data", ["TrainingError: .*lost another process", r"DataError: x\.png"]),
+        ("locked", ["CheckpointError: .*is being written", "TrainingError: .*process 0 of 2 can"]),
+        ("signal", ["TrainingInterrupted: training was ended by SIGTERM"] * 2),
+    ],
+)
+def test_each_process_ends_within_seconds_and_tells_its_own_reason(
+    kind, reasons, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("REASON", kind)
+    began = time.monotonic()
+    launched("own_reasons", tmp_path / "r", 2, code=None)
+    assert time.monotonic() - began < 60, "most of it is the start of two interpreters"
+    for rank, reason in enumerate(reasons):
+        assert re.match(reason, (tmp_path / "r" / f"error-{rank}.txt").read_text())

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 
 import diffkit
 from diffkit.plugins.host import Host
+from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
 
 SPEC = {
@@ -43,7 +46,15 @@ class Dies:
     def __call__(self, module, arguments) -> None:
         self.left -= 1
         if self.left == 0:
-            os._exit(7)
+            self.end()
+
+    def end(self) -> None:
+        os._exit(7)
+
+
+class IsAskedToEnd(Dies):
+    def end(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def train(folder: Path, steps: int = 8, **training) -> None:
@@ -141,6 +152,29 @@ def lose_one(folder: Path) -> None:
         raise
 
 
+def own_reasons(folder: Path) -> None:
+    """What happens to one process, or in both, is told by each in its own words."""
+    kind = os.environ["REASON"]
+    pipeline = diffkit.build(SPEC, device="cpu")
+    if kind == "rank in a loss":
+
+        def fails(*_: object) -> None:
+            raise RuntimeError("expected a tensor of rank 4, got rank 3: peer, socket, connection")
+
+        pipeline.system.register_forward_pre_hook(fails)
+    if kind == "data" and rank() == 1:
+        digits = type(pipeline.dataset())
+        digits.batch = lambda self, indices: (_ for _ in ()).throw(diffkit.DataError("x.png"))
+    if kind == "signal" and rank() == 1:
+        pipeline.system.register_forward_pre_hook(IsAskedToEnd())
+    try:
+        with sole_writer(folder / "run") if kind == "locked" and rank() == 0 else nullcontext():
+            pipeline.train(out=folder / "run", steps=1000)
+    except (Exception, KeyboardInterrupt) as error:
+        (folder / f"error-{rank()}.txt").write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
 def odd_batch(folder: Path) -> None:
     try:
         train(folder, batch_size=5)
@@ -204,7 +238,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if "--divided" in sys.argv:
         divide()
-    plain = (train, adaptive, latents, accumulate, resume, sample, lose_one, odd_batch)
+    plain = (train, adaptive, latents, accumulate, resume, sample, lose_one, odd_batch, own_reasons)
     {task.__name__: task for task in (*plain, old_fsdp, divided_not_finite)}[sys.argv[1]](
         Path(sys.argv[2])
     )

@@ -388,3 +388,31 @@ def test_captions_that_are_no_text(inside):
     (inside / "metadata.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"metadata.jsonl cannot be read as UTF-8"):
         ImageFolder(folder=str(inside), size=4)
+
+
+def broken_and_whole(folder: Path, broken: set[int]) -> None:
+    for index in range(6):
+        Image.new("L", (4, 4), 40 * index).save(folder / f"{index}.png")
+        if index in broken:
+            whole = (folder / f"{index}.png").read_bytes()
+            (folder / f"{index}.png").write_bytes(whole[:40])
+
+
+def test_an_unreadable_image_is_skipped_on_purpose_only(tmp_path, caplog) -> None:
+    broken_and_whole(tmp_path, {2, 3, 5})
+    with pytest.raises(DataError, match=r"2\.png"):
+        ImageFolder(folder=str(tmp_path), size=4).batch([2])
+    data = ImageFolder(folder=str(tmp_path), size=4, unreadable="skip")
+    # Each time the next that can be read, whoever was asked for before.
+    for rows in ([0, 1, 2, 3, 4, 5], [5, 3], [2]):
+        found = ((data.batch(rows).x_0[:, 0, 0, 0] + 1) * 127.5).round()
+        stands_in = {0: 0, 1: 1, 2: 4, 3: 4, 4: 4, 5: 0}
+        assert found.tolist() == [40.0 * stands_in[row] for row in rows]
+    assert [path.name for path in data.skipped] == ["2.png", "3.png", "5.png"]
+    assert caplog.text.count("skipped, the ") == 3
+
+
+def test_a_folder_of_which_nothing_can_be_read(tmp_path) -> None:
+    broken_and_whole(tmp_path, set(range(6)))
+    with pytest.raises(DataError, match="none of the images"):
+        ImageFolder(folder=str(tmp_path), size=4, unreadable="skip").batch([0])

@@ -31,12 +31,12 @@ from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.files import write_json
 from diffkit.run.latents import Encoded, latents_for
 from diffkit.run.lock import sole_writer
+from diffkit.run.memory import Memory
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
 from diffkit.run.resuming import check_changes, checkpoint_to_resume
 from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded
 from diffkit.run.session import Run, Session
-from diffkit.run.training import Memory
 from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
 from diffkit.spec.signature import changed_training
 

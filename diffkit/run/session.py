@@ -14,9 +14,10 @@ from diffkit.plugins.events import Events
 from diffkit.run import artifacts
 from diffkit.run.artifacts import drop_metrics_after
 from diffkit.run.files import write_json
+from diffkit.run.memory import Memory
 from diffkit.run.processes import Processes
 from diffkit.run.sinks import sinks_of
-from diffkit.run.training import Memory, Trainer
+from diffkit.run.training import Trainer
 from diffkit.spec.pipeline import PipelineSpec
 
 

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -32,6 +31,7 @@ from diffkit.run.checkpointing import (
     write_training,
 )
 from diffkit.run.interruption import Request, requests_noted
+from diffkit.run.memory import Memory, Progressed
 from diffkit.run.processes import Processes
 from diffkit.run.progress import Progress, bar
 from diffkit.run.tally import Tally
@@ -44,24 +44,6 @@ _TIME_IS_UP = 1
 """Beside the numbers of SIGINT and SIGTERM, which are larger."""
 _AGREE_EVERY = 10
 """Updates between two questions to all processes whether to stop."""
-
-
-@dataclass
-class Progressed:
-    """How far training has come."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What training leaves beside the weights, on the host, for more training to go on from."""
-
-    step: int
-    seconds: float
-    optimizer: Mapping[str, Tensor]
-    times: Mapping[str, Tensor]
 
 
 class Trainer:

@@ -1,4 +1,4 @@
-"""Whatever ends training, short of a kill, leaves the last good weights; onlookers cannot end it."""
+"""Whatever ends training, short of a kill, leaves the last good weights; onlookers cannot."""
 
 from __future__ import annotations
 

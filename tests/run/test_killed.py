@@ -99,8 +99,9 @@ def all_is_whole(run: Path) -> None:
             "ema.safetensors",
             "optimizer.safetensors",
             "trainer.json",
+            "spec.json",
         }
-        for name in names - {"trainer.json"}:
+        for name in names - {"trainer.json", "spec.json"}:
             read_tensors(checkpoint / name)
         assert read_json(checkpoint / "trainer.json")["step"] == int(checkpoint.name[-8:])
     if (run / artifacts.SPEC).exists():

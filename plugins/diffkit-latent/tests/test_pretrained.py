@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import diffkit
 from diffkit.errors import ComponentError, SpecError
@@ -92,3 +94,25 @@ def test_folders_that_hold_something_else_are_named(folder, tmp_path) -> None:
     torch.save({}, tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(ComponentError, match="diffusers-kl"):
         DiffusersKL(folder=str(tmp_path))
+
+
+def _rewritten(folder, change) -> None:
+    path = folder / "diffusion_pytorch_model.safetensors"
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    save_file(change(tensors), path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {k: v for k, v in t.items() if k != "decoder.conv_in.bias"}, "lacks decoder"),
+        (lambda t: {**t, "more": torch.zeros(1)}, "has besides more"),
+        (lambda t: {**t, "decoder.conv_in.bias": t["decoder.conv_in.bias"] / 0}, "not finite in"),
+        (lambda t: {**t, "decoder.conv_in.bias": torch.zeros(3)}, "decoder"),
+    ],
+)
+def test_weights_that_are_not_the_configurations_are_refused(folder, change, words, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "vae")
+    _rewritten(copied, change)
+    with pytest.raises(ComponentError, match=words):
+        DiffusersKL(folder=str(copied))

@@ -27,7 +27,7 @@ def problems_of(
     """
     if missing := sorted(_that_matter(network, info["missing_keys"])):
         yield f"the file of weights lacks {_listed(missing)}, which would be random"
-    if beyond := sorted(_beyond(info["unexpected_keys"], folder)):
+    if beyond := sorted(_beyond(network, info["unexpected_keys"], folder)):
         yield f"the network is smaller than the file of weights, which also has {_listed(beyond)}"
     if other := sorted(str(key) for key in info.get("mismatched_keys", ())):
         yield f"weights have another shape than the configuration says: {_listed(other)}"
@@ -67,10 +67,14 @@ def _that_matter(network: Any, missing: Any) -> list[str]:
     return [*others, *used]
 
 
-def _beyond(unexpected: Any, folder: Path) -> list[str]:
-    """Weights in the file that are like those in use but for their numbers: more layers."""
+def _beyond(network: Any, unexpected: Any, folder: Path) -> list[str]:
+    """Weights in the file that are like those in use but for their numbers: more layers.
+
+    Those in use have the names of the file, or of the network, as transformers translates some.
+    """
     left = set(unexpected)
-    used = {_DIGITS.sub("#", name) for name in _names_in(folder) if name not in left}
+    in_use = [*network.state_dict(), *(name for name in _names_in(folder) if name not in left)]
+    used = {_DIGITS.sub("#", name) for name in in_use}
     return [name for name in left if _DIGITS.sub("#", name) in used]
 
 

@@ -101,8 +101,10 @@ def _check_loaded(network: Any, info: Mapping[str, Any], folder: str) -> None:
         "lacks": info["missing_keys"],
         "has besides": info["unexpected_keys"],
         "differs in": [str(key) for key in info["mismatched_keys"]],
-        "is not finite in": [n for n, w in network.named_parameters() if not w.isfinite().all()],
     }
+    if not any(found.values()):  # What was missing may have no values at all.
+        weights = network.named_parameters()
+        found["is not finite in"] = [n for n, w in weights if not w.isfinite().all()]
     parts = [f"it {what} {', '.join(sorted(names)[:3])}" for what, names in found.items() if names]
     if parts:
         raise ComponentError(

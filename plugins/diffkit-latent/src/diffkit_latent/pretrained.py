@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -47,8 +48,8 @@ class DiffusersKL(Autoencoder):
     def __init__(self, *, folder: str) -> None:
         super().__init__()
         self._config = _read(folder)
-        self._scale = float(self._config.get("scaling_factor") or _SCALING)
-        self._shift = float(self._config.get("shift_factor") or 0.0)
+        self._scale = _number(self._config, "scaling_factor", _SCALING)
+        self._shift = _number(self._config, "shift_factor", 0.0)
         try:
             self.network, info = _diffusers().AutoencoderKL.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -61,14 +62,26 @@ class DiffusersKL(Autoencoder):
             ) from error
         _check_loaded(self.network, info, folder)
         self.requires_grad_(False)
+        self._try(folder)
+
+    def _try(self, folder: str) -> None:
+        """Diffusers makes networks of some configurations that cannot run."""
+        side = 2 ** _levels(self._config)
+        try:
+            x = torch.zeros(1, _whole(self._config, "in_channels", 3), side, side)
+            self.decode(self.encode(x))
+        except _UNREADABLE as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ComponentError(
+                f"diffusers-kl: the network that {folder} describes does not run: {said}"
+            ) from error
 
     @classmethod
     def latent_shape(cls, config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`(latent channels, height / factor, width / factor)`."""
         read = _read(config.folder)
-        levels = len(read.get("block_out_channels", (64,)))
-        channels, latent = int(read.get("in_channels", 3)), int(read.get("latent_channels", 4))
-        return latent_shape(shape, channels, latent, 2 ** (levels - 1))
+        channels, latent = _whole(read, "in_channels", 3), _whole(read, "latent_channels", 4)
+        return latent_shape(shape, channels, latent, 2 ** (_levels(read) - 1))
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
@@ -93,6 +106,32 @@ class DiffusersKL(Autoencoder):
     def identity(self) -> Mapping[str, Any]:
         """What the folder's configuration says."""
         return {key: value for key, value in self._config.items() if not key.startswith("_")}
+
+
+def _whole(config: Mapping[str, Any], key: str, default: int) -> int:
+    value = config.get(key, default)
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ComponentError(f"diffusers-kl: {key} = {value!r} in config.json is no number of them")
+    return value
+
+
+def _number(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
+        raise ComponentError(f"diffusers-kl: {key} = {value!r} in config.json is no number")
+    # Diffusers takes its own where a file says 0.
+    return float(value) or default
+
+
+def _levels(config: Mapping[str, Any]) -> int:
+    levels = config.get("block_out_channels", (64,))
+    if not isinstance(levels, list | tuple) or not 0 < len(levels) < 16:
+        raise ComponentError(
+            f"diffusers-kl: block_out_channels = {levels!r} in config.json is no list of channels"
+        )
+    return len(levels)
 
 
 def _check_loaded(network: Any, info: Mapping[str, Any], folder: str) -> None:

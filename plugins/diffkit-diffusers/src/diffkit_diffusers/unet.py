@@ -71,6 +71,30 @@ class DiffusersUNet(EpsilonModel):
         self.network = _network(config)
         if folder is not None:
             _load(self.network, _model_folder(folder))
+        self._try(config, shape[0])
+
+    def _try(self, config: Mapping[str, Any], channels: int) -> None:
+        """diffusers makes networks of some configurations that cannot run: ask once, for little."""
+        if any(config.get(key) is not None for key in ("class_embed_type", "encoder_hid_dim")):
+            return
+        side = 2 ** len(config.get("block_out_channels", _LEVELS))
+        width = config.get("cross_attention_dim", 1280)
+        given = {
+            _TEXT: torch.zeros(1, 1, width if isinstance(width, int) else 1),
+            _CLASS: torch.zeros(1, dtype=torch.int64),
+        }
+        mode = self.network.training
+        try:
+            with torch.no_grad():
+                self.network.eval()
+                self(torch.zeros(1, channels, side, side), torch.full((1,), TIME_SCALE), given)
+        except ERRORS as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ComponentError(
+                f"diffusers.unet-2d: the network so configured does not run: {said}"
+            ) from error
+        finally:
+            self.network.train(mode)
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:

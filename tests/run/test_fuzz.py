@@ -1,6 +1,7 @@
 """Mutated specs, files, checkpoints and images: one of our errors, or none; never a hang or code.
 
-`python tests/run/test_fuzz.py KIND SEED NUMBER` shows one case again.
+`python tests/run/test_fuzz.py KIND SEED NUMBER` shows one case again. The environment variable
+FUZZ makes so many times the usual number: 5 is the whole suite.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import copy
 import gzip
 import io
 import json
+import os
 import random
+import shutil
 import signal
 import string
 import sys
@@ -21,16 +24,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load, save
 
 import diffkit
 from diffkit.bundled.datasets.idx import Idx
 from diffkit.bundled.datasets.image_folder import ImageFolder
 from diffkit.bundled.datasets.npz import Npz
+from diffkit.run import artifacts
 from diffkit.spec.files import read_data
 
-SECONDS = 20
+SECONDS = 10
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
     "process": "gaussian",
@@ -152,7 +158,7 @@ def checkpoints(folder: Path, dice: random.Random) -> None:
             (folder / f"{path.name}.whole").write_bytes(path.read_bytes())
     names = ["spec.json", "model.safetensors", "ema.safetensors", "optimizer.safetensors"]
     name = dice.choice([*names, "trainer.json"])
-    (path,) = list(run.rglob(name))
+    path = artifacts.latest_checkpoint(run) / name
     whole = (folder / f"{name}.whole").read_bytes()
     path.write_bytes(mutated_bytes(whole, dice))
     try:
@@ -193,12 +199,95 @@ def images(folder: Path, dice: random.Random) -> None:
     dataset.batch(range(len(dataset)))
 
 
+def optimizer_state(folder: Path, dice: random.Random) -> None:
+    """Whole files, whose tensors are of other names, shapes, dtypes and values."""
+    run = folder / "state"
+    if not run.exists():
+        pipeline = diffkit.build({**SPEC, "data": None, "dataset": "digits"}, device="cpu")
+        pipeline.train(out=run, progress=False)
+    path = artifacts.latest_checkpoint(run) / "optimizer.safetensors"
+    whole = path.read_bytes()
+    tensors = {name: value.clone() for name, value in load(whole).items()}
+    for _ in range(dice.randint(1, 3)):
+        name = dice.choice(sorted(tensors))
+        tensors |= {name: mutated_tensor(tensors[name], dice)}
+        if dice.random() < 0.3:
+            tensors[dice.choice([name + "x", "x", name[::-1], name.replace("avg", "sum")])] = (
+                tensors.pop(name)
+            )
+    path.write_bytes(save(tensors))
+    try:
+        pipeline = diffkit.load(run, device="cpu")
+        pipeline.train(out=run, resume=True, steps=3, progress=False)
+        for weight in pipeline.system.parameters():
+            assert bool(weight.isfinite().all()), "state that was taken broke the weights"
+    finally:
+        for other in artifacts.checkpoints(run):
+            if other != path.parent:
+                shutil.rmtree(other)
+        path.write_bytes(whole)
+
+
+def mutated_tensor(value: torch.Tensor, dice: random.Random) -> torch.Tensor:
+    changes: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        lambda v: v.flatten()[: dice.randint(0, 3)],
+        lambda v: v.reshape(-1),
+        lambda v: v[None],
+        lambda v: torch.zeros(dice.choice([0, 1, 7, 100_000])),
+        lambda v: v.to(dice.choice([torch.int8, torch.float64, torch.bool, torch.float16])),
+        lambda v: v * float("nan"),
+        lambda v: -v - 1,
+        lambda v: v + float("inf"),
+        lambda v: torch.zeros(dice.choice([(0, 3), (1, 1, 1), (2, 0)])),
+        lambda v: v.flip(0) if v.ndim else v,
+    ]
+    return dice.choice(changes)(value).contiguous()
+
+
+def pictures(folder: Path, dice: random.Random) -> None:
+    """One mutated picture through every door."""
+    modes = {"PNG": ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"], "JPEG": ["L", "RGB", "CMYK"]}
+    modes |= {"WEBP": ["RGB", "RGBA"], "TIFF": ["L", "RGB", "RGBA", "CMYK", "F", "I;16"]}
+    modes |= {"GIF": ["L", "P"], "BMP": ["L", "RGB", "1"], "PPM": ["L", "RGB", "1"]}
+    kind = dice.choice(sorted(modes))
+    mode = dice.choice(modes[kind])
+    size = dice.choice([(8, 8), (1, 9), (16, 3)])
+    grey = Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint8).reshape(size[::-1]))
+    content = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = dice.randint(0, 9)
+    picture = Image.new(mode, size, 40_000) if mode == "I;16" else grey.convert(mode)
+    picture.save(content, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "WEBP") else {}))
+    at = folder / "pictures"
+    at.mkdir(exist_ok=True)
+    path = at / "a.png"
+    path.write_bytes(mutated_bytes(content.getvalue(), dice))
+    channels = dice.choice([1, 3])
+    asked = [lambda: ImageFolder(folder=str(at), size=8, channels=channels).batch([0]).x_0]
+    with contextlib.suppress(ImportError):
+        from diffkit_inverse.images import read_image, read_mask
+
+        shape, resize = (channels, 8, 8), {"resize": True}
+        asked.append(lambda: read_image(path, shape, (-1.0, 1.0), **resize))
+        asked.append(lambda: read_mask(path, shape, **resize))
+    found = []
+    for ask in asked:
+        with contextlib.suppress(diffkit.DataError):
+            found.append(ask())
+    # What one door reads the others read, and as the same picture.
+    if len(found) > 1 and found[0].shape == found[1].shape:
+        assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
 KINDS: dict[str, tuple[Callable[[Path, random.Random], None], int]] = {
-    "specs": (specs, 6000),
-    "spec_files": (spec_files, 5000),
-    "checkpoints": (checkpoints, 4000),
-    "images": (images, 6000),
+    "specs": (specs, 1200),
+    "spec_files": (spec_files, 1000),
+    "checkpoints": (checkpoints, 800),
+    "optimizer_state": (optimizer_state, 600),
+    "images": (images, 1200),
+    "pictures": (pictures, 1000),
 }
+TIMES = float(os.environ.get("FUZZ", "1"))
 
 
 def one_case(kind: str, seed: int, number: int, folder: Path) -> None:
@@ -223,7 +312,7 @@ def test_what_is_mutated_is_right_to_begin_with(tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_mutants_end_in_our_errors(kind, tmp_path) -> None:
     failures: list[str] = []
-    for number in range(KINDS[kind][1]):
+    for number in range(round(TIMES * KINDS[kind][1])):
         try:
             one_case(kind, 0, number, tmp_path)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding

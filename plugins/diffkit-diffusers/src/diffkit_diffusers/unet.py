@@ -74,7 +74,7 @@ class DiffusersUNet(EpsilonModel):
         self._try(config, shape[0])
 
     def _try(self, config: Mapping[str, Any], channels: int) -> None:
-        """diffusers makes networks of some configurations that cannot run: ask once, for little."""
+        """Diffusers makes networks of some configurations that cannot run: ask once, for little."""
         if any(config.get(key) is not None for key in ("class_embed_type", "encoder_hid_dim")):
             return
         side = 2 ** len(config.get("block_out_channels", _LEVELS))

@@ -17,13 +17,15 @@ from diffkit.run import artifacts
 from diffkit.run.artifacts import read_metrics
 from diffkit.run.files import read_json
 
-KILLS, EVERY = 50, 3
+KILLS, EVERY = int(os.environ.get("KILLS", "10")), 3
+"""Of each kind of run; KILLS=20 is the whole suite."""
+STEPS = 4_001
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
-    "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
-    "loss": "simple",
-    "sampler": "ddpm",
+    "process": "diffkit.gaussian",
+    "model": {"id": "diffkit.mlp", "config": {"width": 16, "depth": 1}},
+    "loss": "diffkit.simple",
+    "sampler": "diffkit.ddpm",
     "dataset": "digits",
     "training": {
         "batch_size": 50,
@@ -31,9 +33,32 @@ SPEC = {
         "checkpoint_every": EVERY,
         "warmup_steps": 5,
         # A multiple of neither, and it takes several epochs of 36 updates.
-        "steps": 4_001,
+        "steps": STEPS,
     },
 }
+UNET = {"width": 4, "groups": 2, "multipliers": [1], "blocks": 1, "attention": [], "dropout": 0.3}
+IMPORTANCE = {"id": "importance", "config": {"every": 4, "history": 2}}
+RUNS = {
+    "plain": {},
+    "dropout in micro-batches": {
+        "model": {"id": "diffkit.unet", "config": UNET},
+        "training": {"batch_size": 8, "accumulate": 2, "horizontal_flip": True},
+    },
+    "times that learn": {"times": IMPORTANCE},
+    "a schedule that learns": {
+        "schedule": "learned",
+        "loss": {"id": "elbo", "config": {"steps": 20}},
+        "training": {"ema_decay": 0.9},
+    },
+    "Adam without an average": {
+        "training": {"optimizer": "adam", "weight_decay": 0.1, "ema_decay": None},
+    },
+}
+
+
+def spec_of(kind: str) -> dict:
+    changes = RUNS[kind]
+    return {**SPEC, **changes, "training": {**SPEC["training"], **changes.get("training", {})}}
 
 
 class Reports:
@@ -51,17 +76,14 @@ class Reports:
         os.write(self.pipe, step.to_bytes(4, "little"))
 
 
-def train(run: Path, steps: int, pipe: int) -> None:
-    resume = bool(artifacts.checkpoints(run))
-    if not resume:
-        # As a person would who was told that nothing was kept.
-        (run / artifacts.METRICS).unlink(missing_ok=True)
+def train(spec: dict, run: Path, steps: int, pipe: int) -> None:
+    resume = artifacts.holds_a_run(run)
     torch.set_num_threads(1)
-    pipeline = diffkit.build(SPEC, device="cpu")
+    pipeline = diffkit.build(spec, device="cpu")
     pipeline.train(out=run, resume=resume, steps=steps, observers=[Reports(pipe)])
 
 
-def train_until_killed(run: Path, steps: int, seconds: float | None) -> int:
+def train_until_killed(spec: dict, run: Path, steps: int, seconds: float | None) -> int:
     """Train in a process of its own, killed so long after training began, or before where that is
     negative; returns the last update that it reported."""
     reading, writing = os.pipe()
@@ -69,7 +91,7 @@ def train_until_killed(run: Path, steps: int, seconds: float | None) -> int:
     if child == 0:
         code = 1
         try:
-            train(run, steps, writing)
+            train(spec, run, steps, writing)
             code = 0
         finally:
             os._exit(code)
@@ -93,48 +115,43 @@ def train_until_killed(run: Path, steps: int, seconds: float | None) -> int:
 
 def all_is_whole(run: Path) -> None:
     for checkpoint in artifacts.checkpoints(run):
-        names = {path.name for path in checkpoint.iterdir()}
-        assert names == {
-            "model.safetensors",
-            "ema.safetensors",
-            "optimizer.safetensors",
-            "trainer.json",
-            "spec.json",
-        }
-        for name in names - {"trainer.json", "spec.json"}:
-            read_tensors(checkpoint / name)
-        assert read_json(checkpoint / "trainer.json")["step"] == int(checkpoint.name[-8:])
+        for name in artifacts.recorded_files(checkpoint):
+            read_tensors(checkpoint / f"{name}.safetensors")
+        assert artifacts.recorded_step(checkpoint) == artifacts.step_of(checkpoint)
+        read_json(checkpoint / artifacts.SPEC)
     if (run / artifacts.SPEC).exists():
         read_json(run / artifacts.SPEC)
 
 
+def last_step(run: Path) -> int:
+    found = artifacts.checkpoints(run)
+    return artifacts.step_of(found[-1]) if found else 0
+
+
 @pytest.mark.slow
-def test_killed_fifty_times(tmp_path) -> None:
-    run, generator, kills = tmp_path / "run", random.Random(0), 0
-    steps = 0
-    while kills < KILLS:
-        before = int(artifacts.checkpoints(run)[-1].name[-8:]) if steps else 0
-        reported = train_until_killed(run, SPEC["training"]["steps"], generator.uniform(-0.1, 0.4))
-        kills += 1
+@pytest.mark.filterwarnings("ignore:.*begins again")
+@pytest.mark.parametrize("kind", RUNS)
+def test_killed_again_and_again(kind, tmp_path) -> None:
+    spec, run, dice = spec_of(kind), tmp_path / "run", random.Random(kind)
+    for _ in range(KILLS):
+        before = last_step(run)
+        reported = train_until_killed(spec, run, STEPS, dice.uniform(-0.1, 0.4))
         all_is_whole(run)
-        found = artifacts.checkpoints(run)
-        steps = int(found[-1].name[-8:]) if found else 0
         # No checkpoint that was reported complete is lost, nor one that was there before.
-        assert steps >= max(reported, before)
-        assert steps % EVERY == 0
-    assert 0 < steps < SPEC["training"]["steps"], "kills must fall within the run"
+        assert last_step(run) >= max(reported, before)
+        assert last_step(run) % EVERY == 0
+    assert 0 < last_step(run) < STEPS, "kills must fall within the run"
 
     # A few updates more, unbroken, from where the kills led; and the same without any kill.
-    end = steps + 50
-    train_until_killed(run, end, None)
+    end = last_step(run) + 10
     unbroken = tmp_path / "unbroken"
-    train_until_killed(unbroken, end, None)
-    for name in ("model", "ema", "optimizer"):
-        ours, theirs = (
-            read_tensors(artifacts.latest_checkpoint(r) / f"{name}.safetensors")
-            for r in (run, unbroken)
-        )
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    steps_logged = [line["step"] for line in read_metrics(run)]
-    assert steps_logged == [line["step"] for line in read_metrics(unbroken)]
+    for each in (run, unbroken):
+        train_until_killed(spec, each, end, None)
+    ours, theirs = (artifacts.latest_checkpoint(each) for each in (run, unbroken))
+    assert artifacts.recorded_files(ours) == artifacts.recorded_files(theirs)
+    for name in artifacts.recorded_files(ours):
+        mine, other = (read_tensors(each / f"{name}.safetensors") for each in (ours, theirs))
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[key], other[key]) for key in mine), name
+    logged = [[line["step"] for line in read_metrics(each)] for each in (run, unbroken)]
+    assert logged[0] == logged[1]

@@ -182,6 +182,7 @@ class Pipeline:
         inputs: Mapping[str, Tensor] | None = None,
         precision: Precision | None = None,
         compile: Compilation | None = None,
+        clip: bool | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -206,6 +207,7 @@ class Pipeline:
             inputs: what the sampler asks for beside noise, likewise; with an autoencoder, latents.
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
+            clip: the predicted x_0 to the data's range in each step, instead of as the spec says.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -226,6 +228,7 @@ class Pipeline:
             inputs=inputs,
             precision=precision,
             compile=compile,
+            clip=clip,
         )
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)

@@ -146,6 +146,7 @@ class System(nn.Module):
                 data_range=parts.data_range,
                 memo=memo,
                 learned_variance=parts.learned_variance,
+                grid=parts.model_steps,
             )
         if walked is not trained:
             raise SpecError(["another process can be walked only where both are Gaussian"])

@@ -50,6 +50,12 @@ _BATCH = 64
     type=click.Choice(["off", "auto", "default", "reduce-overhead"]),
     help="Compile the network otherwise than the spec says.",
 )
+@click.option(
+    "--clip/--no-clip",
+    default=None,
+    help="Clip the predicted data to their range in each step, or not, otherwise than the spec "
+    "says.",
+)
 @click.option("--prompt", "prompts", multiple=True, help="A caption; repeatable, taken in turn.")
 @click.option(
     "--label",
@@ -80,6 +86,7 @@ def command(
     guidance: str | None,
     precision: str | None,
     compile: str | None,
+    clip: bool | None,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
     **choices: str | None,
@@ -102,6 +109,7 @@ def command(
     if ending != ".npz":
         _check_images(pipeline)
     chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}
+    chosen["clip"] = clip
     if ending == ".gif":
         _animate(pipeline, path, num, chosen)
     else:

@@ -101,6 +101,9 @@ class PipelineSpec(SpecModel):
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
     steps: Annotated[int, Field(ge=1)] | None = None
     """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
+    clip: bool = True
+    """Whether the predicted x_0 is clipped to `data.range` in each step of a walk, whatever the
+    sampler. Where no range is declared, as of latents, there is nothing to clip to."""
     encoder: ComponentSpec | None = None
     """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
     guidance: ComponentSpec | None = None

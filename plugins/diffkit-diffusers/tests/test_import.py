@@ -81,7 +81,8 @@ def test_the_papers_cifar10_network(tmp_path):
     for name in ("width", "multipliers", "blocks", "heads", "groups"):
         assert config[name] == defaults[name].default
     assert config["attention"] == (16,)
-    assert pipeline.spec.sampler.config == {"variance": "fixed_large", "clip": True}
+    assert pipeline.spec.sampler.config == {"variance": "fixed_large"}
+    assert pipeline.spec.clip is True
     assert_equal_outputs(pipeline, pipe.unet, (3, 32, 32), 500)
 
 

@@ -9,6 +9,7 @@ import torch
 
 import inverse_problems as problems
 from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.errors import ComponentError
 from diffkit.testing.walks import Watched
@@ -179,7 +180,7 @@ def test_an_edit_starts_at_the_time_nearest_to_its_strength():
 
 def test_what_dps_clips_is_not_what_it_asks_the_gradient_of():
     """With predictions far out of range a gradient through the clipping would be 0."""
-    watched = Watched(problems.denoiser(), data_range=(-1e-3, 1e-3))
+    watched = Watched(ClippedDenoiser(problems.denoiser(), (-1e-3, 1e-3)))
     inputs = {"measurement": problems.SMALL}
     weak, strong = (
         walk_of(DPSSuperResolution(zeta=zeta), inputs, range(50), exact=watched)[-1].x.mean()
@@ -215,7 +216,6 @@ def test_values_out_of_range_are_refused(make, field):
         (DPSSuperResolution(factor=2), {"measurement": problems.IMAGE}, "measurement"),
         (DPSSuperResolution(factor=1), {"measurement": problems.SMALL}, r"must be \[1, 2, 2\]"),
         (DPSBlur(sigma=1.0), {"measurement": problems.IMAGE}, "sigma = 1.*at most 0.333"),
-        (SDEdit(clip=True), PICTURE, "clip"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(sampler, inputs, words):

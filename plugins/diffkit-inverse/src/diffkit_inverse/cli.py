@@ -25,7 +25,7 @@ class _Task(NamedTuple):
     takes: tuple[str, ...]
 
 
-_WALK = ("num", "seed", "precision", "batch_size")
+_WALK = ("num", "seed", "precision", "clip", "batch_size")
 _TASKS = {
     "inpaint": _Task(("mask",), ("method", *_WALK)),
     "upscale": _Task(("factor",), ("zeta", *_WALK)),
@@ -68,6 +68,12 @@ _ALL = ("steps", "resize")
     type=click.Choice(["float32", "bfloat16", "auto"]),
     help="Another precision of the network than the spec's.",
 )
+@click.option(
+    "--clip/--no-clip",
+    default=None,
+    help="Clip the predicted data to their range in each step, or not, otherwise than the spec "
+    "says.",
+)
 @click.option("--resize", is_flag=True, help="Bring pictures of another size to the one needed.")
 @host_options
 def command(
@@ -87,7 +93,7 @@ def command(
     given = {
         name: value
         for name, value in options.items()
-        if value is not None and value is not False and value != ()
+        if value is not None and (value is not False or name == "clip") and value != ()
     }
     task = _checked_task(given)
     if out.suffix.lower() not in (".png", ".npz"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit_samplers._history import History, asks_twice
 from diffkit_samplers._levels import data_step, level, single
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.dpmpp-3m"
 
@@ -29,21 +28,9 @@ class DPMpp3M(Sampler):
     log-SNR at both ends asks once more, at its end, and is of second order, without which the
     whole were of order 2; a walk of fewer than two such steps does without. The second is of
     second order, the one to s = 0 and one from a time without signal of first order.
-
-    Args:
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
-    def __init__(self, *, clip: bool | None = None) -> None:
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @property
     def order(self) -> int:
@@ -68,7 +55,7 @@ class DPMpp3M(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """The history is the last three predictions."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
         past, to_raise = History(3), asks_twice(times)
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)

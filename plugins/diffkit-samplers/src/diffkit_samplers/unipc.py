@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, final
 
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
@@ -18,7 +17,7 @@ from diffkit.core.sampler import Sampler, State
 from diffkit.errors import ComponentError
 from diffkit_samplers._history import History
 from diffkit_samplers._levels import data_step, level, single
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.unipc"
 _VARIANTS = ("bh1", "bh2")
@@ -43,8 +42,6 @@ class UniPC(Sampler):
         variant: `bh1` for `B(h) = -h`, `bh2` for `B(h) = expm1(-h)`; they differ
             where a single difference is used: for p = 3 in the first steps only.
         corrector: whether steps are corrected.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -55,18 +52,12 @@ class UniPC(Sampler):
         p: Annotated[int, Ge(1), Le(3)] = 2,
         variant: Literal["bh1", "bh2"] = "bh2",
         corrector: bool = True,
-        clip: bool | None = None,
     ) -> None:
         if variant not in _VARIANTS:
             raise ComponentError(f"{_NAME}: variant is bh1 or bh2, not {variant!r}")
         if p not in _ORDERS:
             raise ComponentError(f"{_NAME}: p is 1, 2 or 3, not {p!r}")
-        self._p, self._variant, self._corrector, self._clip = p, variant, corrector, clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
+        self._p, self._variant, self._corrector = p, variant, corrector
 
     @property
     def order(self) -> int:
@@ -90,7 +81,7 @@ class UniPC(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step; states are corrected before they are yielded."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
         past, prediction = History(self._p), ask(x, times[0])
         for number, (t, s) in enumerate(pairwise(times), start=2):
             at_t, at_s = level(ask.process, t), level(ask.process, s)

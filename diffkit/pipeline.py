@@ -26,6 +26,7 @@ from diffkit.plugins.host import Host
 from diffkit.run import artifacts
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
+from diffkit.run.finite import Finite
 from diffkit.run.latents import Encoded, check_autoencoder, latents_for, note_autoencoder
 from diffkit.run.lock import sole_writer
 from diffkit.run.processes import processes_of
@@ -191,7 +192,8 @@ class Pipeline:
 
         Sample i depends on the seed and on i alone, not on `batch_size`, nor on how many
         processes were launched; they share the work, and each returns all samples. Another
-        sampler, spacing, schedule or process can be walked without training again.
+        sampler, spacing, schedule or process can be walked without training again. Samples that
+        are not finite are returned, and warned of once, with their numbers.
 
         Args:
             num: how many, at least 1.
@@ -265,10 +267,12 @@ class Pipeline:
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
+        finite = Finite()
         with bar("sampling", 1.0, show if processes.first else False) as shown:
             for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
-                events.sample(run, x)
+                events.sample(run, finite.look(rows, x))
                 yield rows, x
+        finite.warn()
 
     def walk(
         self,

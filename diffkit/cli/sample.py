@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffkit.cli.finite import end_unless
 from diffkit.cli.options import choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.pipeline import Pipeline
+    from diffkit.run.finite import Finite
 
 _ENDINGS = {
     ".png": "a grid of samples",
@@ -21,6 +23,7 @@ _ENDINGS = {
     ".npz": "an array",
     "/": "a folder of pictures",
 }
+_LEFT_OUT = "leaves their places empty: pictures cannot show them, an .npz file can"
 _FRAMES = 40
 _BATCH = 64
 
@@ -98,6 +101,7 @@ def command(
     """
     ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.making import load
+    from diffkit.run.finite import Finite, no_warning
     from diffkit.run.processes import first_of_all
 
     chosen: dict[str, Any] = {
@@ -110,10 +114,14 @@ def command(
         _check_images(pipeline)
     chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}
     chosen["clip"] = clip
-    if ending == ".gif":
-        _animate(pipeline, path, num, chosen)
-    else:
-        _write(pipeline, path, ending, num, {**chosen, "batch_size": batch_size or _BATCH})
+    finite = Finite()
+    with no_warning():
+        if ending == ".gif":
+            _animate(pipeline, path, num, chosen, finite)
+        else:
+            size = batch_size or _BATCH
+            _write(pipeline, path, ending, num, {**chosen, "batch_size": size}, finite)
+    end_unless(finite, f"{path} {'has them' if ending == '.npz' else _LEFT_OUT}")
     if first_of_all():
         click.echo(f"{num} samples are in {path}")
 
@@ -163,7 +171,12 @@ def _check_images(pipeline: Pipeline) -> None:
 
 
 def _write(
-    pipeline: Pipeline, out: Path, ending: str, num: int, choices: Mapping[str, Any]
+    pipeline: Pipeline,
+    out: Path,
+    ending: str,
+    num: int,
+    choices: Mapping[str, Any],
+    finite: Finite,
 ) -> None:
     from diffkit.run import pictures
     from diffkit.run.processes import processes_of
@@ -171,12 +184,14 @@ def _write(
     alone = processes_of(pipeline.device).count == 1
     data_range = pipeline.parts.sample_range
     if ending == "/":
-        pictures.write_pngs(out, pipeline.batches(num, **choices), data_range)
+        looked = ((rows, finite.look(rows, x)) for rows, x in pipeline.batches(num, **choices))
+        pictures.write_pngs(out, looked, data_range)
     elif ending == ".npz" and alone:
-        batches = (x for _, x in pipeline.batches(num, **choices))
+        batches = (finite.look(rows, x) for rows, x in pipeline.batches(num, **choices))
         pictures.write_npz(out, (num, *pipeline.parts.sample_shape), batches)
     else:
-        _write_whole(pipeline, out, ending, pipeline.sample(num, **choices))
+        samples = finite.look(range(num), pipeline.sample(num, **choices))
+        _write_whole(pipeline, out, ending, samples)
 
 
 def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) -> None:
@@ -193,21 +208,23 @@ def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) ->
     pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))
 
 
-def _animate(pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any]) -> None:
+def _animate(
+    pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any], finite: Finite
+) -> None:
     from diffkit.run import pictures
     from diffkit.run.progress import bar
 
     walk = pipeline.walk(num, **choices)
-    with bar("sampling", 1.0) as shown:
+    with bar("sampling", 1.0) as progress:
 
         def counted() -> Any:
             for state in walk:
-                shown.update(1.0 - state.t, "")
+                progress.update(1.0 - state.t, "")
                 yield state.x
 
         states = pictures.evenly(counted(), _FRAMES)
     data_range, columns = pipeline.parts.sample_range, pictures.columns_for(num)
-    frames = [
-        pictures.grid(pictures.to_bytes(pipeline.decoded(x), data_range), columns) for x in states
-    ]
+    shown = [pipeline.decoded(x).cpu() for x in states]
+    finite.look(range(num), shown[-1])
+    frames = [pictures.grid(pictures.to_bytes(x, data_range), columns) for x in shown]
     pictures.write_gif(out, frames)

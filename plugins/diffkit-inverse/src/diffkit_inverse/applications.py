@@ -18,6 +18,7 @@ from diffkit.core.sampler import Sampler
 from diffkit.errors import SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.run.conditions import Given, conditions_of, rows_of
+from diffkit.run.finite import Finite
 from diffkit_inverse import inversion
 from diffkit_inverse.dps import ZETA, DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.images import check_mask
@@ -145,7 +146,11 @@ def interpolate(
     denoiser, times = _flow(pipeline, {"a": a, "b": b}, steps, condition or {})
     start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
     noises = torch.cat(inversion.arc(start, end, frames))
-    return inversion.follow(denoiser(frames), noises, times).cpu()
+    found = inversion.follow(denoiser(frames), noises, times).cpu()
+    finite = Finite()
+    finite.look(range(frames), found)
+    finite.warn()
+    return found
 
 
 def _flow(

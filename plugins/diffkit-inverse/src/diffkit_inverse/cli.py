@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from diffkit.cli.finite import end_unless
 from diffkit.cli.options import host_options, make_host
 
 if TYPE_CHECKING:
@@ -103,8 +104,14 @@ def command(
     from diffkit.making import load
 
     pipeline = load(run, host=make_host(disabled, plugin_files))
-    images = _answer(pipeline, task, given)
+    from diffkit.run.finite import Finite, no_warning
+
+    finite = Finite()
+    with no_warning():
+        images = _answer(pipeline, task, given)
+    finite.look(range(len(images)), images)
     _write(pipeline, out, images)
+    end_unless(finite, f"{out} {'has them' if out.suffix.lower() == '.npz' else 'leaves them out'}")
     click.echo(f"{len(images)} images are in {out}")
 
 

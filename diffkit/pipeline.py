@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
-from diffkit.assembly.checks import latents_problems, null_problem
+from diffkit.assembly.checks import null_problem, training_problems
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
@@ -115,20 +115,23 @@ class Pipeline:
 
         Raises:
             SpecError: a training field is unknown or out of range.
-            DataError: the data are empty or of another shape.
+            DataError: the data are empty or of another shape or range, or a value of the first
+                batches is beyond the range.
             TrainingError: a loss or a gradient is not finite; or another process of the run died.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             CheckpointError: `out` holds another run, is being trained, or cannot be written.
         """
         self._networks.clear()
         spec = changed_training(self._spec.training, training)
-        problems = list(latents_problems(spec, self.parts.latents is not None))
+        parts = self.parts
+        problems = list(training_problems(spec, parts.latents is not None, parts.sample_shape))
         if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
             problems.append(lost)
         if problems:
             raise SpecError(problems)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
+        check_data(dataset, self.parts)
         directory = None if out is None else Path(out)
         processes = processes_of(self.device)
         first, latest = processes.first, None

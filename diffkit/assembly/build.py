@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from diffkit.assembly.checks import (
     dropout_problem,
-    latents_problems,
     misfits,
     null_problem,
     schedule_facts,
+    training_problems,
 )
 from diffkit.assembly.creating import created
 from diffkit.assembly.latents import LatentSpace
@@ -276,7 +276,9 @@ class Assembler:
                 null_problem(dropout, self._classes.get("guidance")),
             )
             self._problems += [problem for problem in about_null if problem]
-            self._problems += latents_problems(training, _LATENT in self._classes)
+            self._problems += training_problems(
+                training, _LATENT in self._classes, self._data.shape
+            )
 
     def _required(self, field: str, config: Any) -> list[str]:
         """What a component says of the others; or why it cannot say, as where it reads files."""

@@ -21,7 +21,7 @@ from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.spacing import Spacing
 from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,15 @@ class System(nn.Module):
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
+            ComponentError: a condition that the model takes is not given.
         """
-        parts = self.parts
-        taken = {name: (condition or {})[name] for name in parts.conditions}
+        parts, given = self.parts, condition or {}
+        if missing := [name for name in parts.conditions if name not in given]:
+            raise ComponentError(
+                f"the model takes the conditions {', '.join(missing)}, which are not given; a "
+                "dataset or an encoder gives them in training, condition in sampling"
+            )
+        taken = {name: given[name] for name in parts.conditions}
         trained, model = parts.process, network or parts.model
         walked = trained if walked is None else walked
         if isinstance(trained, GaussianProcess) and isinstance(walked, GaussianProcess):

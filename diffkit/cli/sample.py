@@ -160,10 +160,11 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
 
 
 def _check_images(pipeline: Pipeline) -> None:
+    from diffkit.core.data import is_picture
     from diffkit.errors import DataError
 
     shape = pipeline.parts.sample_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    if not is_picture(shape):
         raise DataError(
             f"a picture needs images of 1 or 3 channels, and this run's samples have the shape "
             f"{list(shape)}; write an .npz file"

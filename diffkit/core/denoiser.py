@@ -236,9 +236,9 @@ def _check_coordinates(found: Tensor, wanted: Tensor, t: Time) -> None:
     )
     if not bool(alike.all()):
         raise ComponentError(
-            f"{_unseen(t)}: a process with one log-SNR for each coordinate was trained or is "
-            "walked, and no trained time has these together; walk the process and the schedule "
-            "that it was trained with"
+            "a process with one log-SNR for each coordinate was trained or is walked, and no "
+            f"trained time has together those that are walked {_where(t)}; walk the process and "
+            "the schedule that the network was trained with"
         )
 
 
@@ -256,9 +256,12 @@ def per_sample(value: Number, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " 
     return value.to(device=x_t.device, dtype=torch.float32, non_blocking=True)
 
 
+def _where(t: Time) -> str:
+    return "at these times" if isinstance(t, Tensor) and t.ndim else f"at t = {float(t):.6g}"
+
+
 def _unseen(t: Time) -> str:
-    where = "at these times" if isinstance(t, Tensor) and t.ndim else f"at t = {float(t):.6g}"
     return (
-        f"the walked process {where} has a noise level that the network was never trained at; "
+        f"the walked process {_where(t)} has a noise level that the network was never trained at; "
         "walk a schedule whose log-SNR stays within the trained one's"
     )

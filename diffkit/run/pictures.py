@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.core.data import is_picture
 from diffkit.errors import DataError
 from diffkit.run.artifacts import stream_file, write_file
 from diffkit.run.finite import finite_rows
@@ -33,7 +34,7 @@ def to_bytes(images: Tensor, data_range: tuple[float, float] | None) -> np.ndarr
     Raises:
         DataError: these are not images of 1 or 3 channels.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if not is_picture(images.shape[1:]):
         raise DataError(
             f"a picture needs images of 1 or 3 channels, not samples of {list(images.shape[1:])}; "
             "write an .npz file"

@@ -12,7 +12,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit_samplers._history import History, asks_twice
+from diffkit_samplers._history import History, asks_twice, orders
 from diffkit_samplers._levels import data_step, level, single
 from diffkit_samplers._predictor import Predictor
 
@@ -28,6 +28,10 @@ class DPMpp3M(Sampler):
     log-SNR at both ends asks once more, at its end, and is of second order, without which the
     whole were of order 2; a walk of fewer than two such steps does without. The second is of
     second order, the one to s = 0 and one from a time without signal of first order.
+
+    Steps that are longer than 1 in lambda are of second order, too, and so is the last before that
+    to s = 0. Where it is more than twice as long as the one before, as on the spacing `leading`,
+    it is of first order: otherwise few steps amplify what is wrong in the predictions.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -57,18 +61,20 @@ class DPMpp3M(Sampler):
         """The history is the last three predictions."""
         ask = Predictor(_NAME, denoiser)
         past, to_raise = History(3), asks_twice(times)
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            prediction = ask(x, t)
+        levels = [level(ask.process, t) for t in times]
+        single(_NAME, levels[0])
+        for (at_t, at_s), most in zip(pairwise(levels), orders(levels, 3), strict=True):
+            prediction = ask(x, at_t.t)
             if not (at_t.finite and at_s.finite):
                 x = data_step(x, prediction.x_0, at_t, at_s)
             else:
                 past.add(single(_NAME, at_t), prediction.x_0)
+                past.keep(most)
                 if to_raise:
                     x, to_raise = _raised(ask, x, prediction.x_0, at_t, at_s), False
                 else:
                     x = past.step(x, at_t, at_s)
-            yield State(x, s, prediction)
+            yield State(x, at_s.t, prediction)
 
 
 def _raised(ask: Predictor, x_t: Tensor, x_0: Tensor, at_t: Level, at_s: Level) -> Tensor:

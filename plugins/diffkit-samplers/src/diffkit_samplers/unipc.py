@@ -15,7 +15,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.errors import ComponentError
-from diffkit_samplers._history import History
+from diffkit_samplers._history import History, orders
 from diffkit_samplers._levels import data_step, level, single
 from diffkit_samplers._predictor import Predictor
 
@@ -35,7 +35,9 @@ class UniPC(Sampler):
 
     The solver works up to order p over its first steps. The step to s = 0 is of first order, and
     so is one from a time without signal; neither is corrected, nor is the last of a walk, whose
-    end is not asked at.
+    end is not asked at. Steps that are longer than 1 in lambda are of second order at most, and so
+    is the last before that to s = 0; where it is more than twice as long as the one before, as on
+    the spacing `leading`, it is of first order.
 
     Args:
         p: how many predictions the predictor uses.
@@ -82,18 +84,21 @@ class UniPC(Sampler):
     ) -> Iterator[State]:
         """One call a step; states are corrected before they are yielded."""
         ask = Predictor(_NAME, denoiser)
+        levels = [level(ask.process, t) for t in times]
+        single(_NAME, levels[0])
         past, prediction = History(self._p), ask(x, times[0])
-        for number, (t, s) in enumerate(pairwise(times), start=2):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
+        steps = zip(pairwise(levels), orders(levels, self._p), strict=True)
+        for number, ((at_t, at_s), most) in enumerate(steps, start=2):
             finite = at_t.finite and at_s.finite
             if finite:
                 past.add(single(_NAME, at_t), prediction.x_0)
+                past.keep(most)
             x_s = self._predicted(x, past, at_t, at_s) if finite else None
             x_s = data_step(x, prediction.x_0, at_t, at_s) if x_s is None else x_s
-            ahead = None if number == len(times) else ask(x_s, s)
+            ahead = None if number == len(times) else ask(x_s, at_s.t)
             if self._corrector and finite and ahead is not None:
                 x_s = self._corrected(x, past, ahead.x_0, at_t, at_s)
-            yield State(x_s, s, prediction)
+            yield State(x_s, at_s.t, prediction)
             if ahead is not None:
                 x, prediction = x_s, ahead
 

@@ -12,7 +12,7 @@ from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.errors import ComponentError
-from diffkit.testing.walks import Watched
+from diffkit.testing.walks import Watched, noise_for
 from diffkit_inverse.dps import DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.repaint import RePaint, itinerary
 from diffkit_inverse.replacement import Replacement
@@ -129,6 +129,32 @@ def test_repaint_without_resampling_is_replacement(jump_length):
     once = walk_of(RePaint(jump_length=jump_length, resamplings=1), problems.PAINTING, range(3))
     assert len(plain) == len(once)
     assert all(torch.equal(a.x, b.x) for a, b in zip(plain, once, strict=True))
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10])
+def test_a_jump_that_does_not_fit_is_made_to_and_said(steps):
+    exact = Watched(problems.denoiser())
+    times = problems.times_of(exact, steps)
+    x = torch.zeros(3, *problems.SHAPE, dtype=torch.float64)
+
+    def end(sampler):
+        return problems.end_of(sampler, exact, x, times, noise_for(0, 3), problems.PAINTING)
+
+    with pytest.warns(UserWarning, match=f"jump_length = 10 does not fit into {steps} steps"):
+        found = end(RePaint())
+    assert len(exact.asked) == RePaint().calls(times) == 1 + 10 * (steps - 1)
+    assert torch.equal(found, end(RePaint(jump_length=steps - 1)))
+    assert not torch.equal(found, end(Replacement()))
+
+
+def test_of_one_step_there_is_nothing_to_climb():
+    exact = problems.denoiser()
+    x = torch.zeros(3, *problems.SHAPE, dtype=torch.float64)
+    ends = [
+        problems.end_of(sampler, exact, x, (1.0, 0.0), noise_for(0, 3), problems.PAINTING)
+        for sampler in (RePaint(), Replacement())
+    ]
+    assert torch.equal(*ends)
 
 
 def test_a_route_climbs_as_far_and_as_often_as_it_is_told():

@@ -79,17 +79,19 @@ class _Led(Led):
         towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
         led = torch.lerp(away.output, towards.output, self._scale)
         if self._rescale:
-            led = led * (1.0 + self._rescale * (_ratio(towards.output, led) - 1.0))
+            ratio = _ratio(towards.output, away.output, led, self._scale)
+            led = led * (1.0 + self._rescale * (ratio - 1.0))
         return towards, led
 
 
-def _ratio(wanted: Tensor, found: Tensor) -> Tensor:
-    """Between the standard deviations of each sample; 1 where `found` is constant, or one number,
-    but for rounding.
+def _ratio(towards: Tensor, away: Tensor, led: Tensor, scale: float) -> Tensor:
+    """Between the standard deviations of each sample; 1 where what is led is constant, or one
+    number, but for what rounding leaves of the terms that it is the sum of.
     """
-    over = tuple(range(1, found.ndim))
-    deviation = found.std(over, correction=0, keepdim=True)
-    rounding = 8 * torch.finfo(found.dtype).eps * found.abs().amax(over, keepdim=True)
+    over = tuple(range(1, led.ndim))
+    deviation = led.std(over, correction=0, keepdim=True)
+    sizes = [term.abs().amax(over, keepdim=True) for term in (towards, away)]
+    rounding = 8 * torch.finfo(led.dtype).eps * (1.0 + scale) * torch.maximum(*sizes)
     constant = deviation <= rounding
-    ratio = wanted.std(over, correction=0, keepdim=True) / torch.where(constant, 1.0, deviation)
+    ratio = towards.std(over, correction=0, keepdim=True) / torch.where(constant, 1.0, deviation)
     return torch.where(constant, 1.0, ratio)

@@ -95,3 +95,9 @@ def test_the_dataset_is_otherwise_the_same():
 def test_a_range_that_is_none_is_refused(wrong):
     with pytest.raises(SpecError, match=r"data.*smallest and the largest"):
         diffkit.build({**SPEC, "data": {"shape": [2], "range": wrong}})
+
+
+def test_a_dataset_that_declares_no_range_that_is_one_is_refused():
+    for wrong in ((1.0, -1.0), (0.0, float("inf"))):
+        with pytest.raises(SpecError, match="dataset: what it declares of its data is wrong"):
+            diffkit.build({**SPEC, "dataset": Points(torch.zeros(8, 2), wrong)})

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembler
-from diffkit.assembly.checks import latents_problems, null_problem
+from diffkit.assembly.checks import null_problem, training_problems
 from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
@@ -29,6 +29,7 @@ from diffkit.run import artifacts, fingerprint
 from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.files import write_json
+from diffkit.run.finite import Finite
 from diffkit.run.latents import Encoded, latents_for
 from diffkit.run.lock import sole_writer
 from diffkit.run.memory import Memory
@@ -128,7 +129,8 @@ class Pipeline:
 
         Raises:
             SpecError: a training field is unknown or out of range.
-            DataError: the data are empty or of another shape.
+            DataError: the data are empty or of another shape or range, or a value of the first
+                batches is beyond the range.
             TrainingError: a loss or a gradient is not finite; or another process of the run died.
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             CheckpointError: `out` holds another run, is being trained, or cannot be written; or it
@@ -143,6 +145,7 @@ class Pipeline:
             with processes.together():
                 # Nothing is written in here but the lock, so that what is refused leaves no trace.
                 dataset = self.dataset() if dataset is None else dataset
+                check_data(dataset, self.parts)
                 goes_on_from = self._beginning(held, directory, resume, checkpoint, dataset)
                 described = fingerprint.described(self.parts.latents)
                 if directory is not None:
@@ -174,7 +177,8 @@ class Pipeline:
     def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:
         """The training settings, with these changes. Raises SpecError."""
         spec = changed_training(self._spec.training, training)
-        problems = list(latents_problems(spec, self.parts.latents is not None))
+        parts = self.parts
+        problems = list(training_problems(spec, parts.latents is not None, parts.sample_shape))
         if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
             problems.append(lost)
         if problems:
@@ -233,6 +237,7 @@ class Pipeline:
         inputs: Mapping[str, Tensor] | None = None,
         precision: Precision | None = None,
         compile: Compilation | None = None,
+        clip: bool | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -241,7 +246,8 @@ class Pipeline:
 
         Sample i depends on the seed and on i alone, not on `batch_size`, nor on how many
         processes were launched; they share the work, and each returns all samples. Another
-        sampler, spacing, schedule or process can be walked without training again.
+        sampler, spacing, schedule or process can be walked without training again. Samples that
+        are not finite are returned, and warned of once, with their numbers.
 
         Args:
             num: how many, at least 1.
@@ -257,6 +263,7 @@ class Pipeline:
             inputs: what the sampler asks for beside noise, likewise; with an autoencoder, latents.
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
+            clip: the predicted x_0 to the data's range in each step, instead of as the spec says.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -277,6 +284,7 @@ class Pipeline:
             inputs=inputs,
             precision=precision,
             compile=compile,
+            clip=clip,
         )
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
@@ -315,10 +323,12 @@ class Pipeline:
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
+        finite = Finite()
         with bar("sampling", 1.0, show if processes.first else False) as shown:
             for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
-                events.sample(run, x)
+                events.sample(run, finite.look(rows, x))
                 yield rows, x
+        finite.warn()
 
     def walk(
         self,

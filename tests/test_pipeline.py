@@ -141,7 +141,7 @@ def test_instances_stand_in_for_specs_and_save_alike(tmp_path) -> None:
         **SMALL,
         "schedule": schedule,
         "process": VariancePreserving(schedule=schedule),
-        "sampler": DDPM(variance="fixed_large", clip=False),
+        "sampler": DDPM(variance="fixed_large"),
     }
     pipeline = diffkit.build(spec)
     assert pipeline.parts.schedule is schedule

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from diffkit.assembly.checks import (
     dropout_problem,
-    latents_problems,
     misfits,
     null_problem,
     schedule_facts,
+    training_problems,
 )
 from diffkit.assembly.creating import created
 from diffkit.assembly.latents import LatentSpace
@@ -209,15 +209,18 @@ class Assembler:
         if spec is not None and spec.data is not None:
             return spec.data
         given = self._reading.given
-        if "dataset" in given:
-            dataset = cast(Dataset, given["dataset"])
-            return DataSpec(shape=tuple(dataset.shape), range=dataset.range)
-        if "dataset" in self._configs:
-            try:
+        try:
+            if "dataset" in given:
+                dataset = cast(Dataset, given["dataset"])
+                return DataSpec(shape=tuple(dataset.shape), range=dataset.range)
+            if "dataset" in self._configs:
                 facts = self._classes["dataset"].facts(cast(Any, self._configs["dataset"]))
                 return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
-            except (DataError, ComponentError) as error:
-                self._problems.append(f"dataset: {error}")
+        except (DataError, ComponentError) as error:
+            self._problems.append(f"dataset: {error}")
+        except ValidationError as error:
+            said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            self._problems.append(f"dataset: what it declares of its data is wrong: {said}")
         latent = _LATENT in self._classes
         if not latent and "model" in given and "shape" in arguments_of(given["model"]):
             return DataSpec(shape=tuple(arguments_of(given["model"])["shape"]))
@@ -276,7 +279,9 @@ class Assembler:
                 null_problem(dropout, self._classes.get("guidance")),
             )
             self._problems += [problem for problem in about_null if problem]
-            self._problems += latents_problems(training, _LATENT in self._classes)
+            self._problems += training_problems(
+                training, _LATENT in self._classes, self._data.shape
+            )
 
     def _required(self, field: str, config: Any) -> list[str]:
         """What a component says of the others; or why it cannot say, as where it reads files."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from diffkit.core.component import Component, Facts
+from diffkit.core.data import PICTURE_CHANNELS, is_picture
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
@@ -63,8 +64,16 @@ def null_problem(wanted: float | None, guidance: type | None) -> str | None:
     )
 
 
-def latents_problems(training: TrainingSpec, autoencoder: bool) -> Iterable[str]:
-    """What of training does not go with latents, or only with them."""
+def training_problems(
+    training: TrainingSpec, autoencoder: bool, shape: Sequence[int]
+) -> Iterable[str]:
+    """What of training does not go with data of this shape, or with latents, or only with them."""
+    if training.horizontal_flip and not autoencoder and not is_picture(shape):
+        yield (
+            f"training.horizontal_flip: samples of the shape {list(shape)} are no pictures, which "
+            f"are (c, h, w) with {' or '.join(map(str, PICTURE_CHANNELS))} channels, and have no "
+            "left and right to be exchanged; leave it out"
+        )
     if autoencoder and training.horizontal_flip:
         yield (
             "training.horizontal_flip: latents are computed once, of every image as it is, and a "

@@ -22,7 +22,7 @@ from diffkit.core.sampler import Sampler
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.spacing import Spacing
 from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,15 @@ class System(nn.Module):
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
+            ComponentError: a condition that the model takes is not given.
         """
-        parts = self.parts
-        taken = {name: (condition or {})[name] for name in parts.conditions}
+        parts, given = self.parts, condition or {}
+        if missing := [name for name in parts.conditions if name not in given]:
+            raise ComponentError(
+                f"the model takes the conditions {', '.join(missing)}, which are not given; a "
+                "dataset or an encoder gives them in training, condition in sampling"
+            )
+        taken = {name: given[name] for name in parts.conditions}
         # By identity: what stands for a network may have a length, which asks it.
         trained, model = parts.process, parts.model if network is None else network
         walked = trained if walked is None else walked
@@ -163,6 +169,7 @@ class System(nn.Module):
                 data_range=parts.data_range,
                 memo=memo,
                 learned_variance=parts.learned_variance,
+                grid=parts.model_steps,
             )
         if walked is not trained:
             raise SpecError(["another process can be walked only where both are Gaussian"])

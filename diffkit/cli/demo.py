@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffkit.cli.finite import end_unless
 from diffkit.cli.options import host_options, make_host
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     from diffkit.cli.eval import measured, write_evaluation
     from diffkit.run import pictures
     from diffkit.run.artifacts import read_metrics
+    from diffkit.run.finite import Finite, no_warning
 
     data_range = pipeline.parts.sample_range
-    samples = pipeline.sample(_GRID, seed=seed)
+    finite = Finite()
+    with no_warning():
+        samples = finite.look(range(_GRID), pipeline.sample(_GRID, seed=seed))
     dataset = pipeline.dataset()
     stride = max(1, len(dataset) // _GRID)
     real = dataset.batch(range(0, len(dataset), stride)[:_GRID]).x_0
@@ -104,4 +108,5 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     pictures.write_curve(directory / "loss.png", read_metrics(directory))
     found, context = measured(pipeline, directory, seed, {})
     write_evaluation(directory, found, context)
+    end_unless(finite, f"{directory / 'samples.png'} leaves their places empty")
     return dict(found.values)

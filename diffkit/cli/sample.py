@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffkit.cli.finite import end_unless
 from diffkit.cli.options import checkpoint_option, choice_of, host_options, make_host
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from diffkit.pipeline import Pipeline
     from diffkit.run.artifacts import Which
+    from diffkit.run.finite import Finite
 
 _ENDINGS = {
     ".png": "a grid of samples",
@@ -22,6 +24,7 @@ _ENDINGS = {
     ".npz": "an array",
     "/": "a folder of pictures",
 }
+_LEFT_OUT = "leaves their places empty: pictures cannot show them, an .npz file can"
 _FRAMES = 40
 _BATCH = 64
 
@@ -50,6 +53,12 @@ _BATCH = 64
     "--compile",
     type=click.Choice(["off", "auto", "default", "reduce-overhead"]),
     help="Compile the network otherwise than the spec says.",
+)
+@click.option(
+    "--clip/--no-clip",
+    default=None,
+    help="Clip the predicted data to their range in each step, or not, otherwise than the spec "
+    "says.",
 )
 @click.option("--prompt", "prompts", multiple=True, help="A caption; repeatable, taken in turn.")
 @click.option(
@@ -83,6 +92,7 @@ def command(
     guidance: str | None,
     precision: str | None,
     compile: str | None,
+    clip: bool | None,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
     **choices: str | None,
@@ -95,6 +105,7 @@ def command(
     ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.making import load
     from diffkit.run.files import check_writable, check_writable_folder
+    from diffkit.run.finite import Finite, no_warning
     from diffkit.run.processes import first_of_all
 
     chosen: dict[str, Any] = {
@@ -107,10 +118,15 @@ def command(
     if ending != ".npz":
         _check_images(pipeline)
     chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}
-    if ending == ".gif":
-        _animate(pipeline, path, num, chosen)
-    else:
-        _write(pipeline, path, ending, num, {**chosen, "batch_size": batch_size or _BATCH})
+    chosen["clip"] = clip
+    finite = Finite()
+    with no_warning():
+        if ending == ".gif":
+            _animate(pipeline, path, num, chosen, finite)
+        else:
+            size = batch_size or _BATCH
+            _write(pipeline, path, ending, num, {**chosen, "batch_size": size}, finite)
+    end_unless(finite, f"{path} {'has them' if ending == '.npz' else _LEFT_OUT}")
     if first_of_all():
         click.echo(f"{num} samples are in {path}")
 
@@ -149,10 +165,11 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
 
 
 def _check_images(pipeline: Pipeline) -> None:
+    from diffkit.core.data import is_picture
     from diffkit.errors import DataError
 
     shape = pipeline.parts.sample_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    if not is_picture(shape):
         raise DataError(
             f"a picture needs images of 1 or 3 channels, and this run's samples have the shape "
             f"{list(shape)}; write an .npz file"
@@ -160,7 +177,12 @@ def _check_images(pipeline: Pipeline) -> None:
 
 
 def _write(
-    pipeline: Pipeline, out: Path, ending: str, num: int, choices: Mapping[str, Any]
+    pipeline: Pipeline,
+    out: Path,
+    ending: str,
+    num: int,
+    choices: Mapping[str, Any],
+    finite: Finite,
 ) -> None:
     from diffkit.run import pictures
     from diffkit.run.processes import processes_of
@@ -168,12 +190,14 @@ def _write(
     alone = processes_of(pipeline.device).count == 1
     data_range = pipeline.parts.sample_range
     if ending == "/":
-        pictures.write_pngs(out, pipeline.batches(num, **choices), data_range)
+        looked = ((rows, finite.look(rows, x)) for rows, x in pipeline.batches(num, **choices))
+        pictures.write_pngs(out, looked, data_range)
     elif ending == ".npz" and alone:
-        batches = (x for _, x in pipeline.batches(num, **choices))
+        batches = (finite.look(rows, x) for rows, x in pipeline.batches(num, **choices))
         pictures.write_npz(out, (num, *pipeline.parts.sample_shape), batches)
     else:
-        _write_whole(pipeline, out, ending, pipeline.sample(num, **choices))
+        samples = finite.look(range(num), pipeline.sample(num, **choices))
+        _write_whole(pipeline, out, ending, samples)
 
 
 def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) -> None:
@@ -190,21 +214,23 @@ def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) ->
     pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))
 
 
-def _animate(pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any]) -> None:
+def _animate(
+    pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any], finite: Finite
+) -> None:
     from diffkit.run import pictures
     from diffkit.run.progress import bar
 
     walk = pipeline.walk(num, **choices)
-    with bar("sampling", 1.0) as shown:
+    with bar("sampling", 1.0) as progress:
 
         def counted() -> Any:
             for state in walk:
-                shown.update(1.0 - state.t, "")
+                progress.update(1.0 - state.t, "")
                 yield state.x
 
         states = pictures.evenly(counted(), _FRAMES)
     data_range, columns = pipeline.parts.sample_range, pictures.columns_for(num)
-    frames = [
-        pictures.grid(pictures.to_bytes(pipeline.decoded(x), data_range), columns) for x in states
-    ]
+    shown = [pipeline.decoded(x).cpu() for x in states]
+    finite.look(range(num), shown[-1])
+    frames = [pictures.grid(pictures.to_bytes(x, data_range), columns) for x in shown]
     pictures.write_gif(out, frames)

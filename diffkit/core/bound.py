@@ -107,19 +107,26 @@ class Bound:
         return _bits(0.5 * (d + torch.expm1(-d) + torch.exp(-d) * error))
 
     def _decoder(self, x_0: Tensor, prediction: GaussianPrediction, t: Tensor) -> Tensor:
-        """`-log p(x_0 | x_t)` at `t = 1/T`: at the predicted x_0, with the largest variance of that
-        step, or, in the place of the smallest, which is 0, that of the step before.
+        """`-log p(x_0 | x_t)` at `t = 1/T`: a Gaussian about the predicted x_0.
+
+        Its variance is the largest of that step; in the place of the smallest, which is 0, that of
+        the finest noise level, `sigma^2/alpha^2`, with which the bound tends to the entropy as the
+        steps become shorter (Kingma et al., 2021, section 3.3). A variance that is learned lies
+        between the smallest of the step before and the largest (Nichol & Dhariwal, 2021, their
+        code).
         """
         process, one = self.process, 1.0 / self.steps
         log_snr = process.log_snr(torch.tensor([one, 2.0 * one], dtype=torch.float64))
         scales = process.scales(log_snr)
-        at = [(log_snr[i], gaussian.Scales(scales.alpha[i], scales.sigma[i])) for i in range(2)]
-        (log_snr_1, at_1), (log_snr_2, at_2) = at
-        smallest = gaussian.posterior(log_snr_2, log_snr_1, at_2, at_1).variance.log()
+        at_1, at_2 = (gaussian.Scales(*(c[i : i + 1] for c in scales)) for i in range(2))
+        log_snr_1, log_snr_2 = log_snr[:1], log_snr[1:]
         clean = process.log_snr(0.0)
         largest = gaussian.largest_variance(log_snr_1, clean, at_1, process.scales(clean)).log()
         fraction = prediction.variance_fraction
-        fraction = 0.0 if fraction is None else fraction
+        if isinstance(fraction, Tensor):
+            smallest = gaussian.posterior(log_snr_2, log_snr_1, at_2, at_1).variance.log()
+        else:
+            smallest, fraction = -log_snr_1, fraction or 0.0
         log_variance = expand(smallest, x_0) + fraction * expand(largest - smallest, x_0)
         log_variance = torch.as_tensor(log_variance, dtype=x_0.dtype, device=x_0.device)
         if self.levels is None or self.data_range is None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Gt, MinLen
+
+PICTURE_CHANNELS = (1, 3)
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether samples of this shape are pictures: `(c, h, w)`, with 1 channel or 3.
+
+    One channel is grey, three are red, green and blue. Points, signals and volumes are none.
+    """
+    return len(shape) == 3 and shape[0] in PICTURE_CHANNELS
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,15 @@ class Denoiser(ABC):
         """The prediction at `x_t`; `t` is a host number, or a host tensor `[b]`."""
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
-        """The denoiser for one walk."""
+        """The denoiser for one walk. What wraps a denoiser wraps what that one's `start` gives."""
         return self
+
+    def check_times(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where a walk over these times asks what was never trained.
+
+        Called before anything is computed. What wraps a denoiser asks that one.
+        """
+        return
 
 
 class ModelDenoiser(Denoiser):
@@ -97,7 +104,12 @@ class GaussianDenoiser(Denoiser):
     `epsilon`, so nothing is approximated.
 
     With `learned_variance` the second half of the output's channels, -1 to 1, becomes the
-    prediction's `variance_fraction`, 0 to 1. Nichol & Dhariwal (2021), eq. 15.
+    prediction's `variance_fraction`, 0 to 1. Nichol & Dhariwal (2021), eq. 15. A network with a
+    `grid` T can be asked at multiples of 1/T only.
+
+    Raises:
+        ComponentError: it is asked at a noise level that the network was never trained at; or the
+            processes have one for each coordinate, and no trained time has these together.
     """
 
     def __init__(
@@ -111,8 +123,9 @@ class GaussianDenoiser(Denoiser):
         data_range: DataRange | None = None,
         memo: dict[float, Asking] | None = None,
         learned_variance: bool = False,
+        grid: int | None = None,
     ) -> None:
-        self._network = model
+        self._network, self._grid = model, grid
         self._learned_variance = learned_variance
         self._parameterization = parameterization
         self._trained = trained
@@ -163,37 +176,70 @@ class GaussianDenoiser(Denoiser):
         target = self._parameterization.target(trained)
         return Asking(plain(c_in), plain(c_noise), target, walked)
 
-    def check_range(self, times: Sequence[float], grid: int | None = None) -> None:
-        """Raise ComponentError where a walk over these times leaves the trained noise levels.
-
-        `grid` is the T of a network that can be asked at multiples of 1/T only.
+    def check_times(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where a walk over these times leaves the trained noise levels, or
+        the grid that the network can be asked on.
         """
         for t in times:
             if t == 0.0:
                 continue
             u = self._trained_time(t, self._walked.log_snr(t))
+            grid = self._grid
             if grid is not None and float((u * grid - (u * grid).round()).abs().max()) > 1e-3:
+                where = f"at t = {t:.6g}"
+                if self._walked is not self._trained:
+                    where += f", which has the noise level of the trained time {float(u):.6g}"
                 raise ComponentError(
-                    f"the walked process at t = {t:.6g} has the noise level of the trained time "
-                    f"{float(u):.6g}, and the model can be asked only at multiples of 1/{grid}; "
-                    "walk the schedule that it was trained with"
+                    f"the model is asked {where}, and it can be asked only at multiples of "
+                    f"1/{grid}; walk the schedule that it was trained with, by steps of its grid"
                 )
 
     def _trained_time(self, t: Time, log_snr: Tensor) -> Tensor:
-        if self._walked is self._trained:
-            return as_time(t)
+        """The trained time with this log-SNR. Raises ComponentError where there is none."""
         schedule = self._trained.schedule
-        try:
-            u = schedule.time_at(log_snr)
-        except ComponentError as error:
-            raise ComponentError(f"{_unseen(t)}: {error}") from error
-        # Half a per mille covers grids that agree but for rounding.
-        if bool((u < 0.9995 * schedule.t_min).any()):
+        u = as_time(t) if self._walked is self._trained else self._matched(t, log_snr)
+        # Half a per mille covers grids that agree but for rounding. Times are on the host.
+        if u.device.type == "cpu" and bool((u < 0.9995 * schedule.t_min).any()):
             raise ComponentError(
                 f"{_unseen(t)}: it has less noise than the smallest trained time, "
-                f"{schedule.t_min:.6g} (log-SNR {schedule.log_snr(schedule.t_min).item():.6g})"
+                f"{schedule.t_min:.6g} (log-SNR {schedule.log_snr(schedule.t_min).item():.6g}); "
+                f"steps that are even in time may be {int(1.0 / schedule.t_min + 1e-9)} at most"
             )
         return u
+
+    def _matched(self, t: Time, log_snr: Tensor) -> Tensor:
+        """The trained time at which all coordinates have the log-SNR that they have at `t`."""
+        each = log_snr.ndim > as_time(t).ndim
+        wanted = self._walked.schedule.log_snr(t) if each else log_snr
+        try:
+            u = self._trained.schedule.time_at(wanted)
+        except ComponentError as error:
+            raise ComponentError(f"{_unseen(t)}: {error}") from error
+        found = self._trained.log_snr(u)
+        if each or found.ndim > u.ndim:
+            _check_coordinates(found, log_snr, t)
+        return u
+
+
+def _check_coordinates(found: Tensor, wanted: Tensor, t: Time) -> None:
+    """Raise ComponentError where coordinates have other noise levels than were trained together.
+
+    To rescale each by itself would show the network a sample that no time of the trained process
+    has.
+    """
+    # Inverses of tables are good to 1e-9; a millionth of another level is no rounding.
+    alike = torch.isclose(
+        torch.as_tensor(expand(found, wanted)),
+        torch.as_tensor(expand(wanted, found)),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+    if not bool(alike.all()):
+        raise ComponentError(
+            "a process with one log-SNR for each coordinate was trained or is walked, and no "
+            f"trained time has together those that are walked {_where(t)}; walk the process and "
+            "the schedule that the network was trained with"
+        )
 
 
 def scaled(c_in: Number, x_t: Tensor) -> Tensor:
@@ -210,9 +256,12 @@ def per_sample(value: Number, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " 
     return value.to(device=x_t.device, dtype=torch.float32, non_blocking=True)
 
 
+def _where(t: Time) -> str:
+    return "at these times" if isinstance(t, Tensor) and t.ndim else f"at t = {float(t):.6g}"
+
+
 def _unseen(t: Time) -> str:
-    where = "at these times" if isinstance(t, Tensor) and t.ndim else f"at t = {float(t):.6g}"
     return (
-        f"the walked process {where} has a noise level that the network was never trained at; "
+        f"the walked process {_where(t)} has a noise level that the network was never trained at; "
         "walk a schedule whose log-SNR stays within the trained one's"
     )

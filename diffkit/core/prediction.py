@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,6 +51,13 @@ class GaussianPrediction(Prediction):
     scales: Scales
     variance_fraction: Float[Tensor, "b *data"] | float | None = None
     """Where the reverse variance lies, in log space: 0 the posterior's, 1 the largest."""
+    before: GaussianPrediction | None = None
+    """What this one was clipped from, if it was."""
+
+    @property
+    def unclipped(self) -> GaussianPrediction:
+        """The prediction before it was clipped: for what needs it smooth, as a gradient does."""
+        return self if self.before is None else self.before
 
     @cached_property
     def x_0(self) -> Float[Tensor, "b *data"]:
@@ -97,11 +104,12 @@ class GaussianPrediction(Prediction):
             Target(one, torch.zeros_like(one)),
             self.scales,
             self.variance_fraction,
+            self.unclipped,
         )
 
     def with_variance_fraction(self, fraction: float) -> GaussianPrediction:
         """The same with the reverse variance placed at `fraction`."""
-        return GaussianPrediction(self.output, self.x_t, self.target, self.scales, fraction)
+        return replace(self, variance_fraction=fraction)
 
     def with_output(self, output: Tensor) -> GaussianPrediction:
         """The same question with another answer."""

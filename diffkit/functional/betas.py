@@ -46,8 +46,11 @@ def zero_terminal_betas(alpha_bar: Float64[Tensor, " steps"]) -> Float64[Tensor,
     """The betas whose `sqrt(alpha_bar)` is moved to 0 at the last step and kept at the first.
 
     `a'_k = (a_k - a_T) a_1/(a_1 - a_T)` with `a = sqrt(alpha_bar)`: Lin et al. (2024), "Common
-    diffusion noise schedules and sample steps are flawed", Algorithm 1. The last beta is exactly 1.
+    diffusion noise schedules and sample steps are flawed", Algorithm 1. The last beta is exactly 1;
+    so is the only one of a single step, whose signal cannot be kept as well.
     """
+    if len(alpha_bar) == 1:
+        return torch.ones_like(alpha_bar)
     a = alpha_bar.sqrt()
     moved = (a - a[-1]) * (a[0] / (a[0] - a[-1]))
     kept = torch.cat([moved[:1], moved[1:] / moved[:-1]]).square()

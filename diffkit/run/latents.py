@@ -28,6 +28,7 @@ from diffkit.errors import CheckpointError, DataError
 from diffkit.run.files import check_writable_folder, read_json, write_file, write_json
 from diffkit.run.fingerprint import samples_digest
 from diffkit.run.lock import sole_writer
+from diffkit.run.looking import FirstLook
 from diffkit.run.processes import Processes
 from diffkit.run.progress import bar
 
@@ -57,7 +58,7 @@ class Encoded(Dataset):
                 "the spec"
             )
         self.dataset, self.space, self._shape = dataset, parts.latents, parts.shape
-        self._device = device
+        self._device, self._look = device, FirstLook(parts.sample_range)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,9 +71,11 @@ class Encoded(Dataset):
     def batch(self, indices: Sequence[int]) -> Batch:
         """The latents, with the conditions of the samples.
 
-        Raises DataError where a latent is not finite, or not of the shape that was declared.
+        Raises DataError where a latent is not finite, or not of the shape that was declared; or a
+        sample of the first batches is beyond the range.
         """
         read = self.dataset.batch(indices)
+        self._look(indices, read.x_0)
         with torch.no_grad():
             z = self.space.encode(read.x_0.to(self._device)).cpu()
         name = type(self.space.autoencoder).__name__

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from diffkit.core.data import is_picture
 from diffkit.errors import DataError
 from diffkit.run.files import stream_file, write_file
+from diffkit.run.finite import finite_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,16 +28,26 @@ _PAPER = 255
 def to_bytes(images: Tensor, data_range: tuple[float, float] | None) -> np.ndarray:
     """Images `[n, c, h, w]` as 8-bit `[n, h, w, 3]`, the data's range as black to white.
 
+    Where no range is declared, black and white are the least and the greatest number of each image
+    by itself. An image that is not finite is white paper: `Finite` says which, and why.
+
     Raises:
         DataError: these are not images of 1 or 3 channels.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if not is_picture(images.shape[1:]):
         raise DataError(
             f"a picture needs images of 1 or 3 channels, not samples of {list(images.shape[1:])}; "
             "write an .npz file"
         )
-    low, high = data_range or (float(images.min()), float(images.max()))
-    scaled = (images.float().cpu() - low) / max(high - low, 1e-12) * 255
+    images = images.float().cpu()
+    low: float | Tensor
+    high: float | Tensor
+    if data_range is None:
+        low, high = (end(images, dim=(1, 2, 3), keepdim=True) for end in (torch.amin, torch.amax))
+    else:
+        low, high = data_range
+    scaled = (images - low) / torch.as_tensor(high - low).clamp(min=1e-12) * 255
+    scaled = torch.where(finite_rows(images)[:, None, None, None], scaled, _PAPER)
     array = scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array
 
@@ -144,12 +157,18 @@ def write_npz(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor]) -> 
 def write_pngs(
     folder: Path, batches: Iterable[tuple[range, Tensor]], data_range: tuple[float, float] | None
 ) -> None:
-    """Write each image as a file of its own, named by its number. Raises CheckpointError."""
+    """Write each image as a file of its own, named by its number; none of one that is not finite.
+
+    Raises CheckpointError.
+    """
     from PIL import Image
 
     for rows, x in batches:
-        for number, pixels in zip(rows, to_bytes(x, data_range), strict=True):
-            write_png(folder / f"{number:06d}.png", Image.fromarray(pixels))
+        for number, pixels, good in zip(
+            rows, to_bytes(x, data_range), finite_rows(x).tolist(), strict=True
+        ):
+            if good:
+                write_png(folder / f"{number:06d}.png", Image.fromarray(pixels))
 
 
 def write_curve(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:

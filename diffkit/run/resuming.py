@@ -14,7 +14,7 @@ from diffkit.run.files import read_json
 FREE = frozenset(
     {
         *("sampler", "spacing", "steps", "guidance", "metric", "features", "compile"),
-        *("precision", "provenance"),
+        *("precision", "provenance", "clip"),
     }
 )
 """The fields of a spec that say nothing of the weights, or that decide how and not what is

@@ -14,12 +14,13 @@ from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.network import Compilation, Precision
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
-from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Asking, DataRange, Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
-from diffkit.core.process import ForwardProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
@@ -43,6 +44,7 @@ class WalkChoices(TypedDict, total=False):
     inputs: Mapping[str, Tensor] | None
     precision: Precision | None
     compile: Compilation | None
+    clip: bool | None
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,12 @@ def chosen_walk(
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
 
-    ask, denoiser = _asking(system, walked, network, guidance)
+    clip_to = _range_to_clip_to(choices.get("clip"), assembler.spec.clip, system, walked)
+    denoiser = _asking(system, walked, network, guidance, clip_to)
     device = system.device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
-        checked = ask(system.encoded(first))
-    if isinstance(checked, GaussianDenoiser):
-        checked.check_range(times, system.parts.model_steps)
+        denoiser(first).check_times(times)
     return Walk(
         num=num,
         denoiser=denoiser,
@@ -191,9 +192,13 @@ def chosen_walk(
 
 
 def _asking(
-    system: System, walked: ForwardProcess, network: Network, guidance: Guidance | None
-) -> tuple[Ask, Ask]:
-    """The denoiser for conditions as the network takes them; and, guided, as they are prepared."""
+    system: System,
+    walked: ForwardProcess,
+    network: Network,
+    guidance: Guidance | None,
+    clip_to: DataRange | None,
+) -> Ask:
+    """The denoiser of a walk, guided and clipped, for conditions as they are prepared."""
     memo: dict[float, Asking] = {}
 
     def ask(condition: Condition) -> Denoiser:
@@ -202,11 +207,37 @@ def _asking(
     def denoiser(rows: Condition) -> Denoiser:
         encoded = system.encoded(rows)
         if guidance is None:
-            return ask(encoded)
-        told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
-        return guidance.guide(ask, told)
+            found = ask(encoded)
+        else:
+            told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
+            found = guidance.guide(ask, told)
+        return found if clip_to is None else ClippedDenoiser(found, clip_to)
 
-    return ask, denoiser
+    return denoiser
+
+
+def _range_to_clip_to(
+    chosen: bool | None, of_spec: bool, system: System, walked: ForwardProcess
+) -> DataRange | None:
+    """The range that predictions are clipped to; None where they are not.
+
+    The spec's `clip` is of data that have a range, and of Gaussian processes. Raises SpecError
+    where clipping was asked for and there is none.
+    """
+    data_range = system.parts.data_range
+    if not (of_spec if chosen is None else chosen):
+        return None
+    if data_range is not None and isinstance(walked, GaussianProcess):
+        return data_range
+    if not chosen:
+        return None
+    if system.parts.latents is not None:
+        why = "the samples are latents, which have no range; what they decode to is clipped anyway"
+    elif data_range is None:
+        why = "the data declare no range to clip to; set data.range"
+    else:
+        why = f"{type(walked).__name__} is no Gaussian process"
+    raise SpecError([f"clip is true, and {why}; or leave clip out"])
 
 
 def _guidance_for(

@@ -22,6 +22,8 @@ from diffkit.run.checkpointing import load_optimizer
 from diffkit.run.conditions import prepared
 from diffkit.run.feedback import Feedback
 from diffkit.run.feeding import feed_of
+from diffkit.run.looking import Looked
+from diffkit.run.mirroring import mirrored
 from diffkit.run.processes import Processes
 from diffkit.spec.pipeline import TrainingSpec
 
@@ -82,7 +84,8 @@ class Updates:
         """Whether weights, optimiser and average are all of one update, which was counted: whoever
         counts says so."""
         self._device = self.weights[0].device
-        self._feed = feed_of(prepared(dataset, system.parts), seed, self._device)
+        looked = Looked(dataset=dataset, data_range=system.parts.data_range)
+        self._feed = feed_of(prepared(looked, system.parts), seed, self._device)
         encoder = system.parts.encoder
         if problem := dropout_problem(spec.condition_dropout, encoder is not None):
             raise SpecError([problem])
@@ -157,14 +160,12 @@ class Updates:
         read = self._feed.take(step * size + rows.start, len(rows), then)
         host = torch.Generator().manual_seed(mix(self._seed, "times", step))
         uniform = torch.rand(size, generator=host, dtype=torch.float64)
-        x_0 = read.x_0
         if self._spec.horizontal_flip:
             drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
-            mirrored = (drawn < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
-            x_0 = torch.where(mirrored.to(x_0.device, non_blocking=True), x_0.flip(-1), x_0)
+            read = mirrored(read, drawn < 0.5)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
         share = Share(uniform, rows, self.feedback.learned)
-        condition = read.condition
+        x_0, condition = read.x_0, read.condition
         if self._dropout:
             drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
             dropped = (drawn < self._dropout).to(x_0.device, non_blocking=True)

@@ -6,6 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+_FLOAT32 = 3.4028234e38
+"""The largest number of data."""
+
 
 class SpecModel(BaseModel):
     """Frozen, strict, and without unknown keys."""
@@ -34,6 +37,17 @@ class DataSpec(SpecModel):
 
     shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
     range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> DataSpec:
+        if self.range is not None:
+            low, high = self.range
+            if not low < high or max(-low, high) > _FLOAT32:
+                raise ValueError(
+                    f"range is the smallest and the largest value, in this order, and of float32, "
+                    f"not {list(self.range)}"
+                )
+        return self
 
 
 class TrainingSpec(SpecModel):
@@ -68,7 +82,8 @@ class TrainingSpec(SpecModel):
     """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
     or the memory where there is no run directory."""
     horizontal_flip: bool = False
-    """Mirror each image with probability one half."""
+    """Mirror each picture with probability one half, and with it conditions that are pictures of
+    the same height and width."""
     log_every: Annotated[int, Field(ge=1)] = 50
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     keep: Annotated[int, Field(ge=1)] = 3
@@ -101,6 +116,9 @@ class PipelineSpec(SpecModel):
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
     steps: Annotated[int, Field(ge=1)] | None = None
     """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
+    clip: bool = True
+    """Whether the predicted x_0 is clipped to `data.range` in each step of a walk, whatever the
+    sampler. Where no range is declared, as of latents, there is nothing to clip to."""
     encoder: ComponentSpec | None = None
     """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
     guidance: ComponentSpec | None = None

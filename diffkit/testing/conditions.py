@@ -60,13 +60,16 @@ _PROCESS = VariancePreserving(schedule=Linear())
 class Classes(Denoiser):
     """The exact denoiser of data that are N(mean, variance), the mean of each sample being told.
 
-    As a network's output it gives epsilon. It notes what it was asked.
+    As a network's output it gives epsilon. It notes what it was asked, and how often that was
+    before it was started, or with inputs of other rows than its samples'.
     """
 
     def __init__(self, mean: Tensor, variance: float = 0.25) -> None:
         self._process = _PROCESS
         self.mean, self._variance = mean, variance
         self.asked: list[int] = []
+        self.not_started: list[int] = []
+        self.started = False
 
     @property
     def process(self) -> GaussianProcess:
@@ -76,8 +79,16 @@ class Classes(Denoiser):
     def data_range(self) -> DataRange | None:
         return (-3.0, 3.0)
 
+    def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
+        started = Classes(self.mean, self._variance)
+        started.asked, started.not_started = self.asked, self.not_started
+        started.started = all(len(value) == len(self.mean) for value in inputs.values())
+        return started
+
     def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
         self.asked.append(len(x_t))
+        if not self.started:
+            self.not_started.append(len(x_t))
         scales = self._process.scales(self._process.log_snr(t))
         alpha, sigma = (expand(c, x_t) for c in scales)
         total = alpha**2 * self._variance + sigma**2

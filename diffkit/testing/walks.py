@@ -81,6 +81,16 @@ class Watched(Denoiser):
         """The one it was given."""
         return self._range
 
+    def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
+        """The other one started, with the same record."""
+        started = Watched(self._denoiser.start(inputs), self._range)
+        started.asked = self.asked
+        return started
+
+    def check_times(self, times: Sequence[float]) -> None:
+        """As the other does."""
+        self._denoiser.check_times(times)
+
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The other's prediction."""
         self.asked.append(t)

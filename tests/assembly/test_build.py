@@ -121,10 +121,6 @@ class _Masking(ForwardProcess):
         ({"model": _Counted()}, "only at multiples of 1/500, and the schedule has 1000 steps"),
         ({"process": _Masking(schedule=_ZeroTerminal())}, "loss: Simple needs a process"),
         ({"process": _Masking(schedule=_ZeroTerminal())}, "sampler: DDPM needs a process"),
-        (
-            {"data": {"shape": [2]}, "sampler": {"id": "ddpm", "config": {"clip": True}}},
-            "sampler: clip is true, but the data declare no range",
-        ),
         ({"data": {"shape": [2]}, "model": "unet"}, "model: it takes images"),
         ({"model": {"id": "mlp", "config": {"shape": [3]}}}, "model.shape is [3]"),
         ({"schedule": {"id": "linear", "config": {"steps": 20}}}, "take more than 20 steps"),

@@ -31,11 +31,11 @@ from diffkit.core.sampler import Sampler
 
 SHAPE, STEPS = (16, 3, 32, 32), 50
 CASES: dict[str, tuple[Sampler, str, float]] = {
-    "DDIM": (DDIM(clip=False), "DDIMScheduler", 2.5),
-    "Euler": (Euler(clip=False), "EulerDiscreteScheduler", 6.0),
-    "Heun": (Heun(clip=False), "HeunDiscreteScheduler", 3.5),
-    "DPM-Solver++ 2M": (DPMpp2M(clip=False), "DPMSolverMultistepScheduler", 3.0),
-    "DDPM": (DDPM(clip=False), "DDPMScheduler", 1.2),
+    "DDIM": (DDIM(), "DDIMScheduler", 2.5),
+    "Euler": (Euler(), "EulerDiscreteScheduler", 6.0),
+    "Heun": (Heun(), "HeunDiscreteScheduler", 3.5),
+    "DPM-Solver++ 2M": (DPMpp2M(), "DPMSolverMultistepScheduler", 3.0),
+    "DDPM": (DDPM(), "DDPMScheduler", 1.2),
 }
 
 

@@ -28,6 +28,7 @@ from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise
@@ -97,8 +98,8 @@ def theirs(betas, in_float64=True, **config):
 
 def ours(betas, prediction, clip):
     process = VariancePreserving(schedule=SCHEDULES[betas])
-    data_range = (-1.0, 1.0) if clip else None
-    return GaussianDenoiser(Wavy(), PREDICTIONS[prediction], process, data_range=data_range)
+    denoiser = GaussianDenoiser(Wavy(), PREDICTIONS[prediction], process)
+    return ClippedDenoiser(denoiser, (-1.0, 1.0)) if clip else denoiser
 
 
 def random(*shape, seed=0, dtype=torch.float64):

@@ -42,7 +42,7 @@ SPEC = {
     "process": "gaussian",
     "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
     "loss": {"id": "simple", "config": {"weighting": "none"}},
-    "sampler": {"id": "ddpm", "config": {"variance": "fixed_small", "clip": None}},
+    "sampler": {"id": "ddpm", "config": {"variance": "fixed_small"}},
     "spacing": "trailing",
     "data": {"shape": [2], "range": [-1.0, 1.0]},
     "steps": 3,

@@ -24,6 +24,9 @@ class Led(Denoiser):
     def data_range(self):
         return self.owner.range_of(self.towards)
 
+    def start(self, inputs):
+        return self.owner.started(self, inputs)
+
     def __call__(self, x_t, t):
         return self.owner.led(self.towards, self.away, x_t, t)
 
@@ -43,6 +46,9 @@ class Right(Guidance):
     def range_of(self, denoiser):
         return denoiser.data_range
 
+    def started(self, led, inputs):
+        return Led(self, led.towards.start(inputs), led.away.start(inputs))
+
     def combined(self, towards, away):
         return away + self.scale * (towards - away)
 
@@ -59,6 +65,10 @@ class Joint(Right):
 
     def guide(self, ask, told):
         return Led(self, ask(told.condition), ask(self.both(told)))
+
+    def started(self, led, inputs):
+        twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
+        return Led(self, led.towards.start(inputs), led.away.start(twice))
 
     def led(self, towards, away, x_t, t):
         times = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
@@ -119,6 +129,16 @@ class InPlace(Right):
         return said
 
 
+class StartIsLost(Right):
+    def started(self, led, inputs):
+        return led
+
+
+class InputsOfHalfTheBatch(Joint):
+    def started(self, led, inputs):
+        return Led(self, led.towards.start(inputs), led.away.start(inputs))
+
+
 RIGHT = (Right, Joint)
 MUTANTS = (
     Mutant(WeightsThatAddUpToMore, "weights that do not add up to 1: the two conventions mixed"),
@@ -130,4 +150,6 @@ MUTANTS = (
     Mutant(FirstTimeForAll, "the first sample's time for all"),
     Mutant(OfAnotherSample, "a prediction about another sample than was asked"),
     Mutant(InPlace, "the sample written to"),
+    Mutant(StartIsLost, "`start` not handed on to what is guided"),
+    Mutant(InputsOfHalfTheBatch, "inputs of as many rows as samples for a batch of twice as many"),
 )

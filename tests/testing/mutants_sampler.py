@@ -88,13 +88,20 @@ class EpsilonForData(Flow):
         return State(x_s, s, prediction)
 
 
-class ClippedDataOldEpsilon(Flow):
+class ClipsToTheRange(Flow):
     def step(self, denoiser, x_t, t, s, noise):
         prediction = denoiser(x_t, t)
         x_0 = prediction.x_0
         if denoiser.data_range is not None:
             x_0 = x_0.clamp(*denoiser.data_range)
         return State(denoiser.process.diffuse(x_0, s, prediction.epsilon), s, prediction)
+
+
+class TakesWhatWasNotClipped(Flow):
+    def step(self, denoiser, x_t, t, s, noise):
+        prediction = denoiser(x_t, t).unclipped
+        x_s = denoiser.process.diffuse(prediction.x_0, s, prediction.epsilon)
+        return State(x_s, s, prediction)
 
 
 class GlobalGenerator(Step):
@@ -411,7 +418,8 @@ MUTANTS = (
     Mutant(VarianceForDeviation, "noise multiplied by the variance"),
     Mutant(NoiseInTheLastStep, "noise added in the last step"),
     Mutant(EpsilonForData, "epsilon and x_0 swapped"),
-    Mutant(ClippedDataOldEpsilon, "x_0 clipped, epsilon not derived again"),
+    Mutant(ClipsToTheRange, "x_0 clipped to the data's range, whatever the run says"),
+    Mutant(TakesWhatWasNotClipped, "the prediction as it was before the run clipped it"),
     Mutant(GlobalGenerator, "noise from the global generator"),
     Mutant(RatioUpsideDown, "a multistep solver with its step ratio upside down"),
     Mutant(RatioIgnored, "a multistep solver, declared for uneven steps, without its step ratio"),

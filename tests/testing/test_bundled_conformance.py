@@ -45,7 +45,7 @@ SMALL = {
         {"variance": "learned_range"},
     ],
     "diffkit.classifier": [{"steps": 5}],
-    "diffkit.ddpm": [{}, {"variance": "fixed_large"}, {"clip": False}],
+    "diffkit.ddpm": [{}, {"variance": "fixed_large"}],
     "diffkit.linear": [{}, {"steps": 50}, {"steps": 4000, "rescale": False}],
     "diffkit.cosine": [{}, {"steps": 10}],
 }

@@ -96,7 +96,7 @@ def test_names_that_match_nothing_are_refused(components, options, words) -> Non
 
 
 def test_configurations_are_checked_one_by_one() -> None:
-    given = {"diffkit.ddpm": [{"variance": "fixed_large"}, {"clip": False}]}
+    given = {"diffkit.ddpm": [{"variance": "fixed_large"}, {"variance": "fixed_small"}]}
     found = subjects("diffkit.ddpm", configurations=given)
     assert [dict(subject.config) for subject in found] == given["diffkit.ddpm"]
     assert found[0].make()._variance == "fixed_large"

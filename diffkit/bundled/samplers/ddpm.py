@@ -32,8 +32,6 @@ class DDPM(StepSampler):
             says (Nichol & Dhariwal, 2021, eq. 15). The first two differ most at few steps, where
             `fixed_small` is the better. None: `learned_range` of a model that has it, else
             `fixed_small`.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -42,21 +40,15 @@ class DDPM(StepSampler):
         self,
         *,
         variance: Literal["fixed_small", "fixed_large", "learned_range"] | None = None,
-        clip: bool | None = None,
     ) -> None:
         if variance not in (*_FRACTIONS, _LEARNED, None):
             allowed = ", ".join((*_FRACTIONS, _LEARNED))
             raise ComponentError(f"ddpm: variance is one of {allowed} or None, not {variance!r}")
-        self._variance, self._clip = variance, clip
+        self._variance = variance
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range to clip to; a model that predicts what is asked for."""
-        if config.clip and facts.get("data.range") is None:
-            yield (
-                "clip is true, but the data declare no range to clip to; "
-                "set data.range, or clip to false"
-            )
+        """A model that predicts what is asked for."""
         if config.variance == _LEARNED and not facts.get("model.learned_variance"):
             yield (
                 "variance is learned_range, and the model predicts no variance; set the model's "
@@ -73,11 +65,6 @@ class DDPM(StepSampler):
         prediction = denoiser(x_t, t)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError("ddpm: the denoiser gives no Gaussian prediction")
-        data_range = denoiser.data_range
-        if self._clip and data_range is None:
-            raise ComponentError("ddpm: clip is true, but the data declare no range to clip to")
-        if data_range is not None and self._clip is not False:
-            prediction = prediction.clipped(*data_range)
         if self._variance in _FRACTIONS:
             prediction = prediction.with_variance_fraction(_FRACTIONS[self._variance])
         elif self._variance == _LEARNED and prediction.variance_fraction is None:

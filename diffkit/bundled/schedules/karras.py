@@ -21,8 +21,10 @@ class Karras(NoiseSchedule):
     """Noise over signal `s(t) = (s_min^(1/rho) + t (s_max^(1/rho) - s_min^(1/rho)))^rho`.
 
     Karras et al. (2022), eq. 5, as a schedule: `log_snr(t) = -2 log s(t)`. On the process
-    `variance-exploding` s is sigma, and even steps in t are the paper's. As t falls to 0, s falls
-    to `sigma_min`; t = 0 itself is clean data.
+    `variance-exploding` s is sigma. As t falls to 0, s falls to `sigma_min`; t = 0 itself is clean
+    data. Their grid is even in t from 1 to the smallest time, and then 0: the spacing
+    `samplers.karras` with this rho, but for a few per mille of `sigma_min`. Even steps from 1 to 0,
+    as of the spacing `trailing`, leave out its last: their smallest s is that at `t = 1/S`.
 
     Args:
         sigma_min: s as t falls to 0.

@@ -19,7 +19,8 @@ _STEPS = 1000
 
 
 class ZeroTerminal(DiscreteSchedule):
-    """Another schedule, with `sqrt(alpha_bar)` moved to 0 at t = 1 and kept at the first step.
+    """Another schedule, with `sqrt(alpha_bar)` moved to 0 at t = 1 and kept at the first step, if
+    that is not the last.
 
     Lin et al. (2024), "Common diffusion noise schedules and sample steps are flawed", Algorithm 1:
     a schedule that leaves a little signal at its end trains a network that is never shown pure

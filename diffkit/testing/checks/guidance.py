@@ -29,7 +29,7 @@ def process_and_range_stay(subject: Subject) -> None:
         "the process and the range of the guided denoiser",
         measured=f"{type(guided.process).__name__}, {guided.data_range}",
         expected=f"{type(plain.process).__name__}, {plain.data_range}, the same ones",
-        why="samplers take their coefficients and their clipping from it",
+        why="samplers take their coefficients from it, and what is clipped its range",
     )
 
 
@@ -113,8 +113,30 @@ def times_may_differ_between_samples(subject: Subject) -> None:
         within(f"x_0 of row {row}", together[row], alone, _ROUNDING * size, _WHY)
 
 
-def _guided(subject: Subject, rows: list[int] | None = None) -> tuple[Denoiser, Classes]:
-    """A guided denoiser, and the one that it guides."""
+@check
+def a_walk_starts_what_it_asks(subject: Subject) -> None:
+    """Started, the guided denoiser asks only denoisers that were started, with their own rows."""
+    made: list[Classes] = []
+    guided, _ = _guided(subject, made=made)
+    started = guided.start({"image": _samples(subject)})
+    for t in _TIMES:
+        _asked(started, _samples(subject), t)
+    asked = sum(len(one.asked) for one in made)
+    missed = sum(len(one.not_started) for one in made)
+    require(
+        missed == 0,
+        f"of {asked} questions in a walk, those to a denoiser that was not started for it",
+        measured=missed,
+        expected="none: `start` returns a guided denoiser of `start(inputs)` of what it wraps",
+        why="what a denoiser remembers in a walk lives in what `start` gives, and its inputs have "
+        "a row for each sample that it is asked about",
+    )
+
+
+def _guided(
+    subject: Subject, rows: list[int] | None = None, made: list[Classes] | None = None
+) -> tuple[Denoiser, Classes]:
+    """A guided denoiser, and the one that it guides; `made` receives all that were asked for."""
     guidance: Guidance = subject.make()
     some = slice(None) if rows is None else rows
     condition, null = (
@@ -128,7 +150,7 @@ def _guided(subject: Subject, rows: list[int] | None = None) -> tuple[Denoiser, 
     }
     if missing := [name for name in guidance.takes if name not in given]:
         raise NotApplicable(f"the bench has no {', '.join(missing)}, which it takes")
-    made: list[Classes] = []
+    made = [] if made is None else made
     guided = guidance.guide(asking(made), Told(condition, null, {**condition, **given}))
     mean = condition[MEANS]
     plain = next((m for m in made if len(m.mean) == len(mean)), Classes(mean))
@@ -154,4 +176,5 @@ CHECKS: tuple[Check, ...] = (
     guidance_has_an_effect,
     samples_are_led_on_their_own,
     times_may_differ_between_samples,
+    a_walk_starts_what_it_asks,
 )

@@ -71,7 +71,7 @@ def use_sampler(subject: Subject, sampler: Sampler, done: Exercise, dtype: torch
         try:
             walk = list(states_of(sampler, denoiser, x, times, noise))
         except ComponentError as refused:
-            # A sampler may insist on clipping, and refuse where there is nothing to clip to.
+            # A sampler may refuse data without a range.
             if data_range is None:
                 continue
             raise NotApplicable(str(refused)) from refused

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.noise import Noise
 from diffkit.core.sampler import State, StepSampler
 from diffkit.errors import CheckpointError, ComponentError
@@ -76,7 +77,7 @@ def test_a_ddim_loop_of_50_steps(schedule, parameterization, spacing, tmp_path):
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     assert pipe.scheduler.config.timestep_spacing == spacing
     actual = their_loop(pipe, start(pipeline, 2), 50)
-    expected = pipeline.sample(2, steps=50, sampler=Straight(), progress=False)
+    expected = pipeline.sample(2, steps=50, sampler=Straight(), clip=False, progress=False)
     # float32 rounding of 1e-6 a step and their float32 tables; relative where x grows.
     size = max(1.0, float(expected.abs().max()))
     assert torch.allclose(actual, expected, rtol=0, atol=1e-4 * size)
@@ -99,18 +100,21 @@ class Recorded(Noise):
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-@pytest.mark.parametrize("clip", [None, False], ids=["clip", "free"])
+@pytest.mark.parametrize("clip", [True, False], ids=["clip", "free"])
 def test_a_ddpm_loop_with_the_same_noise(variance, clip, tmp_path, monkeypatch):
-    sampler = {"id": "ddpm", "config": {"variance": variance, "clip": clip}}
-    pipeline = ours(sampler=sampler, spacing="leading", schedule="cosine", parameterization="x_0")
+    sampler = {"id": "ddpm", "config": {"variance": variance}}
+    pipeline = ours(
+        sampler=sampler, spacing="leading", schedule="cosine", parameterization="x_0", clip=clip
+    )
     pipe = DDPMPipeline.from_pretrained(export_pipeline(pipeline, tmp_path / "pipe"))
     numbers = [noise(2, 1, 8, 8, seed=i) for i in range(20)]
     x = numbers.pop(0)
     times = pipeline.parts.spacing.times(20, pipeline.parts.schedule)
+    denoiser = pipeline.system.denoiser()
+    if clip:
+        denoiser = ClippedDenoiser(denoiser, (-1.0, 1.0))
     with torch.no_grad():
-        walk = pipeline.parts.sampler.walk(
-            pipeline.system.denoiser(), x, times, Recorded(numbers), {}
-        )
+        walk = pipeline.parts.sampler.walk(denoiser, x, times, Recorded(numbers), {})
         *_, state = walk
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", Recorded(numbers).as_randn_tensor)
     actual = their_loop(pipe, x, 20)
@@ -131,8 +135,9 @@ def test_betas_and_a_clip_of_other_sizes(tmp_path):
 def test_ddim_is_exported_as_ddim(tmp_path):
     if not default_host().knows("sampler", "samplers.ddim"):
         pytest.skip("diffkit-samplers is not installed")
-    sampler = {"id": "samplers.ddim", "config": {"clip": False}}
-    pipeline = ours(sampler=sampler, parameterization="velocity", spacing="leading")
+    pipeline = ours(
+        sampler="samplers.ddim", parameterization="velocity", spacing="leading", clip=False
+    )
     pipe = DDIMPipeline.from_pretrained(export_pipeline(pipeline, tmp_path / "pipe"))
     expected = pipeline.sample(2, steps=50, progress=False)
     actual = their_loop(pipe, start(pipeline, 2), 50)
@@ -207,12 +212,12 @@ def test_what_is_not_supported_is_refused_by_name(message, change, tmp_path):
     assert not (tmp_path / "pipe").exists()
 
 
-@pytest.mark.parametrize("config", [{"eta": 0.5, "clip": False}, {"clip": None}], ids=str)
-def test_a_ddim_that_no_folder_can_hold(config, tmp_path):
+@pytest.mark.parametrize(("config", "clip"), [({"eta": 0.5}, False), ({}, True)], ids=str)
+def test_a_ddim_that_no_folder_can_hold(config, clip, tmp_path):
     if not default_host().knows("sampler", "samplers.ddim"):
         pytest.skip("diffkit-samplers is not installed")
-    pipeline = ours(sampler={"id": "samplers.ddim", "config": config})
-    with pytest.raises(ComponentError, match=f"sampler.{next(iter(config))} = "):
+    pipeline = ours(sampler={"id": "samplers.ddim", "config": config}, clip=clip)
+    with pytest.raises(ComponentError, match="[^.]clip = True" if clip else "sampler.eta = 0.5"):
         export_pipeline(pipeline, tmp_path / "pipe")
 
 
@@ -223,7 +228,7 @@ def test_ddim_in_steps_that_do_not_divide_t(steps, tmp_path):
         export_pipeline(pipeline, tmp_path / "pipe", scheduler="ddim")
     )
     actual = their_loop(pipe, start(pipeline, 2, steps=steps), steps)
-    expected = pipeline.sample(2, steps=steps, sampler=Straight(), progress=False)
+    expected = pipeline.sample(2, steps=steps, sampler=Straight(), clip=False, progress=False)
     # As above: float32, and their float32 tables.
     assert torch.allclose(actual, expected, rtol=0, atol=1e-4 * max(1, expected.abs().max()))
 
@@ -231,7 +236,7 @@ def test_ddim_in_steps_that_do_not_divide_t(steps, tmp_path):
 def test_ddim_on_trailing_times_is_refused(tmp_path):
     runs = [(ours(), "ddim")]
     if default_host().knows("sampler", "samplers.ddim"):
-        runs.append((ours(sampler={"id": "samplers.ddim", "config": {"clip": False}}), None))
+        runs.append((ours(sampler="samplers.ddim", clip=False), None))
     for pipeline, scheduler in runs:
         with pytest.raises(ComponentError, match=r"spacing = 'diffkit.trailing' .*'leading', or"):
             export_pipeline(pipeline, tmp_path / "pipe", scheduler=scheduler)

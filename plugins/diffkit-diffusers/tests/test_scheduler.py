@@ -73,7 +73,9 @@ def test_a_walk_is_the_loop_by_hand(name, options, steps, schedule):
         schedule={"id": schedule, "config": config}, spacing=spacing, parameterization="velocity"
     )
     choice = {"id": "diffusers.scheduler", "config": {"scheduler": name, "options": options}}
-    actual = pipeline.sample(2, steps=steps, sampler=choice, progress=False)
+    # Of theirs, DDPM alone clips unless it is told not to, and as a run does.
+    clip = name == "DDPMScheduler"
+    actual = pipeline.sample(2, steps=steps, sampler=choice, clip=clip, progress=False)
     scheduler = getattr(schedulers, name)(
         num_train_timesteps=T,
         **TABLES[schedule] | {"beta_start": 1e-4, "beta_end": 0.02} | options,
@@ -219,17 +221,24 @@ def test_what_it_is_fed_can_be_x_0():
         assert torch.allclose(*ends, rtol=0, atol=2e-4 * max(1, ends[0].abs().max()))
 
 
-def test_clipping_follows_the_data():
+def test_the_run_clips_and_diffusers_only_where_it_is_told_to():
     half = ours(range_=(-0.5, 0.5), sampler=DiffusersScheduler(scheduler="DDIMScheduler"))
     x = half.sample(2, steps=5, progress=False)
     assert float(x.abs().max()) == pytest.approx(0.5)
+    assert float(half.sample(2, steps=5, clip=False, progress=False).abs().max()) > 0.6
     sampler = DiffusersScheduler(scheduler="DDIMScheduler")
-    prepared = sampler.prepared(half.parts.process, None, (1.0, 0.5, 0.0))
-    assert prepared.config.clip_sample is False
-    with pytest.raises(SpecError, match=r"\[0.0, 1.0\]; set options.clip_sample to false"):
-        ours(range_=(0.0, 1.0), sampler=DiffusersScheduler(scheduler="DDIMScheduler"))
-    other = {"scheduler": "DDIMScheduler", "options": {"clip_sample": False}}
-    ours(range_=(0.0, 1.0), sampler=DiffusersScheduler(**other))
+    for data_range in (None, (-0.5, 0.5), (0.0, 1.0)):
+        prepared = sampler.prepared(half.parts.process, data_range, (1.0, 0.5, 0.0))
+        assert prepared.config.clip_sample is False
+    ours(range_=(0.0, 1.0), sampler=sampler)
+
+
+def test_clipping_by_diffusers_is_on_what_was_predicted():
+    """Its DDIM keeps the epsilon of the unclipped x_0, which the run's clipping would have lost."""
+    options = {"scheduler": "DDIMScheduler", "options": {"clip_sample": True}}
+    pipeline = ours(range_=(-0.5, 0.5), sampler=DiffusersScheduler(**options))
+    ends = [pipeline.sample(2, steps=5, clip=clip, progress=False) for clip in (True, False)]
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"])

@@ -23,6 +23,7 @@ from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.cli.main import cli
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.guidance import Told
+from diffkit.errors import ComponentError
 from diffkit.making import make
 from diffkit.testing.oracles import ExactGaussian, ExactMixture, OracleModel
 from diffkit_guidance.classifier import Classifier, _ByGradient
@@ -76,9 +77,7 @@ def test_scale_one_leads_from_all_data_to_the_class(kind, parameterization, t):
 
 
 @pytest.mark.parametrize("parameterization", [X0(), Flow(), Velocity()], ids=lambda p: type(p))
-def test_nothing_changes_at_scale_zero_outside_the_interval_and_where_no_data_is_left(
-    parameterization,
-):
+def test_nothing_changes_at_scale_zero_and_outside_the_interval(parameterization):
     process = VariancePreserving(schedule=Rectified())
     mixture = ExactMixture(process, MEANS, VARIANCE)
     model = OracleModel(denoiser=mixture, parameterization=parameterization)
@@ -87,11 +86,27 @@ def test_nothing_changes_at_scale_zero_outside_the_interval_and_where_no_data_is
     asked = exact(process, 0)
     for led, t in (
         (_ByGradient(plain, asked, 0.0, None), 0.5),
+        (_ByGradient(plain, asked, 0.0, None), 1.0),
         (_ByGradient(plain, asked, 3.0, (10.0, 20.0)), 0.5),
-        (_ByGradient(plain, asked, 3.0, None), 1.0),
+        (_ByGradient(plain, asked, 3.0, (-20.0, 20.0)), 1.0),
     ):
+        led.check_times((t, 0.05, 0.0))
         assert torch.equal(led(x_t, t).x_0, plain(x_t, t).x_0)
     assert not torch.equal(_ByGradient(plain, asked, 3.0, None)(x_t, 0.5).x_0, plain(x_t, 0.5).x_0)
+
+
+def test_as_the_signal_fades_it_leads_to_the_mean_of_the_label_and_no_further():
+    """`sigma^2/alpha grad log p` tends to E[x_0 | label] - E[x_0], and at the end it is 0/0."""
+    process = VariancePreserving(schedule=Rectified())
+    mixture = ExactMixture(process, MEANS, VARIANCE)
+    x_t = torch.tensor([[0.4, -1.1]], dtype=torch.float64)
+    led = _ByGradient(mixture, exact(process, 2), 1.0, None)
+    apart = [(led(x_t, t).x_0 - MEANS[2]).abs().max().item() for t in (0.99, 0.999, 0.9999)]
+    assert apart[-1] < 1e-3
+    assert apart[0] / apart[1] == pytest.approx(10.0, rel=0.1)
+    for asked in (lambda: led(x_t, 1.0), lambda: led.check_times((1.0, 0.5, 0.0))):
+        with pytest.raises(ComponentError, match=r"no signal is left.* set interval"):
+            asked()
 
 
 def test_what_it_is_shown_is_the_same_for_every_process():

@@ -92,6 +92,50 @@ def test_rescaled_outputs_have_the_deviation_of_the_conditional_one():
     assert torch.allclose(half(x_t, 0.5).output, mean, rtol=0, atol=1e-12)
 
 
+def guided_outputs(conditional, null, rescale):
+    """What is led, of networks that say these, whatever they are asked."""
+
+    def ask(condition):
+        return GaussianDenoiser(
+            lambda x, c_noise, given: given["said"].to(x),
+            Epsilon(),
+            VariancePreserving(schedule=Linear()),
+            condition=condition,
+        )
+
+    led = ClassifierFree(scale=3.0, rescale=rescale)
+    guided = led.guide(ask, Told({"said": conditional}, {"said": null}))
+    return guided(torch.zeros_like(conditional), 0.5).output
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.3, -7.7, 1e-30])
+def test_a_constant_output_stays_as_it_is(value, dtype):
+    """It has no deviation to change, whatever rounding leaves of its mean."""
+    constant = torch.full((2, 3, 5, 7), value, dtype=dtype)
+    ramp = torch.linspace(-1, 1, 105, dtype=dtype).reshape(1, 3, 5, 7).expand(2, 3, 5, 7)
+    # 3 c - 2 n is constant where c and n are: led, not conditional, is what is divided by.
+    for conditional, null in ((constant, constant), (ramp, 1.5 * ramp - 0.5 * constant)):
+        free = guided_outputs(conditional, null, 0.0)
+        for rescale in (0.7, 1.0):
+            assert torch.equal(guided_outputs(conditional, null, rescale), free)
+
+
+def test_one_number_has_no_deviation():
+    one = torch.tensor([[0.4], [-2.0]])
+    assert torch.equal(guided_outputs(one, 2 * one, 0.7), guided_outputs(one, 2 * one, 0.0))
+
+
+def test_one_constant_sample_changes_no_other():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    null = 0.5 * x
+    spoilt, null_spoilt = x.clone(), null.clone()
+    spoilt[1], null_spoilt[1] = 0.25, 0.25
+    found = guided_outputs(spoilt, null_spoilt, 0.7)
+    assert torch.allclose(found[1], torch.full((8,), 0.25))
+    assert torch.equal(found[[0, 2]], guided_outputs(x, null, 0.7)[[0, 2]])
+
+
 UNET = {"width": 16, "multipliers": [1, 2], "blocks": 1, "groups": 4, "dropout": 0.0}
 SPEC = {
     "schedule": "cosine",

@@ -245,3 +245,32 @@ def test_an_unknown_method_is_refused(pipeline):
         inverse.inpaint(pipeline, image, mask, method="magic")
     with pytest.raises(DataError, match="everything white"):
         inverse.inpaint(pipeline, image, torch.ones_like(mask))
+
+
+def test_clipping_is_the_specs_unless_the_command_says_otherwise(pipeline, folder):
+    ends = {}
+    for line in ("", "--clip", "--no-clip"):
+        done = call(folder, f"--edit a.png --strength 1 --steps 5 {line}")
+        assert done.exit_code == 0, done.output
+        ends[line] = array(folder)
+    assert torch.equal(ends[""], ends["--clip"])
+    assert float(ends["--clip"].abs().max()) <= 1.0
+    image = inverse.read_image(folder / "a.png", (1, 8, 8), (-1.0, 1.0))
+    free = inverse.edit(pipeline, image, strength=1.0, steps=5, clip=False)
+    assert torch.equal(ends["--no-clip"], free)
+    assert float(free.abs().max()) > 1.0
+    done = call(folder, "--interpolate a.png b.png --clip --steps 5")
+    assert "--clip does not go with --interpolate" in done.output
+
+
+@pytest.mark.parametrize("out", ["nan.npz", "nan.png"])
+def test_answers_that_are_not_finite_are_said(folder, tmp_path, out):
+    broken = diffkit.build(SPEC)
+    with torch.no_grad():
+        broken.system.model.last.bias.fill_(float("nan"))
+    broken.save(tmp_path / "run")
+    line = ["--edit", str(folder / "a.png"), "--steps", "3", "--num", "2"]
+    done = CliRunner().invoke(command, [str(tmp_path / "run"), *line, "--out", str(tmp_path / out)])
+    assert done.exit_code == 1
+    assert "2 of 2 samples are not finite" in done.output
+    assert (tmp_path / out).exists()

@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import inverse_problems as problems
+from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.schedules.rectified import Rectified
+from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.errors import ComponentError
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.walks import even
@@ -101,6 +105,25 @@ def test_what_is_given_is_not_written_to():
 def test_times_that_are_no_walk_are_refused(times):
     with pytest.raises(ComponentError, match="fall from at most 1"):
         invert(problems.denoiser(), DATA, times)
+
+
+def test_there_and_back_is_of_predictions_before_any_clipping():
+    exact = problems.denoiser()
+    clipped = ClippedDenoiser(exact, (-0.01, 0.01))
+    times = problems.times_of(exact, 10)
+    for way in (invert, follow):
+        assert torch.equal(way(clipped, DATA, times), way(exact, DATA, times))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_levels_that_were_never_trained_are_refused(wrapped):
+    process = RectifiedFlow(schedule=Rectified())
+    denoiser = GaussianDenoiser(lambda x, c_noise, condition: x, Epsilon(), process)
+    if wrapped:
+        denoiser = ClippedDenoiser(denoiser, (-1.0, 1.0))
+    for way in (invert, follow):
+        with pytest.raises(ComponentError, match=r"never trained at; .* smallest trained time"):
+            way(denoiser, DATA, (1.0, 0.5, 5e-4, 0.0))
 
 
 def test_one_frame_is_refused():

@@ -9,9 +9,10 @@ import torch
 
 import inverse_problems as problems
 from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.errors import ComponentError
-from diffkit.testing.walks import Watched
+from diffkit.testing.walks import Watched, noise_for
 from diffkit_inverse.dps import DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.repaint import RePaint, itinerary
 from diffkit_inverse.replacement import Replacement
@@ -130,6 +131,32 @@ def test_repaint_without_resampling_is_replacement(jump_length):
     assert all(torch.equal(a.x, b.x) for a, b in zip(plain, once, strict=True))
 
 
+@pytest.mark.parametrize("steps", [2, 5, 10])
+def test_a_jump_that_does_not_fit_is_made_to_and_said(steps):
+    exact = Watched(problems.denoiser())
+    times = problems.times_of(exact, steps)
+    x = torch.zeros(3, *problems.SHAPE, dtype=torch.float64)
+
+    def end(sampler):
+        return problems.end_of(sampler, exact, x, times, noise_for(0, 3), problems.PAINTING)
+
+    with pytest.warns(UserWarning, match=f"jump_length = 10 does not fit into {steps} steps"):
+        found = end(RePaint())
+    assert len(exact.asked) == RePaint().calls(times) == 1 + 10 * (steps - 1)
+    assert torch.equal(found, end(RePaint(jump_length=steps - 1)))
+    assert not torch.equal(found, end(Replacement()))
+
+
+def test_of_one_step_there_is_nothing_to_climb():
+    exact = problems.denoiser()
+    x = torch.zeros(3, *problems.SHAPE, dtype=torch.float64)
+    ends = [
+        problems.end_of(sampler, exact, x, (1.0, 0.0), noise_for(0, 3), problems.PAINTING)
+        for sampler in (RePaint(), Replacement())
+    ]
+    assert torch.equal(*ends)
+
+
 def test_a_route_climbs_as_far_and_as_often_as_it_is_told():
     moves = itinerary(5, 2, 3)
     assert moves[:4] == [(0, 1), (1, 2), (2, 0), (0, 1)]
@@ -179,7 +206,7 @@ def test_an_edit_starts_at_the_time_nearest_to_its_strength():
 
 def test_what_dps_clips_is_not_what_it_asks_the_gradient_of():
     """With predictions far out of range a gradient through the clipping would be 0."""
-    watched = Watched(problems.denoiser(), data_range=(-1e-3, 1e-3))
+    watched = Watched(ClippedDenoiser(problems.denoiser(), (-1e-3, 1e-3)))
     inputs = {"measurement": problems.SMALL}
     weak, strong = (
         walk_of(DPSSuperResolution(zeta=zeta), inputs, range(50), exact=watched)[-1].x.mean()
@@ -215,7 +242,6 @@ def test_values_out_of_range_are_refused(make, field):
         (DPSSuperResolution(factor=2), {"measurement": problems.IMAGE}, "measurement"),
         (DPSSuperResolution(factor=1), {"measurement": problems.SMALL}, r"must be \[1, 2, 2\]"),
         (DPSBlur(sigma=1.0), {"measurement": problems.IMAGE}, "sigma = 1.*at most 0.333"),
-        (SDEdit(clip=True), PICTURE, "clip"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(sampler, inputs, words):

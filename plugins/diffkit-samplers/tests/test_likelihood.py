@@ -7,7 +7,11 @@ import math
 import pytest
 import torch
 
+from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.errors import ComponentError
 from diffkit.testing import ExactGaussian, ExactMixture
@@ -135,4 +139,37 @@ def test_data_of_integers():
 def test_inference_mode():
     denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
     with torch.inference_mode(), pytest.raises(ComponentError, match=r"torch\.no_grad\(\)"):
+        log_likelihood(denoiser, X, trace="exact")
+
+
+def test_bits_of_levels_are_those_of_the_density_and_the_width_of_a_level():
+    """As its page says: log2(127.5) more, for 256 levels in [-1, 1]; and so the metric's."""
+    deviation, half = 0.3, 1 / 255
+    generator = torch.Generator().manual_seed(0)
+    x = 0.1 + deviation * torch.randn(400, 4, generator=generator, dtype=torch.float64)
+    x = (x.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    law = torch.distributions.Normal(0.1, deviation)
+    entropy = -(law.cdf(x + half) - law.cdf(x - half)).log2().mean()
+    even = x + half * (2 * torch.rand(x.shape, generator=generator, dtype=torch.float64) - 1)
+    exact = ExactGaussian(VariancePreserving(schedule=Linear()), 0.1, deviation**2)
+    clipped = ClippedDenoiser(exact, (-0.01, 0.01))
+    found = log_likelihood(clipped, even, trace="exact")
+    # 1600 numbers of deviation 0.7 bits; Linear's noise of 1e-4 widens the density by 1e-3.
+    bits = -found.mean() / (4 * math.log(2)) + math.log2(127.5)
+    assert float(bits) == pytest.approx(float(entropy), abs=0.02)
+    assert torch.equal(found, log_likelihood(exact, even, trace="exact"))
+
+
+def test_a_network_of_a_grid_is_refused():
+    process = VariancePreserving(schedule=Linear())
+    denoiser = GaussianDenoiser(lambda x, c_noise, condition: x, Epsilon(), process, grid=1000)
+    with pytest.raises(ComponentError, match="only at multiples of 1/1000"):
+        log_likelihood(denoiser, X, trace="exact")
+
+
+def test_levels_below_those_that_were_trained_are_refused():
+    trained = VariancePreserving(schedule=LogLinear(first=4.0, last=-8.0))
+    wider = VariancePreserving(schedule=LogLinear(first=8.0, last=-8.0))
+    denoiser = GaussianDenoiser(lambda x, c_noise, condition: x, Epsilon(), trained, wider)
+    with pytest.raises(ComponentError, match="never trained at"):
         log_likelihood(denoiser, X, trace="exact")

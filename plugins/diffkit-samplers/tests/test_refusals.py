@@ -10,6 +10,7 @@ import torch
 
 import diffkit
 from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import arguments_of
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.prediction import Prediction
@@ -60,28 +61,33 @@ def problems(sampler, facts):
     return list(type(sampler).requires(config, facts))
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_clipping_where_a_range_is_declared(name):
-    sampler = EVERY[name]
-    make = {key: value for key, value in arguments_of(sampler).items() if key != "clip"}
+@pytest.mark.parametrize("name", [*EVERY, "ode"])
+def test_what_the_run_clips_is_walked_and_a_range_alone_changes_nothing(name):
+    sampler = ODE() if name == "ode" else EVERY[name]
     x = torch.tensor([[-5.0], [9.0]], dtype=torch.float64)
 
-    def walked(data_range, clip):
-        denoiser = Counting(exact(), data_range)
+    def walked(denoiser):
         noise = GivenNoise(torch.zeros_like(x))
-        return list(type(sampler)(**make, clip=clip).walk(denoiser, x, TIMES, noise, {}))
+        return list(sampler.walk(denoiser, x, TIMES, noise, {}))
 
-    free, clipped = walked(None, None), walked((-0.5, 0.5), None)
-    assert torch.equal(clipped[-1].x, torch.tensor([[-0.5], [0.5]]).double())
-    assert all(state.prediction.x_0.abs().max() <= 0.5 for state in clipped)
+    free, declared = walked(exact()), walked(Counting(exact(), (-0.5, 0.5)))
     assert free[-1].x.abs().max() > 1.0
-    assert torch.equal(walked((-0.5, 0.5), False)[-1].x, free[-1].x)
-    assert torch.equal(walked((-0.5, 0.5), True)[-1].x, clipped[-1].x)
-    with pytest.raises(ComponentError, match="declare no range"):
-        walked(None, True)
-    told = problems(type(sampler)(**make, clip=True), {"data.range": None})
-    assert any("set data.range" in problem for problem in told)
-    assert not problems(type(sampler)(**make, clip=True), {"data.range": (-1.0, 1.0)})
+    assert torch.equal(declared[-1].x, free[-1].x)
+    clipped = walked(ClippedDenoiser(exact(), (-0.5, 0.5)))
+    assert torch.equal(clipped[-1].x, torch.tensor([[-0.5], [0.5]]).double())
+    predicted = [state.prediction for state in clipped if state.prediction is not None]
+    assert all(prediction.x_0.abs().max() <= 0.5 for prediction in predicted)
+
+
+def test_the_ode_is_that_of_predictions_as_they_are():
+    """But for the step to s = 0, clipping leaves the flow alone, which has to be invertible."""
+    x = torch.tensor([[-5.0], [9.0]], dtype=torch.float64)
+    free, clipped = (
+        list(ODE().walk(denoiser, x, TIMES, GivenNoise(), {}))
+        for denoiser in (exact(), ClippedDenoiser(exact(), (-0.5, 0.5)))
+    )
+    assert free[-2].t == clipped[-2].t == 0.3
+    assert torch.equal(free[-2].x, clipped[-2].x)
 
 
 @pytest.mark.parametrize("sampler", [Euler(churn=1.0), Heun(churn=1.0), ODE()])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
@@ -19,7 +18,6 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
-from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import Prediction
 from diffkit.errors import ComponentError
@@ -259,45 +257,6 @@ def test_samples_keep_their_dtype():
     process = VariancePreserving(schedule=LINEAR)
     states = walk(ExactGaussian(process), DDPM(), (1.0, 0.5, 0.0), dtype=torch.bfloat16)
     assert all(state.x.dtype == torch.bfloat16 for state in states)
-
-
-class Wild(EpsilonModel):
-    def forward(self, x, c_noise, condition):
-        return -5 * x
-
-
-def test_clipping_where_a_range_is_declared():
-    process = VariancePreserving(schedule=LINEAR)
-    x = torch.full((1, 1), 2.0, dtype=torch.float64)
-    noise = GivenNoise(torch.zeros(1, 1, dtype=torch.float64))
-
-    def stepped(clip, data_range):
-        inner = GaussianDenoiser(Wild(), Epsilon(), process, data_range=data_range)
-        return DDPM(clip=clip).step(inner, x, 0.5, 0.4, noise)
-
-    free, clipped = stepped(None, None), stepped(None, (-1.0, 0.5))
-    assert free.prediction.x_0.item() > 1.0
-    assert clipped.prediction.x_0.item() == 0.5
-    expected = process.posterior(torch.full_like(x, 0.5), x, 0.5, 0.4).mean
-    assert torch.equal(clipped.x, expected)
-    # The epsilon that the step reports is that of the clipped x_0.
-    alpha, sigma = process.scales(process.log_snr(0.5))
-    recovered = alpha * clipped.prediction.x_0 + sigma * clipped.prediction.epsilon
-    assert recovered.item() == pytest.approx(2.0, rel=1e-14)
-    assert torch.equal(stepped(False, (-1.0, 0.5)).x, free.x)
-    assert torch.equal(stepped(True, (-1.0, 0.5)).x, clipped.x)
-
-
-def test_clipping_without_a_range_is_an_error(denoiser):
-    with pytest.raises(ComponentError, match="declare no range"):
-        walk(denoiser, DDPM(clip=True), (1.0, 0.0))
-
-    class Config:
-        clip = True
-        variance = None
-
-    assert "set data.range" in next(iter(DDPM.requires(Config, {})))
-    assert not list(DDPM.requires(Config, {"data.range": (-1.0, 1.0)}))
 
 
 def test_it_needs_a_gaussian_prediction():

@@ -43,7 +43,9 @@ def export_pipeline(
     """
     pipeline = run if isinstance(run, Pipeline) else diffkit.load(run)
     spec = pipeline.spec.model_dump(mode="json")
-    ddim, spec["sampler"] = _written_sampler(spec["sampler"], scheduler)
+    ddim, own, spec["sampler"] = _written_sampler(spec["sampler"], scheduler)
+    # A DDIM that is written for another sampler is one that diffusers walks alike.
+    spec["clip"] = spec["clip"] and (own or not ddim)
     data_range, shape = pipeline.parts.data_range, pipeline.parts.shape
     if pipeline.parts.latents is not None:
         _stop_if(["autoencoder: the pipelines that are written have none, and would show latents"])
@@ -66,8 +68,8 @@ def export_pipeline(
 
 def _written_sampler(
     sampler: Mapping[str, Any], scheduler: str | None
-) -> tuple[bool, Mapping[str, Any]]:
-    """Whether to write DDIM, and the sampler that the scheduler is to walk like."""
+) -> tuple[bool, bool, Mapping[str, Any]]:
+    """Whether to write DDIM, whether that is the run's sampler, and the one to walk like."""
     full_id = sampler["id"]
     if scheduler not in (None, "ddpm", "ddim"):
         raise ComponentError(f"scheduler is 'ddpm', 'ddim' or None, not {scheduler!r}")
@@ -79,9 +81,9 @@ def _written_sampler(
         )
     ddim = _SAMPLERS[full_id] if scheduler is None else scheduler == "ddim"
     if _SAMPLERS.get(full_id) is ddim:
-        return ddim, sampler
+        return ddim, True, sampler
     named = {key: sampler["config"][key] for key in ("scheduler",) if key in sampler["config"]}
-    return ddim, {"id": full_id, "config": {**named, "clip": False} if ddim else {}}
+    return ddim, False, {"id": full_id, "config": named if ddim else {}}
 
 
 def _stop_if(problems: list[str]) -> None:

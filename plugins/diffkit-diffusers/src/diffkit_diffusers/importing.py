@@ -123,6 +123,7 @@ def _spec(
         "parameterization": walk["parameterization"],
         "spacing": walk["spacing"],
         "steps": walk["steps"],
+        "clip": walk["clip"],
         "data": {"shape": list(network.shape), "range": list(walk["data_range"])},
     }
 

@@ -53,7 +53,7 @@ def _idle(name: str, options: Mapping[str, Any]) -> Iterable[str]:
             yield f"options.{key} does nothing without options.thresholding; set that to true"
     if thresholds and options.get("clip_sample"):
         yield "options.clip_sample does nothing beside options.thresholding; set one to false"
-    clips = bool(options.get("clip_sample", clips_by_default(name))) and not thresholds
+    clips = bool(options.get("clip_sample")) and not thresholds
     if "clip_sample_range" in options and not clips:
         yield (
             "options.clip_sample_range does nothing where nothing is clipped; leave it out, or "
@@ -64,35 +64,35 @@ def _idle(name: str, options: Mapping[str, Any]) -> Iterable[str]:
 
 
 def clipping(name: str, options: Mapping[str, Any], data_range: DataRange | None) -> dict[str, Any]:
-    """The options, with clipping to the data's range where nothing else is said.
+    """The options, clipping only where that is asked for: to the data's range, or another.
 
     Raises:
-        ComponentError: it would clip, and there is no range, or not one of the form [-r, r].
+        ComponentError: it is to clip, and there is no range, or not one of the form [-r, r].
     """
     if options.get("thresholding"):
         return dict(options)
-    if "clip_sample" in options:
-        clips = bool(options["clip_sample"])
-    else:
-        given = "clip_sample_range" in options
-        clips = clips_by_default(name) and (given or data_range is not None)
-    if not clips:
+    if not options.get("clip_sample"):
         return {**options, "clip_sample": False} if clips_by_default(name) else dict(options)
     if "clip_sample_range" in options:
-        return {**options, "clip_sample": True}
+        return dict(options)
     if data_range is None:
         raise ComponentError(
             f"diffusers.scheduler: options.clip_sample is true, and the data declare no range for "
             f"{name} to clip to; set data.range or options.clip_sample_range, or "
-            "options.clip_sample to false"
+            "leave options.clip_sample out"
         )
     low, high = data_range
     if low != -high:
         raise ComponentError(
             f"diffusers.scheduler: {name} clips to [-r, r] only, and the data's range is "
-            f"[{low}, {high}]; set options.clip_sample to false"
+            f"[{low}, {high}]; leave options.clip_sample out, and the walk is clipped for it"
         )
     return {**options, "clip_sample": True, "clip_sample_range": high}
+
+
+def limits_data(options: Mapping[str, Any]) -> bool:
+    """Whether a scheduler so configured clips x_0, or thresholds it, itself."""
+    return bool(options.get("clip_sample") or options.get("thresholding"))
 
 
 def draws_noise(name: str, options: Mapping[str, Any]) -> bool:

@@ -30,11 +30,12 @@ class DiffusersScheduler(Sampler):
 
     It works for variance-preserving processes on discrete schedules. The betas are passed as
     `trained_betas` and times as indices `k - 1`; diffusers keeps its tables in float32.
-    Schedulers that walk `x_t / alpha_t` are converted. `DDPMScheduler` and `DDIMScheduler` clip
-    as diffusers does (`DDIMScheduler` keeps the epsilon of the unclipped x_0) where the data
-    declare a range, unless `options.clip_sample` says otherwise; whatever clips, clips to the
-    data's range unless `options.clip_sample_range` gives another. Where the schedule leaves no
-    signal at t = 1, only these two walk, with `feed: sample`.
+    Schedulers that walk `x_t / alpha_t` are converted. Predictions are clipped as in every walk.
+    With `options.clip_sample` or `options.thresholding` diffusers does that instead, in its own
+    way (clipping, `DDIMScheduler` keeps the epsilon of the unclipped x_0), on what was predicted
+    before: to the data's range unless `options.clip_sample_range` gives another. Where the
+    schedule leaves no signal at t = 1, only `DDPMScheduler` and `DDIMScheduler` walk, with
+    `feed: sample`.
 
     Args:
         scheduler: the name of a class of diffusers.
@@ -113,6 +114,8 @@ class DiffusersScheduler(Sampler):
                 raise ComponentError(
                     "diffusers.scheduler: the denoiser gives no Gaussian prediction"
                 )
+            if chosen.limits_data(self._options):
+                prediction = prediction.unclipped
             output = prediction.epsilon if self._feed == "epsilon" else prediction.x_0
             here = scheduler.step(output, index, here, return_dict=False, **arguments)[0]
             if call.reached is not None:

@@ -92,6 +92,7 @@ def imported(config: Mapping[str, Any], ddim: bool, has_samplers: bool) -> dict[
         "spacing": _SPACINGS[config["timestep_spacing"]],
         "sampler": _ddim(config, has_samplers) if ddim else _ddpm(config),
         "data_range": _IMAGES,
+        "clip": config["clip_sample"],
         "steps": 50 if ddim else None,
     }
 
@@ -106,7 +107,7 @@ def _ddpm(config: Mapping[str, Any]) -> dict[str, Any]:
     if _clips_elsewhere(config):
         return _walked_by("DDPMScheduler", config, {"variance_type": config["variance_type"]})
     variance = _VARIANCES[config["variance_type"]]
-    return {"id": "diffkit.ddpm", "config": {"variance": variance, "clip": config["clip_sample"]}}
+    return {"id": "diffkit.ddpm", "config": {"variance": variance}}
 
 
 def _ddim(config: Mapping[str, Any], has_samplers: bool) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _ddim(config: Mapping[str, Any], has_samplers: bool) -> dict[str, Any]:
     """
     same = not config["clip_sample"] and config["timestep_spacing"] == "leading"
     if has_samplers and same:
-        return {"id": "samplers.ddim", "config": {"eta": 0.0, "clip": False}}
+        return {"id": "samplers.ddim", "config": {"eta": 0.0}}
     return _walked_by("DDIMScheduler", config, {})
 
 
@@ -164,7 +165,7 @@ def export_problems(
             "down, and so misses its own next time where S does not divide T; give the run the "
             "spacing 'leading', or write scheduler='ddpm' and choose a sampler in diffusers)"
         )
-    return problems + _sampler_problems(spec["sampler"], data_range, ddim)
+    return problems + _sampler_problems(spec, data_range, ddim)
 
 
 def _is_theirs(sampler: Mapping[str, Any]) -> bool:
@@ -174,21 +175,21 @@ def _is_theirs(sampler: Mapping[str, Any]) -> bool:
 
 
 def _sampler_problems(
-    sampler: Mapping[str, Any], data_range: tuple[float, float] | None, ddim: bool
+    spec: Mapping[str, Any], data_range: tuple[float, float] | None, ddim: bool
 ) -> list[str]:
-    config, problems = sampler["config"], []
-    clips = data_range is not None and config.get("clip") is not False
+    config, problems = spec["sampler"]["config"], []
+    clips = data_range is not None and spec["clip"]
     if ddim and config.get("eta", 0.0) != 0.0:
         problems.append(f"sampler.eta = {config['eta']!r} (no folder holds it; it must be 0)")
     if ddim and clips:
         problems.append(
-            f"sampler.clip = {config.get('clip')!r} (clipping, diffusers' DDIM keeps the epsilon "
-            "of the unclipped x_0; it must be False)"
+            f"clip = {spec['clip']!r} (clipping, diffusers' DDIM keeps the epsilon of the "
+            "unclipped x_0; it must be False)"
         )
     if clips and data_range is not None and data_range[0] != -data_range[1]:
         problems.append(
             f"data.range = {list(data_range)} (diffusers clips to [-r, r] only; give such a range, "
-            "or set sampler.clip to False)"
+            "or set clip to False)"
         )
     return problems
 
@@ -198,7 +199,7 @@ def exported(
 ) -> dict[str, Any]:
     """The configuration of the scheduler, where there are no `export_problems`."""
     sampler = spec["sampler"]["config"]
-    clips = data_range is not None and sampler.get("clip") is not False
+    clips = data_range is not None and spec["clip"]
     config: dict[str, Any] = {
         **header("DDIMScheduler" if ddim else "DDPMScheduler"),
         "num_train_timesteps": STEPS,

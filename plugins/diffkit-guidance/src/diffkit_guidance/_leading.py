@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +48,14 @@ class Led(Denoiser):
     def data_range(self) -> DataRange | None:
         """That of the denoiser which is led."""
         return self._plain.data_range
+
+    @abstractmethod
+    def start(self, inputs: Mapping[str, Tensor]) -> Led:
+        """The same with every denoiser that it asks started for one walk."""
+
+    def check_times(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where a denoiser that it asks does."""
+        self._plain.check_times(times)
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The prediction, led."""

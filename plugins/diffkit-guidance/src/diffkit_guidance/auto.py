@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
@@ -101,6 +102,18 @@ class _Led(Led):
     ) -> None:
         super().__init__(good, interval, idle=scale == 1.0)
         self._scale, self._bad, self._worse, self._run = scale, bad, worse, run
+
+    def start(self, inputs: Mapping[str, Tensor]) -> Led:
+        good, bad = self._plain.start(inputs), self._bad.start(inputs)
+        return _Led(good, bad, self._worse, self._scale, self._interval, self._run)
+
+    def check_times(self, times: Sequence[float]) -> None:
+        super().check_times(times)
+        asked = [t for t in times if t > 0.0 and bool(self._active(t).any())]
+        try:
+            self._bad.check_times(asked)
+        except ComponentError as error:
+            raise ComponentError(f"auto: the run {self._run}: {error}") from error
 
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         shape = self._worse.parts.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, final
@@ -28,6 +28,8 @@ from diffkit_guidance.noisy_classifier import (
     unit,
 )
 
+_WITH_SIGNAL = (-20.0, 20.0)
+
 LogProbability = Callable[[Tensor, Tensor], Tensor]
 """Of the label of each sample, given `x_t / sqrt(alpha^2 + sigma^2)` and the log-SNR."""
 
@@ -39,7 +41,9 @@ class Classifier(Guidance):
     Dhariwal & Nichol (2021), Algorithm 2, at every noise level; Song et al. (2021), SDE, eq. 14.
     The network that is led need not know of labels. If it does not, 0 is no guidance, and 1 leads
     from the law of all data to that of the label, as with `classifier-free`; a network that is
-    given the label is led from there on. The classifier is trained by `diffkit train-classifier`;
+    given the label is led from there on. As the signal fades, `sigma^2/alpha grad log p` tends to
+    `E[x_0 | label] - E[x_0]`, of which the gradient keeps nothing where none is left: a walk that
+    begins there needs an `interval`. The classifier is trained by `diffkit train-classifier`;
     the schedule and the process of the run that it was trained for do not matter, but its noise
     levels are to cover the walk's.
 
@@ -50,7 +54,7 @@ class Classifier(Guidance):
 
     Raises:
         ComponentError: the interval is none; the folder does not hold a classifier, or one of
-            other data.
+            other data; it is to lead where no signal is left.
     """
 
     takes: ClassVar[tuple[str, ...]] = (LABEL,)
@@ -107,20 +111,39 @@ class _ByGradient(Led):
         super().__init__(plain, interval, idle=scale == 0.0)
         self._asked, self._scale = asked, scale
 
+    def start(self, inputs: Mapping[str, Tensor]) -> Led:
+        return _ByGradient(self._plain.start(inputs), self._asked, self._scale, self._interval)
+
+    def check_times(self, times: Sequence[float]) -> None:
+        super().check_times(times)
+        for t in times:
+            if t > 0.0 and bool(self._active(t).any()):
+                _check_signal(self.process.log_snr(t))
+
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
-        plain = gaussian(self._plain(x_t, t))
         log_snr = self.process.log_snr(t)
+        _check_signal(log_snr)
+        plain = gaussian(self._plain(x_t, t))
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             inside = unit(self.process, x, log_snr)
             levels = log_snr.expand(len(x_t)).to(x_t.device)
             (gradient,) = torch.autograd.grad(self._asked(inside, levels).sum(), x)
-        # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it; where nothing
-        # is left of the data, nothing is known of the label either.
+        # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it.
         (on_x_0, on_epsilon), (alpha, sigma) = plain.target, plain.scales
-        rise = on_x_0 * sigma.square() / alpha.clamp(min=1e-300) - on_epsilon * sigma
-        change = self._scale * torch.where(alpha > 0, rise, 0.0)
+        change = self._scale * (on_x_0 * sigma.square() / alpha - on_epsilon * sigma)
         return plain, plain.output + (expand(change, x_t) * gradient).to(x_t.dtype)
+
+
+def _check_signal(log_snr: Tensor) -> None:
+    """Raise ComponentError where no signal is left; times, and this, are on the host."""
+    if bool(log_snr.isneginf().any()):
+        raise ComponentError(
+            "classifier: where no signal is left, as at t = 1 of this schedule, a classifier sees "
+            "nothing of the label, and its gradient, 0, cannot say what the label's data are; set "
+            f"interval to lead where there is signal only, such as {list(_WITH_SIGNAL)}, or take "
+            "classifier-free guidance"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -30,7 +31,8 @@ class ClassifierFree(Guidance):
             half the cost. Kynkäänniemi et al. (2024), eq. 5, whose sigma is `exp(-log_snr / 2)`.
             None: everywhere.
         rescale: the share, in [0, 1], of the output in which the guided one is given the standard
-            deviation of the conditional one, sample by sample. Lin et al. (2024), eq. 14-16.
+            deviation of the conditional one, sample by sample. Lin et al. (2024), eq. 14-16. An
+            output that is constant has no deviation to change, and stays as it is.
 
     Raises:
         ComponentError: the interval is none.
@@ -66,12 +68,30 @@ class _Led(Led):
         super().__init__(conditional, interval, idle=scale == 1.0)
         self._joint, self._scale, self._rescale = both, scale, rescale
 
+    def start(self, inputs: Mapping[str, Tensor]) -> Led:
+        # One batch holds each sample twice, and so do its inputs.
+        twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
+        started = self._plain.start(inputs), self._joint.start(twice)
+        return _Led(*started, self._scale, self._interval, self._rescale)
+
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
         led = torch.lerp(away.output, towards.output, self._scale)
         if self._rescale:
-            over = tuple(range(1, led.ndim))
-            ratio = towards.output.std(over, keepdim=True) / led.std(over, keepdim=True)
+            ratio = _ratio(towards.output, away.output, led, self._scale)
             led = led * (1.0 + self._rescale * (ratio - 1.0))
         return towards, led
+
+
+def _ratio(towards: Tensor, away: Tensor, led: Tensor, scale: float) -> Tensor:
+    """Between the standard deviations of each sample; 1 where what is led is constant, or one
+    number, but for what rounding leaves of the terms that it is the sum of.
+    """
+    over = tuple(range(1, led.ndim))
+    deviation = led.std(over, correction=0, keepdim=True)
+    sizes = [term.abs().amax(over, keepdim=True) for term in (towards, away)]
+    rounding = 8 * torch.finfo(led.dtype).eps * (1.0 + scale) * torch.maximum(*sizes)
+    constant = deviation <= rounding
+    ratio = towards.std(over, correction=0, keepdim=True) / torch.where(constant, 1.0, deviation)
+    return torch.where(constant, 1.0, ratio)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
@@ -40,34 +38,11 @@ def gaussian(name: str, denoiser: Denoiser) -> GaussianProcess:
 
 
 def predicted(name: str, denoiser: Denoiser, x_t: Tensor, t: float) -> GaussianPrediction:
-    """The prediction at `x_t`, as the network gave it. Raises ComponentError."""
+    """The prediction at `x_t`. Raises ComponentError where it is not Gaussian."""
     prediction = denoiser(x_t, t)
     if not isinstance(prediction, GaussianPrediction):
         raise ComponentError(f"{name}: the denoiser gives no Gaussian prediction")
     return prediction
-
-
-def clipped(
-    name: str, prediction: GaussianPrediction, denoiser: Denoiser, clip: bool | None
-) -> GaussianPrediction:
-    """The prediction, clipped to the data's range; None clips where a range is declared."""
-    if clip and denoiser.data_range is None:
-        raise ComponentError(
-            f"{name}: clip is true, but the data declare no range to clip to; "
-            "set data.range, or clip to false"
-        )
-    if clip is False or denoiser.data_range is None:
-        return prediction
-    return prediction.clipped(*denoiser.data_range)
-
-
-def range_to_clip_to(config: Config, facts: Facts) -> Iterable[str]:
-    """The problem of a sampler that is told to clip data of no declared range."""
-    if config.clip and facts.get("data.range") is None:
-        yield (
-            "clip is true, but the data declare no range to clip to; "
-            "set data.range, or clip to false"
-        )
 
 
 def fitting(name: str, field: str, value: Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.sampler import State
-from diffkit_inverse._checks import clipped, fitting, gaussian, predicted
+from diffkit_inverse._checks import fitting, gaussian, predicted
 
 
 class Canvas(NamedTuple):
@@ -37,7 +37,6 @@ def painted_step(
     s: float,
     noise: Noise,
     on: Canvas,
-    clip: bool | None,
 ) -> State:
     """An ancestral step, after which the known part is a draw from `q(x_s | x_0 = image)`.
 
@@ -47,7 +46,7 @@ def painted_step(
     is the image itself.
     """
     process = gaussian(name, denoiser)
-    prediction = clipped(name, predicted(name, denoiser, x_t, t), denoiser, clip)
+    prediction = predicted(name, denoiser, x_t, t)
     walked = process.reverse(prediction, x_t, t, s, noise)
     image = on.image.expand(x_t.shape)
     known = image if s == 0.0 else process.diffuse(image, s, noise.normal(x_t.shape))

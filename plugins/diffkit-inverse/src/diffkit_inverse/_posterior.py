@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit_inverse._checks import between, clipped, gaussian, predicted, range_to_clip_to
+from diffkit_inverse._checks import between, gaussian, predicted
 
 
 class PosteriorSampler(Sampler):
@@ -26,7 +25,8 @@ class PosteriorSampler(Sampler):
         x_s = x_s' - zeta / |y - A(x_0)| grad_{x_t} |y - A(x_0)|^2,  x_s' ~ p(x_s | x_t)
 
     Chung et al. (2023), Algorithm 1, with the step size of appendix D.1. The norm is over one
-    sample. The gradient is that of the prediction before clipping, so that it never vanishes.
+    sample. Where the walk is clipped, the gradient is that of the prediction before, so that it
+    never vanishes.
 
     A subclass says what A is.
     """
@@ -35,14 +35,8 @@ class PosteriorSampler(Sampler):
     name: ClassVar[str]
     """The component's id, for errors."""
 
-    def __init__(self, *, zeta: float, clip: bool | None) -> None:
+    def __init__(self, *, zeta: float) -> None:
         self._zeta = between(self.name, "zeta", zeta, 0.0)
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @abstractmethod
     def residual(self, x_0: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -75,11 +69,11 @@ class PosteriorSampler(Sampler):
         with torch.enable_grad():
             leaf = x_t.detach().requires_grad_(True)
             asked = predicted(self.name, denoiser, leaf, t)
-            squares = self.residual(asked.x_0, inputs).flatten(1).square().sum(1)
+            squares = self.residual(asked.unclipped.x_0, inputs).flatten(1).square().sum(1)
             gradient = _gradient(squares, leaf)
         # A residual of 0 has a gradient of 0: any positive norm will do.
         norm = squares.detach().sqrt().clamp_min(torch.finfo(x_t.dtype).tiny)
-        prediction = clipped(self.name, _detached(asked, x_t), denoiser, self._clip)
+        prediction = _detached(asked, x_t)
         x_s = process.reverse(prediction, x_t, t, s, noise)
         size = (self._zeta / norm).reshape(-1, *[1] * (x_t.ndim - 1))
         return State(x_s - size * gradient, s, prediction)

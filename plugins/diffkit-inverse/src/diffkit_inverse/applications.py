@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.network import Precision
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Denoiser
 from diffkit.core.sampler import Sampler
 from diffkit.errors import SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.run.conditions import Given, conditions_of, rows_of
+from diffkit.run.finite import Finite
 from diffkit_inverse import inversion
 from diffkit_inverse.dps import ZETA, DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.images import check_mask
@@ -39,6 +40,7 @@ class Choices(TypedDict, total=False):
     steps: int | None
     condition: Given | None
     precision: Precision | None
+    clip: bool | None
     batch_size: int
 
 
@@ -58,7 +60,7 @@ def inpaint(
         mask: `[1, 1, h, w]` or of the image's shape, 1 where to paint.
         method: `repaint`, `replacement` or `dps`, with default arguments; or a sampler with the
             inputs `image` and `mask`.
-        choices: `num`, `seed`, `steps`, `condition`, `precision`, `batch_size`, as in
+        choices: `num`, `seed`, `steps`, `condition`, `precision`, `clip`, `batch_size`, as in
             `Pipeline.sample`.
 
     Raises:
@@ -135,7 +137,7 @@ def interpolate(
 
     No noise is drawn, so there is no seed. `condition` has one row, for all, and leads as the
     network itself does: the spec's guidance is left out, with which the way back would be another
-    than the way there.
+    than the way there; nor is anything clipped.
 
     Raises:
         SpecError: a shape or the conditions are not those of the run, or `steps` is below 1.
@@ -144,7 +146,11 @@ def interpolate(
     denoiser, times = _flow(pipeline, {"a": a, "b": b}, steps, condition or {})
     start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
     noises = torch.cat(inversion.arc(start, end, frames))
-    return inversion.follow(denoiser(frames), noises, times).cpu()
+    found = inversion.follow(denoiser(frames), noises, times).cpu()
+    finite = Finite()
+    finite.look(range(frames), found)
+    finite.warn()
+    return found
 
 
 def _flow(
@@ -174,9 +180,7 @@ def _flow(
             encoded = system.encoded(rows_of(rows, number))
         return system.denoiser(condition=encoded)
 
-    first = denoiser(1)
-    if isinstance(first, GaussianDenoiser):
-        first.check_range(times, parts.model_steps)
+    denoiser(1).check_times(times)
     return denoiser, times
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from diffkit.cli.finite import end_unless
 from diffkit.cli.options import checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class _Task(NamedTuple):
     takes: tuple[str, ...]
 
 
-_WALK = ("num", "seed", "precision", "batch_size")
+_WALK = ("num", "seed", "precision", "clip", "batch_size")
 _TASKS = {
     "inpaint": _Task(("mask",), ("method", *_WALK)),
     "upscale": _Task(("factor",), ("zeta", *_WALK)),
@@ -69,6 +70,12 @@ _ALL = ("steps", "resize")
     type=click.Choice(["float32", "bfloat16", "auto"]),
     help="Another precision of the network than the spec's.",
 )
+@click.option(
+    "--clip/--no-clip",
+    default=None,
+    help="Clip the predicted data to their range in each step, or not, otherwise than the spec "
+    "says.",
+)
 @click.option("--resize", is_flag=True, help="Crop and resize pictures of another size.")
 @checkpoint_option
 @host_options
@@ -90,7 +97,7 @@ def command(
     given = {
         name: value
         for name, value in options.items()
-        if value is not None and value is not False and value != ()
+        if value is not None and (value is not False or name == "clip") and value != ()
     }
     task = _checked_task(given)
     if out.suffix.lower() not in (".png", ".npz"):
@@ -99,11 +106,16 @@ def command(
         )
     from diffkit.making import load
     from diffkit.run.files import check_writable
+    from diffkit.run.finite import Finite, no_warning
 
     check_writable(out)
     pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
-    images = _answer(pipeline, task, given)
+    finite = Finite()
+    with no_warning():
+        images = _answer(pipeline, task, given)
+    finite.look(range(len(images)), images)
     _write(pipeline, out, images)
+    end_unless(finite, f"{out} {'has them' if out.suffix.lower() == '.npz' else 'leaves them out'}")
     click.echo(f"{len(images)} images are in {out}")
 
 

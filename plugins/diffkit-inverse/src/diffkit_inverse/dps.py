@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffkit.core.component import Config, Facts
 from diffkit.errors import ComponentError
-from diffkit_inverse._checks import between, count, fitting, range_to_clip_to
+from diffkit_inverse._checks import between, count, fitting
 from diffkit_inverse._painting import canvas
 from diffkit_inverse._posterior import PosteriorSampler
 from diffkit_inverse.operators import blurred, pooled
@@ -31,19 +31,16 @@ class DPSInpaint(PosteriorSampler):
 
     Args:
         zeta: the step size; 0.1 to 1 in the paper.
-        clip: clip the predicted `x_0` in the ancestral step to the data's declared range. None
-            clips where a range is declared.
 
     Raises:
-        ComponentError: zeta is not above 0, an input does not fit the samples, or there is no
-            range to clip to.
+        ComponentError: zeta is not above 0, or an input does not fit the samples.
     """
 
     name: ClassVar[str] = "inverse.dps-inpaint"
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
 
-    def __init__(self, *, zeta: Annotated[float, Gt(0)] = ZETA, clip: bool | None = None) -> None:
-        super().__init__(zeta=zeta, clip=clip)
+    def __init__(self, *, zeta: Annotated[float, Gt(0)] = ZETA) -> None:
+        super().__init__(zeta=zeta)
 
     def residual(self, x_0: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         on = canvas(self.name, inputs, x_0)
@@ -62,12 +59,10 @@ class DPSSuperResolution(PosteriorSampler):
     Args:
         factor: how many times the image is larger than its measurement.
         zeta: the step size; 0.1 to 1 in the paper.
-        clip: clip the predicted `x_0` in the ancestral step to the data's declared range. None
-            clips where a range is declared.
 
     Raises:
         ComponentError: an argument is out of range, the factor does not divide the image's size,
-            the measurement has another size, or there is no range to clip to.
+            or the measurement has another size.
     """
 
     name: ClassVar[str] = "inverse.dps-super-resolution"
@@ -78,15 +73,13 @@ class DPSSuperResolution(PosteriorSampler):
         *,
         factor: Annotated[int, Ge(1)] = 2,
         zeta: Annotated[float, Gt(0)] = ZETA,
-        clip: bool | None = None,
     ) -> None:
-        super().__init__(zeta=zeta, clip=clip)
+        super().__init__(zeta=zeta)
         self._factor = count(self.name, "factor", factor)
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """Images that the factor divides, and a range where clipping is asked for."""
-        yield from range_to_clip_to(config, facts)
+        """Images that the factor divides."""
         shape = facts.get("data.shape") or ()
         if len(shape) != 3 or any(size % config.factor for size in shape[1:]):
             yield (
@@ -112,12 +105,10 @@ class DPSBlur(PosteriorSampler):
     Args:
         sigma: the kernel's deviation in pixels.
         zeta: the step size; 0.1 to 1 in the paper.
-        clip: clip the predicted `x_0` in the ancestral step to the data's declared range. None
-            clips where a range is declared.
 
     Raises:
-        ComponentError: an argument is out of range, the kernel is larger than the image, the
-            measurement has another size, or there is no range to clip to.
+        ComponentError: an argument is out of range, the kernel is larger than the image,
+            or the measurement has another size.
     """
 
     name: ClassVar[str] = "inverse.dps-blur"
@@ -128,9 +119,8 @@ class DPSBlur(PosteriorSampler):
         *,
         sigma: Annotated[float, Gt(0)] = 1.0,
         zeta: Annotated[float, Gt(0)] = ZETA,
-        clip: bool | None = None,
     ) -> None:
-        super().__init__(zeta=zeta, clip=clip)
+        super().__init__(zeta=zeta)
         self._sigma = between(self.name, "sigma", sigma, 0.0)
 
     def residual(self, x_0: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffkit.core.data import is_picture
 from diffkit.core.denoiser import DataRange
 from diffkit.core.image_files import Channels, fitted, open_picture, pixels_of
 from diffkit.errors import DataError
@@ -81,7 +82,7 @@ def check_mask(mask: Tensor, where: str) -> None:
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """The shape, which is that of images of 1 or 3 channels. Raises DataError for others."""
-    if len(shape) != 3 or shape[0] not in _CHANNELS:
+    if not is_picture(shape):
         raise DataError(
             "pictures need images of 1 or 3 channels, and this run's samples have the shape "
             f"{list(shape)}"

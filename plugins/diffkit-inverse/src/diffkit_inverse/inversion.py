@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Denoiser
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit_inverse._checks import gaussian, predicted
@@ -31,13 +31,15 @@ def invert(
     over the same times returns to `x_0` but for an error of first order in the steps.
 
     Args:
-        denoiser: of a Gaussian process; its predictions are not clipped.
+        denoiser: of a Gaussian process. Predictions are taken before any clipping, with which
+            the way back would be another than the way there.
         x_0: the data, `[b, *data]`, which are not written to.
         times: those of a walk, falling. Where the last is 0, at which no network can be asked, it
             is asked at the one before instead, about `alpha_t x_0`.
 
     Raises:
-        ComponentError: the times do not fall within [0, 1], or the process is not Gaussian.
+        ComponentError: the times do not fall within [0, 1], or are of noise levels that were
+            never trained; or the process is not Gaussian.
     """
     process = _checked(denoiser, times)
     rising = list(reversed(times))
@@ -47,7 +49,7 @@ def invert(
             first = rising[1]
             # What is asked about is the middle of the noised data: their noise is not known yet.
             seen = process.diffuse(x, first, torch.zeros_like(x))
-            epsilon = predicted(_NAME, denoiser, seen, first).epsilon
+            epsilon = predicted(_NAME, denoiser, seen, first).unclipped.epsilon
             x, rising = process.diffuse(x, first, epsilon), rising[1:]
         for s, t in pairwise(rising):
             x = _moved(process, denoiser, x, s, t)
@@ -127,7 +129,7 @@ def _moved(
     process: GaussianProcess, denoiser: Denoiser, x: Tensor, here: float, there: float
 ) -> Tensor:
     """DDIM's step, which leads up as well as down."""
-    prediction = predicted(_NAME, denoiser, x, here)
+    prediction = predicted(_NAME, denoiser, x, here).unclipped
     return process.diffuse(prediction.x_0, there, prediction.epsilon)
 
 
@@ -138,6 +140,5 @@ def _checked(denoiser: Denoiser, times: Sequence[float]) -> GaussianProcess:
             f"{_NAME}: the times of a walk fall from at most 1 to at least 0, in one step or more; "
             f"given: {[round(t, 6) for t in times[:5]]}{'...' if len(times) > 5 else ''}"
         )
-    if isinstance(denoiser, GaussianDenoiser):
-        denoiser.check_range(times)
+    denoiser.check_times(times)
     return gaussian(_NAME, denoiser)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, final
 
 from annotated_types import Ge
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import combine
-from diffkit_inverse._checks import count, gaussian, range_to_clip_to
+from diffkit_inverse._checks import count, gaussian
 from diffkit_inverse._painting import canvas, painted_step
 
 _NAME = "inverse.repaint"
@@ -32,14 +32,13 @@ class RePaint(Sampler):
     the dimension of channels.
 
     Args:
-        jump_length: how many steps it climbs. Of 10 in the paper, with 250 steps.
+        jump_length: how many steps it climbs. Of 10 in the paper, with 250 steps. A walk of no more
+            steps has no room for that: there it climbs to its first time, and warns. Of one step
+            there is nothing to climb, and nothing that would have to agree.
         resamplings: how often each stretch is walked; 1 is `replacement`.
-        clip: clip the predicted `x_0` to the data's declared range. None clips where a range is
-            declared.
 
     Raises:
-        ComponentError: an argument is below 1, an input does not fit the samples, or there is no
-            range to clip to.
+        ComponentError: an argument is below 1, or an input does not fit the samples.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -50,21 +49,13 @@ class RePaint(Sampler):
         *,
         jump_length: Annotated[int, Ge(1)] = 10,
         resamplings: Annotated[int, Ge(1)] = 10,
-        clip: bool | None = None,
     ) -> None:
         self._jump_length = count(_NAME, "jump_length", jump_length)
         self._resamplings = count(_NAME, "resamplings", resamplings)
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     def calls(self, times: Sequence[float]) -> int:
         """One for each step down, those that are walked again too."""
-        route = itinerary(len(times) - 1, self._jump_length, self._resamplings)
-        return sum(end > start for start, end in route)
+        return sum(end > start for start, end in self._route(times))
 
     def walk(
         self,
@@ -76,10 +67,11 @@ class RePaint(Sampler):
     ) -> Iterator[State]:
         """Each state of the route, those after a climb too."""
         on, process = canvas(_NAME, inputs, x), gaussian(_NAME, denoiser)
-        for start, end in itinerary(len(times) - 1, self._jump_length, self._resamplings):
+        self._say_where_it_does_not_fit(len(times) - 1)
+        for start, end in self._route(times):
             t, s = times[start], times[end]
             if end > start:
-                state = painted_step(_NAME, denoiser, x, t, s, noise, on, self._clip)
+                state = painted_step(_NAME, denoiser, x, t, s, noise, on)
             else:
                 # Here the walk goes from t up to s: one draw has the law of as many small ones.
                 up = process.transition(x, t, s)
@@ -87,6 +79,18 @@ class RePaint(Sampler):
                 state = State(combine(1.0, up.mean.to(x.dtype), up.variance.sqrt(), z), s)
             yield state
             x = state.x
+
+    def _route(self, times: Sequence[float]) -> list[tuple[int, int]]:
+        steps = len(times) - 1
+        return itinerary(steps, min(self._jump_length, max(steps - 1, 1)), self._resamplings)
+
+    def _say_where_it_does_not_fit(self, steps: int) -> None:
+        if 1 < steps <= self._jump_length and self._resamplings > 1:
+            warnings.warn(
+                f"{_NAME}: jump_length = {self._jump_length} does not fit into {steps} steps; it "
+                f"climbs {steps - 1} instead: take more steps, or a smaller jump_length",
+                stacklevel=3,
+            )
 
 
 def itinerary(steps: int, jump_length: int, resamplings: int) -> list[tuple[int, int]]:

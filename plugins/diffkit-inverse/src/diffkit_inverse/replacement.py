@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit_inverse._checks import range_to_clip_to
 from diffkit_inverse._painting import canvas, painted_step
 
 _NAME = "inverse.replacement"
@@ -31,24 +29,12 @@ class Replacement(Sampler):
     Inputs: `image`, of the data's shape and range, and `mask`, 1 where to paint, which may be 1 in
     the dimension of channels.
 
-    Args:
-        clip: clip the predicted `x_0` to the data's declared range. None clips where a range is
-            declared.
-
     Raises:
-        ComponentError: an input does not fit the samples, or there is no range to clip to.
+        ComponentError: an input does not fit the samples.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
-
-    def __init__(self, *, clip: bool | None = None) -> None:
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     def walk(
         self,
@@ -61,6 +47,6 @@ class Replacement(Sampler):
         """One step between each pair of neighbouring times."""
         on = canvas(_NAME, inputs, x)
         for t, s in pairwise(times):
-            state = painted_step(_NAME, denoiser, x, t, s, noise, on, self._clip)
+            state = painted_step(_NAME, denoiser, x, t, s, noise, on)
             yield state
             x = state.x

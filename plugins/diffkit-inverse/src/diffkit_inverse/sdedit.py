@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, final
 
 from annotated_types import Gt, Le
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit_inverse._checks import (
     between,
-    clipped,
     fitting,
     gaussian,
     predicted,
-    range_to_clip_to,
 )
 
 _NAME = "inverse.sdedit"
@@ -40,12 +37,9 @@ class SDEdit(Sampler):
             taken, the last excepted.
         ancestral: draw noise in each step, as `ddpm` does; otherwise steps are those of DDIM
             (Song et al., 2021, eq. 12, eta 0).
-        clip: clip the predicted `x_0` to the data's declared range. None clips where a range is
-            declared.
 
     Raises:
-        ComponentError: strength is out of range, the image does not fit the samples, or there is
-            no range to clip to.
+        ComponentError: strength is out of range, or the image does not fit the samples.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -56,15 +50,9 @@ class SDEdit(Sampler):
         *,
         strength: Annotated[float, Gt(0), Le(1)] = 0.5,
         ancestral: bool = True,
-        clip: bool | None = None,
     ) -> None:
         self._strength = between(_NAME, "strength", strength, 0.0, 1.0)
-        self._ancestral, self._clip = ancestral, clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
+        self._ancestral = ancestral
 
     def calls(self, times: Sequence[float]) -> int:
         """One for each step from where it starts."""
@@ -87,7 +75,7 @@ class SDEdit(Sampler):
                 x = process.diffuse(image, t, z)
                 yield State(x, t)
         for t, s in pairwise(times[first:]):
-            prediction = clipped(_NAME, predicted(_NAME, denoiser, x, t), denoiser, self._clip)
+            prediction = predicted(_NAME, denoiser, x, t)
             if self._ancestral:
                 x = process.reverse(prediction, x, t, s, noise)
             else:

@@ -28,7 +28,7 @@ class Flow:
 
     `a^2 = sigmoid(l)`, so u is the sample of the variance-preserving process at the same l,
     whatever process is walked; nothing is divided by alpha or sigma. Song et al. (2021), SDE,
-    eq. 13, in these variables.
+    eq. 13, in these variables. D is never clipped: the flow has to be smooth and invertible.
 
     Args:
         ask: the predictor of a process with one noise level for all coordinates.
@@ -55,7 +55,7 @@ class Flow:
     def slope(self, log_snr: Float64[Tensor, " b"], u: Float[Tensor, "b *data"]) -> Tensor:
         """`du/dl`, each sample at its own log-SNR."""
         x = self.outwards(u, log_snr).to(self._dtype)
-        x_0 = self.ask(x, self.time(log_snr)).x_0.to(u.dtype)
+        x_0 = self.ask(x, self.time(log_snr)).unclipped.x_0.to(u.dtype)
         a = expand(torch.sigmoid(log_snr).sqrt(), u)
         return 0.5 * a * (x_0 - a * u)
 

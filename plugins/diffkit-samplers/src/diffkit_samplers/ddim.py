@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, ClassVar, final
 
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -16,7 +14,7 @@ from diffkit.core.sampler import State, StepSampler
 from diffkit_samplers._ancestral import ancestral_step
 from diffkit_samplers._arguments import at_least
 from diffkit_samplers._levels import level
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.ddim"
 
@@ -29,22 +27,12 @@ class DDIM(StepSampler):
 
     Args:
         eta: 0 draws no noise and follows the probability flow; 1 is `ddpm` with `fixed_small`.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
-    def __init__(
-        self, *, eta: Annotated[float, Ge(0), Le(1)] = 0.0, clip: bool | None = None
-    ) -> None:
+    def __init__(self, *, eta: Annotated[float, Ge(0), Le(1)] = 0.0) -> None:
         self._eta = at_least(_NAME, "eta", eta, 0.0, 1.0)
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @property
     def order(self) -> int:
@@ -53,7 +41,7 @@ class DDIM(StepSampler):
 
     def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         """One step; the last, to `s = 0`, adds no noise and ends at the predicted `x_0`."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
         prediction = ask(x_t, t)
         ends = level(ask.process, t), level(ask.process, s)
         x_s = ancestral_step(prediction, x_t, *ends, self._eta, noise)

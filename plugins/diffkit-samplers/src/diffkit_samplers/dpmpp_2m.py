@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
@@ -16,7 +15,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import Number, combine
 from diffkit_samplers._levels import level, step_weights
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 
 @final
@@ -26,21 +25,9 @@ class DPMpp2M(Sampler):
     `h = lambda_s - lambda_t`, `r` the length of the step before in units of h. Lu et al. (2022),
     DPM-Solver++, Algorithm 2. The first step and the one to s = 0 are of first order, and so is
     one from a time without signal.
-
-    Args:
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
-    def __init__(self, *, clip: bool | None = None) -> None:
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @property
     def order(self) -> int:
@@ -61,7 +48,7 @@ class DPMpp2M(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step; the history is the prediction of the step before."""
-        ask = Predictor("samplers.dpmpp-2m", denoiser, self._clip)
+        ask = Predictor("samplers.dpmpp-2m", denoiser)
         before: tuple[Level, Tensor] | None = None
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, final
 
 from annotated_types import Ge
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
@@ -17,7 +16,7 @@ from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import combine, exp, expm1, sqrt
 from diffkit_samplers._arguments import at_least
 from diffkit_samplers._levels import data_step, level
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 from diffkit_samplers.dpmpp_2m import extrapolated
 
 _NAME = "samplers.dpmpp-2m-sde"
@@ -35,19 +34,12 @@ class DPMpp2MSDE(Sampler):
     Args:
         eta: how much noise is drawn in the walk; 0 draws none and is `dpmpp-2m`, 1 solves the
             reverse of the forward process.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
-    def __init__(self, *, eta: Annotated[float, Ge(0)] = 1.0, clip: bool | None = None) -> None:
-        self._eta, self._clip = at_least(_NAME, "eta", eta, 0.0), clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
+    def __init__(self, *, eta: Annotated[float, Ge(0)] = 1.0) -> None:
+        self._eta = at_least(_NAME, "eta", eta, 0.0)
 
     @property
     def order(self) -> int:
@@ -68,7 +60,7 @@ class DPMpp2MSDE(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step; the history is the prediction of the step before."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
         before: tuple[Level, Tensor] | None = None
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)

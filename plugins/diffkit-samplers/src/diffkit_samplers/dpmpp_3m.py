@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit_samplers._history import History, asks_twice
+from diffkit_samplers._history import History, asks_twice, orders
 from diffkit_samplers._levels import data_step, level, single
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.dpmpp-3m"
 
@@ -30,20 +29,12 @@ class DPMpp3M(Sampler):
     whole were of order 2; a walk of fewer than two such steps does without. The second is of
     second order, the one to s = 0 and one from a time without signal of first order.
 
-    Args:
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
+    Steps that are longer than 1 in lambda are of second order, too, and so is the last before that
+    to s = 0. Where it is more than twice as long as the one before, as on the spacing `leading`,
+    it is of first order: otherwise few steps amplify what is wrong in the predictions.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
-    def __init__(self, *, clip: bool | None = None) -> None:
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @property
     def order(self) -> int:
@@ -68,20 +59,22 @@ class DPMpp3M(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """The history is the last three predictions."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
         past, to_raise = History(3), asks_twice(times)
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            prediction = ask(x, t)
+        levels = [level(ask.process, t) for t in times]
+        single(_NAME, levels[0])
+        for (at_t, at_s), most in zip(pairwise(levels), orders(levels, 3), strict=True):
+            prediction = ask(x, at_t.t)
             if not (at_t.finite and at_s.finite):
                 x = data_step(x, prediction.x_0, at_t, at_s)
             else:
                 past.add(single(_NAME, at_t), prediction.x_0)
+                past.keep(most)
                 if to_raise:
                     x, to_raise = _raised(ask, x, prediction.x_0, at_t, at_s), False
                 else:
                     x = past.step(x, at_t, at_s)
-            yield State(x, s, prediction)
+            yield State(x, at_s.t, prediction)
 
 
 def _raised(ask: Predictor, x_t: Tensor, x_0: Tensor, at_t: Level, at_s: Level) -> Tensor:

@@ -16,7 +16,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit_samplers._churn import Churn, churn_problems
 from diffkit_samplers._levels import level, predicted_step
-from diffkit_samplers._predictor import Predictor, any_time, range_to_clip_to
+from diffkit_samplers._predictor import Predictor, any_time
 
 _CHURNS = "churn asks between the times of the walk"
 
@@ -34,8 +34,6 @@ class Euler(Sampler):
         churn_max: the largest; None sets no limit.
         churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
             detail that networks lose.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -47,15 +45,12 @@ class Euler(Sampler):
         churn_min: Annotated[float, Ge(0)] = 0.0,
         churn_max: Annotated[float, Gt(0)] | None = None,
         churn_noise: Annotated[float, Gt(0)] = 1.0,
-        clip: bool | None = None,
     ) -> None:
         self._churn = Churn("samplers.euler", churn, churn_min, churn_max, churn_noise)
-        self._clip = clip
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A range to clip to where that is asked for; for churn, a model for any time."""
-        yield from range_to_clip_to(config, facts)
+        """For churn, bounds that mean something and a model for any time."""
         yield from churn_problems(
             config.churn, config.churn_min, config.churn_max, config.churn_noise
         )
@@ -76,7 +71,7 @@ class Euler(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step."""
-        ask = Predictor("samplers.euler", denoiser, self._clip)
+        ask = Predictor("samplers.euler", denoiser)
         for t, s in pairwise(times):
             start = level(ask.process, t)
             x, up = self._churn(ask.process, x, start, len(times) - 1, noise)

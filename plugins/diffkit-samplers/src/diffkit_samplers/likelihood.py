@@ -43,11 +43,12 @@ def log_likelihood(
     Song et al. (2021), SDE, eq. 39 and appendix D.2, from the schedule's smallest time to t = 1,
     where the density is the prior's. What is returned is the density of data blurred by the
     noise of the smallest time, `N(0, sigma^2/alpha^2)`, at `x_0`. It is differentiable data that
-    the density is of: for images in 256 steps, dequantise them first. Predictions are not clipped.
+    the density is of: for images in 256 levels, dequantise them first (add noise, even
+    over the width of a level). Predictions are taken before any clipping, with which there is no
+    density.
 
-    The solver asks between the times of any grid. A denoiser does not say whether its network can
-    be asked there, so that is not checked: one that knows multiples of 1/T only (the fact `steps`
-    of its model, as of `diffusers.unet-2d`) gives a number that means nothing.
+    The solver asks between the times of any grid, and refuses a network that knows multiples of
+    1/T only (the fact `steps` of its model, as of `diffusers.unet-2d`).
 
     Args:
         denoiser: of a Gaussian process with one noise level for all coordinates, whose prior is
@@ -61,18 +62,24 @@ def log_likelihood(
         atol: the absolute error, likewise; the integral's is in nats.
 
     Returns:
-        Nats, `[b]`, in the dtype of `x_0` but float32 at least. Divide by `-d log 2` for bits per
-        dimension.
+        Nats, `[b]`, in the dtype of `x_0` but float32 at least; of a density in the data's own
+        units. Divided by `-d log 2` they are bits a dimension of that density. Bits of n levels
+        between the ends of a range, those of papers and of the metric `bits-per-dim`, are
+        `log2((n - 1) / (high - low))` more, the width of a level: log2(127.5) = 6.994 for 256
+        levels in [-1, 1].
 
     Raises:
         ComponentError: an argument is out of range, `x_0` is of integers, the process does not
-            fit, it is called in `torch.inference_mode()`, torchode is missing
-            (`diffkit-samplers[ode]`), or the solver does not reach the end.
+            fit, the network cannot be asked at every time, it is called in
+            `torch.inference_mode()`, torchode is missing (`diffkit-samplers[ode]`), or the solver
+            does not reach the end.
     """
     _check(x_0, trace, noise, probes, rtol, atol)
     ask = Predictor(_NAME, denoiser)
     process, last = ask.process, ask.process.schedule.t_min
     first, end = noisiest(_NAME, process, 1.0, rtol)
+    # One and a half steps of any grid is none of its times.
+    denoiser.check_times((first, min(1.5 * last, first), last))
     start = process.log_snr(last)
     x = x_0.detach().to(torch.promote_types(x_0.dtype, torch.float32))
     flow = Flow(ask, first, last, x_0.dtype)

@@ -34,8 +34,9 @@ class ODE(Sampler):
     cost no calls. States in between are interpolated and carry no prediction.
 
     A step of first order leads from the schedule's smallest time to s = 0 (from the walk's first
-    time, where that is no later), and one out of t = 1 where no signal is left there. Predictions
-    are not clipped: a kink would cost many steps.
+    time, where that is no later), and one out of t = 1 where no signal is left there. Where the
+    walk is clipped, it is in the step to s = 0 alone: the ODE is that of the predictions as they
+    are, and a kink would cost many steps.
 
     Args:
         rtol: the relative error that a step may make, of each coordinate of u; at least 1e-6 for
@@ -79,7 +80,7 @@ class ODE(Sampler):
         first, from_l = noisiest(_NAME, process, times[0], self._tolerance.relative)
         start = x
         if first < times[0]:
-            prediction = ask(x, times[0])
+            prediction = ask(x, times[0]).unclipped
             for s in [s for s in times[1:] if s >= max(first, last)]:
                 yield State(_first_order(prediction, x, process, times[0], s), s, prediction)
             start = _first_order(prediction, x, process, times[0], first)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, final
 
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit_samplers._history import asks_twice
 from diffkit_samplers._levels import data_step, level, noise_correction, weighted
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 from diffkit_samplers.heun import heun_step
 
 _ADAMS_BASHFORTH = (
@@ -40,21 +39,9 @@ class PLMS(Sampler):
     The coefficients take steps to be even. As DDIM's step weighs the noise unevenly within a
     step, the whole is of order 2, not 4; and like Heun's its steps must not change
     `sigma / alpha` by a large factor where there is hardly any signal.
-
-    Args:
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
-    def __init__(self, *, clip: bool | None = None) -> None:
-        self._clip = clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
 
     @property
     def order(self) -> int:
@@ -74,7 +61,7 @@ class PLMS(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """The history is the noise predicted at the last four times."""
-        ask = Predictor("samplers.plms", denoiser, self._clip)
+        ask = Predictor("samplers.plms", denoiser)
         past: deque[Tensor] = deque(maxlen=len(_ADAMS_BASHFORTH))
         to_raise = asks_twice(times)
         for t, s in pairwise(times):

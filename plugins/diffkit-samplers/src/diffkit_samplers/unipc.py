@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, final
 
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.errors import ComponentError
-from diffkit_samplers._history import History
+from diffkit_samplers._history import History, orders
 from diffkit_samplers._levels import data_step, level, single
-from diffkit_samplers._predictor import Predictor, range_to_clip_to
+from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.unipc"
 _VARIANTS = ("bh1", "bh2")
@@ -36,15 +35,15 @@ class UniPC(Sampler):
 
     The solver works up to order p over its first steps. The step to s = 0 is of first order, and
     so is one from a time without signal; neither is corrected, nor is the last of a walk, whose
-    end is not asked at.
+    end is not asked at. Steps that are longer than 1 in lambda are of second order at most, and so
+    is the last before that to s = 0; where it is more than twice as long as the one before, as on
+    the spacing `leading`, it is of first order.
 
     Args:
         p: how many predictions the predictor uses.
         variant: `bh1` for `B(h) = -h`, `bh2` for `B(h) = expm1(-h)`; they differ
             where a single difference is used: for p = 3 in the first steps only.
         corrector: whether steps are corrected.
-        clip: clip the predicted `x_0` to the data's declared range before each step. None clips
-            where a range is declared.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -55,18 +54,12 @@ class UniPC(Sampler):
         p: Annotated[int, Ge(1), Le(3)] = 2,
         variant: Literal["bh1", "bh2"] = "bh2",
         corrector: bool = True,
-        clip: bool | None = None,
     ) -> None:
         if variant not in _VARIANTS:
             raise ComponentError(f"{_NAME}: variant is bh1 or bh2, not {variant!r}")
         if p not in _ORDERS:
             raise ComponentError(f"{_NAME}: p is 1, 2 or 3, not {p!r}")
-        self._p, self._variant, self._corrector, self._clip = p, variant, corrector, clip
-
-    @classmethod
-    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A declared data range where clipping is asked for."""
-        return range_to_clip_to(config, facts)
+        self._p, self._variant, self._corrector = p, variant, corrector
 
     @property
     def order(self) -> int:
@@ -90,19 +83,22 @@ class UniPC(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """One call a step; states are corrected before they are yielded."""
-        ask = Predictor(_NAME, denoiser, self._clip)
+        ask = Predictor(_NAME, denoiser)
+        levels = [level(ask.process, t) for t in times]
+        single(_NAME, levels[0])
         past, prediction = History(self._p), ask(x, times[0])
-        for number, (t, s) in enumerate(pairwise(times), start=2):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
+        steps = zip(pairwise(levels), orders(levels, self._p), strict=True)
+        for number, ((at_t, at_s), most) in enumerate(steps, start=2):
             finite = at_t.finite and at_s.finite
             if finite:
                 past.add(single(_NAME, at_t), prediction.x_0)
+                past.keep(most)
             x_s = self._predicted(x, past, at_t, at_s) if finite else None
             x_s = data_step(x, prediction.x_0, at_t, at_s) if x_s is None else x_s
-            ahead = None if number == len(times) else ask(x_s, s)
+            ahead = None if number == len(times) else ask(x_s, at_s.t)
             if self._corrector and finite and ahead is not None:
                 x_s = self._corrected(x, past, ahead.x_0, at_t, at_s)
-            yield State(x_s, s, prediction)
+            yield State(x_s, at_s.t, prediction)
             if ahead is not None:
                 x, prediction = x_s, ahead
 

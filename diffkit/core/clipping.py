@@ -1,0 +1,69 @@
+"""Clipping of the predicted data to the range that data can have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from torch import Tensor
+
+from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import GaussianProcess
+from diffkit.core.schedule import Time
+from diffkit.errors import ComponentError
+
+
+@final
+class ClippedDenoiser(Denoiser):
+    """Another denoiser whose predicted `x_0` is clipped to a range; `epsilon` follows from it.
+
+    `x_0 = clip(D(x_t), low, high)`, `epsilon = (x_t - alpha x_0) / sigma`. Ho et al. (2020), in
+    their code. Whoever plans a sampling run wraps the guided denoiser in it, once, for all
+    samplers. What came before is the prediction's `unclipped`.
+
+    Args:
+        denoiser: of a Gaussian process: elsewhere `x_0` may be no data, but logits.
+        data_range: the smallest and the largest value.
+
+    Raises:
+        ComponentError: the process is not Gaussian, or, when asked, the prediction.
+    """
+
+    def __init__(self, denoiser: Denoiser, data_range: DataRange) -> None:
+        if not isinstance(denoiser.process, GaussianProcess):
+            raise ComponentError(
+                f"clip: {type(denoiser.process).__name__} is no Gaussian process, and its "
+                "predictions cannot be clipped; set clip to false"
+            )
+        self._denoiser, self._range = denoiser, data_range
+
+    @property
+    def process(self) -> GaussianProcess:
+        """That of the denoiser which is clipped."""
+        process = self._denoiser.process
+        assert isinstance(process, GaussianProcess)
+        return process
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """That of the denoiser which is clipped."""
+        return self._denoiser.data_range
+
+    def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
+        """The denoiser for one walk, clipped."""
+        return ClippedDenoiser(self._denoiser.start(inputs), self._range)
+
+    def check_times(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where the denoiser which is clipped does."""
+        self._denoiser.check_times(times)
+
+    def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
+        """Its prediction, clipped."""
+        prediction = self._denoiser(x_t, t)
+        if not isinstance(prediction, GaussianPrediction):
+            raise ComponentError(
+                f"clip: {type(self._denoiser).__name__} gives no Gaussian prediction, which alone "
+                "can be clipped; set clip to false"
+            )
+        return prediction.clipped(*self._range)

@@ -1,0 +1,73 @@
+"""A look at the first data: whether they are within the range that is declared for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor
+
+from diffkit.core.dataset import Dataset
+from diffkit.core.denoiser import DataRange
+from diffkit.core.loss import Batch
+from diffkit.errors import DataError
+
+_BATCHES = 10
+_ROUNDING = 1e-5
+"""Of the width of the range: scaling to it in float32 may miss its ends by so much."""
+
+
+@final
+class FirstLook:
+    """Compares the first batches with the declared range, on the host; later ones cost nothing."""
+
+    def __init__(self, data_range: DataRange | None) -> None:
+        self._range = data_range
+        self._left = 0 if data_range is None else _BATCHES
+
+    def __call__(self, rows: Sequence[int], x: Tensor) -> None:
+        """Raise DataError with the sample and the value where one is beyond the range.
+
+        What is NaN is not: training finds and reports it, as `training.nonfinite` says.
+        """
+        if not self._left or self._range is None:
+            return
+        self._left -= 1
+        low, high = self._range
+        slack = _ROUNDING * (high - low)
+        beyond = ((x < low - slack) | (x > high + slack)).flatten(1)
+        if not bool(beyond.any()):
+            return
+        row, place = (int(i) for i in beyond.nonzero()[0])
+        raise DataError(
+            f"sample {rows[row]} of the dataset holds the value {float(x.flatten(1)[row, place]):g}"
+            f", and data.range declares [{low:g}, {high:g}]: predictions would be clipped to that; "
+            "scale the data to it, or declare the range that they have, or null for none"
+        )
+
+
+@final
+class Looked(Dataset):
+    """Another dataset, whose first batches are compared with the declared range."""
+
+    def __init__(self, *, dataset: Dataset, data_range: DataRange | None) -> None:
+        self._dataset, self._look = dataset, FirstLook(data_range)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The other's."""
+        return self._dataset.shape
+
+    @property
+    def range(self) -> DataRange | None:
+        """The other's."""
+        return self._dataset.range
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The other's samples. Raises DataError where one is beyond the range."""
+        read = self._dataset.batch(indices)
+        self._look(indices, read.x_0)
+        return read

@@ -56,6 +56,14 @@ def make_host(disabled: tuple[str, ...], plugin_files: tuple[Path, ...]) -> Host
     return Host(disabled=disabled, plugin_files=plugin_files)
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: what would control it, or cannot be encoded, is written out."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
 def command_line(
     *words: str | Path, disabled: tuple[str, ...] = (), plugin_files: tuple[Path, ...] = ()
 ) -> str:

@@ -236,7 +236,7 @@ def _undeclared(problem: Problem, installed: set[str]) -> Finding:
     """A problem that discovery found, and which leaves nothing to import."""
     origin = problem.origin
     left_out = f"install another release of {origin.distribution}, or --disable {origin.namespace}"
-    advice = f"{problem.advice}; or {left_out}" if problem.advice else left_out
+    advice = problem.advice or left_out
     if normalized(origin.distribution) not in installed:
         advice = f"check the name in --disable and {DISABLE_VARIABLE}"
     return Finding(

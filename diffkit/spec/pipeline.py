@@ -6,8 +6,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from diffkit.plugins.metadata import unreadable_left_out
 
-class SpecModel(BaseModel):
+
+class _Robust(type(BaseModel)):  # type: ignore[misc]
+    """Makes a schema although somebody's entry points, among which pydantic looks for plugins of
+    its own, cannot be read.
+    """
+
+    def __new__(mcs, *args: Any, **kwargs: Any) -> Any:
+        with unreadable_left_out():
+            return super().__new__(mcs, *args, **kwargs)
+
+
+class SpecModel(BaseModel, metaclass=_Robust):
     """Frozen, strict, and without unknown keys."""
 
     model_config = ConfigDict(

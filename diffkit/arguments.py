@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from diffkit.errors import SpecError
 
+DEEPEST = 100
+"""Levels of mappings and lists in one another, in specs and configurations."""
 _LONGEST = 80
 _Literal = TypeVar("_Literal")
 _Found = TypeVar("_Found")
@@ -28,13 +30,15 @@ def plain(value: Any) -> Any:
         return value  # As of a tensor that has no data.
 
 
-def plain_tree(value: Any) -> Any:
-    """The same of everything in mappings, lists and tuples."""
+def plain_tree(value: Any, deepest: int = DEEPEST) -> Any:
+    """The same of everything in mappings, lists and tuples. Raises ValueError where it is deep."""
+    if not isinstance(value, Mapping | list | tuple):
+        return plain(value)
+    if deepest < 0:
+        raise ValueError(f"it goes more than {DEEPEST} levels deep")
     if isinstance(value, Mapping):
-        return {plain(key): plain_tree(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(plain_tree(item) for item in value)
-    return plain(value)
+        return {plain(key): plain_tree(item, deepest - 1) for key, item in value.items()}
+    return [plain_tree(item, deepest - 1) for item in value]
 
 
 def whole(value: Any, name: str, *, least: int | None = None, below: int | None = None) -> int:

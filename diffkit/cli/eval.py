@@ -86,14 +86,16 @@ def _reference(
     pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The full id and the arguments of what was chosen, or of what the spec names, if any."""
+    from diffkit.assembly.written import written_out
     from diffkit.spec.pipeline import ComponentSpec
 
     if choice is None:
         named: ComponentSpec | None = getattr(pipeline.spec, kind)
     else:
-        asked = ComponentSpec.model_validate(choice)
-        named = asked.model_copy(update={"id": pipeline.host.find(kind, asked.id).id})
-    return None if named is None else named.model_dump(mode="json")
+        named = ComponentSpec.model_validate(choice)
+    if named is None:
+        return None
+    return written_out(kind, named, pipeline.host).model_dump(mode="json")
 
 
 def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:

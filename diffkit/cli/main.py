@@ -12,7 +12,7 @@ import click
 
 from diffkit import __version__
 from diffkit.cli.options import DEBUG, debug_option, printable
-from diffkit.errors import DiffkitError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.launcher import launched
 from diffkit.plugins.isolation import cause_of
 from diffkit.plugins.kinds import VERBS
@@ -40,7 +40,7 @@ class Verbs(click.Group):
         """Import the verb's module; its command is called `command`."""
         if cmd_name not in VERBS:
             entry = _added().get(cmd_name)
-            return None if entry is None else load_command(entry)
+            return None if entry is None else _loaded(entry)
         found = importlib.import_module(f"diffkit.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
@@ -76,6 +76,15 @@ def _added() -> dict[str, CommandEntry]:
     from diffkit.plugins.host import default_host
 
     return default_host().commands
+
+
+def _loaded(entry: CommandEntry) -> click.Command:
+    try:
+        return load_command(entry)
+    except ComponentError as error:
+        raise ComponentError(
+            f"{error}; `diffkit doctor` says more, and DIFFKIT_DISABLE leaves a plugin out"
+        ) from error
 
 
 def _report(ctx: click.Context, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,10 @@ def _sifted(group: list[Distribution]) -> tuple[Distribution | None, list[Distri
         return (declaring[0] if declaring else None), rest[1:]
     beside = [d for d in whole if _folder_of(d) == _folder_of(whole[0])]
     chosen = next((d for d in beside if _says_something(d)), whole[0])
+    if normalized(_from_folder(chosen).distribution) == CORE:
+        # Whoever else is called so: the components that come with this code are meant.
+        this = importlib.import_module(CORE).__version__
+        chosen = next((d for d in whole if _from_folder(d).version == this), chosen)
     return chosen, [*rest, *(d for d in beside if d is not chosen)]
 
 

@@ -72,6 +72,8 @@ class Events:
 
     def _tell(self, hook: str, arguments: Callable[[], dict[str, Any]]) -> None:
         """Call a hook; each observer gets what is its own to change, made when it is called."""
+        if not getattr(self._manager.hook, hook).get_hookimpls():
+            return
 
         def report(plugin: str, error: BaseException) -> None:
             self._failures.append(f"{plugin}: {hook} raised {cause_of(error)}")

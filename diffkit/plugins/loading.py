@@ -125,7 +125,7 @@ def _run_file(path: Path, source: bytes, name: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        with _explained(f"the plugin file {path} fails: it"):
+        with _explained(f"the plugin file {path} fails:"):
             exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except BaseException:
         del sys.modules[name]
@@ -153,17 +153,17 @@ def _explained(what: str) -> Iterator[None]:
         with unreadable_left_out():
             yield
     except KeyboardInterrupt as error:
-        error.add_note(f"{what} raised it, or it came meanwhile")
+        error.add_note(f"{what} KeyboardInterrupt, or it came meanwhile")
         raise
     except BaseException as error:
-        raise ComponentError(f"{what} raised {cause_of(error)}") from error
+        raise ComponentError(f"{what} {cause_of(error)}") from error
 
 
 def _attribute(target: str, described: str) -> object:
     module_name, _, attributes = target.partition(":")
     found: object = _module(module_name, described)
     for attribute in attributes.split("."):
-        with _explained(f"{described} cannot be imported: {target}"):
+        with _explained(f"{described} cannot be imported: {target} raised"):
             # An object's own AttributeError is no reason for another exception.
             there = hasattr(found, attribute)
             found = getattr(found, attribute, None)
@@ -173,7 +173,7 @@ def _attribute(target: str, described: str) -> object:
 
 
 def _module(name: str, described: str) -> ModuleType:
-    with _explained(f"{described} cannot be imported: importing {name}"):
+    with _explained(f"{described} cannot be imported: importing {name} raised"):
         return importlib.import_module(name)
 
 

@@ -79,7 +79,7 @@ def _readable(**context: Any) -> Iterator[Distribution]:
         try:
             text = entry_points_text(distribution)
             # What `importlib.metadata.entry_points` asks of each.
-            _ = distribution._normalized_name  # type: ignore[attr-defined]
+            _ = distribution._normalized_name
             if text:
                 list(distribution.entry_points)
         except Exception:  # noqa: BLE001 - whatever it is, nobody else could go on with it

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from diffkit.plugins.metadata import unreadable_left_out
 
-
-class _Robust(type(BaseModel)):  # type: ignore[misc]
-    """Makes a schema although somebody's entry points, among which pydantic looks for plugins of
-    its own, cannot be read.
-    """
-
-    def __new__(mcs, *args: Any, **kwargs: Any) -> Any:
-        with unreadable_left_out():
-            return super().__new__(mcs, *args, **kwargs)
+with unreadable_left_out():
+    # pydantic looks for plugins of its own once, for the first schema, among everybody's metadata.
+    create_model("First")
 
 
-class SpecModel(BaseModel, metaclass=_Robust):
+class SpecModel(BaseModel):
     """Frozen, strict, and without unknown keys."""
 
     model_config = ConfigDict(

@@ -21,6 +21,7 @@ from torch.nn import functional
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
+from diffkit.core.seeded import seeded
 from diffkit.errors import ComponentError, DataError, TrainingError
 from diffkit.functional.scalars import expand
 from diffkit.run.artifacts import write_file
@@ -169,8 +170,7 @@ def trained(
         DataError: the dataset gives no labels, or such as are no classes.
         TrainingError: the loss is not finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(training.seed, "weights"))
+    with seeded(mix(training.seed, "weights")):
         network = Network(sizes).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
     generator = torch.Generator().manual_seed(mix(training.seed, "draws"))

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint
 
 from diffkit.plugins.entries import (
     CommandEntry,
@@ -21,11 +21,17 @@ from diffkit.plugins.entries import (
     what_is_wrong,
 )
 from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS, LOCAL, VERBS
-from diffkit.plugins.metadata import Unreadable, entry_points_text, has_metadata
+from diffkit.plugins.metadata import (
+    Unreadable,
+    all_distributions,
+    entry_points_text,
+    has_metadata,
+)
 
 CORE = "diffkit"
 _GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>[0-9]{1,9})")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
+_VERSION = re.compile(r"[\w.+!-]{1,100}", re.ASCII)
 _METADATA_FOLDER = re.compile(r"(?P<name>[^-]+)(-(?P<version>[^-]+).*)?\.(dist|egg)-info")
 _MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
@@ -46,7 +52,7 @@ def discover(path: Sequence[str] | None = None) -> Iterator[Declared]:
 
     A folder that an interrupted installation left over does not count as one.
     """
-    found = distributions() if path is None else distributions(path=list(path))
+    found = all_distributions(None if path is None else list(path))
     groups: dict[str, list[Distribution]] = {}
     folders: set[str] = set()
     for distribution in found:
@@ -132,9 +138,10 @@ def _declared(distribution: Distribution) -> Declared | None:
         entry_points = list(distribution.entry_points)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return _broken(distribution, f"entry_points.txt cannot be parsed: {error}")
-    ours = [e for e in entry_points if e.group.startswith("diffkit.")]
+    ours = [e for e in entry_points if (e.group or "").startswith("diffkit.")]
     if not ours:
-        return None
+        cut = any(line.strip().startswith("[diffkit.") for line in text.splitlines())
+        return _broken(distribution, "entry_points.txt cannot be parsed") if cut else None
     origin, problem = _origin(distribution)
     if problem is not None:
         return Declared(origin, (), (), (problem,))
@@ -156,6 +163,9 @@ def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
     if not _DISTRIBUTION.fullmatch(name):
         message = f"its METADATA is broken: {name!r} is no distribution's name; reinstall it"
         return folder, Problem(folder, message)
+    if not _VERSION.fullmatch(version):
+        message = f"its METADATA is broken: {version!r} is no version; reinstall it"
+        return _named(name, ""), Problem(_named(name, ""), message)
     origin = _named(name, version)
     if origin.namespace == LOCAL or (origin.namespace == CORE and normalized(name) != CORE):
         reserved = f"the namespace '{origin.namespace}' is reserved; rename the distribution"

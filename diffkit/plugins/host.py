@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from diffkit.arguments import shown
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import Declared, discover
 from diffkit.plugins.entries import (
@@ -135,8 +136,8 @@ class Host:
         if exact:
             raise ComponentError(_clash(exact))
         if candidates:
-            ids = ", ".join(entry.id for entry in candidates)
-            raise ComponentError(f"{kind} '{name}' is ambiguous; write one of {ids}")
+            ids = " or ".join(f"{entry.id} (of {entry.origin})" for entry in candidates)
+            raise ComponentError(f"{kind} '{name}' is ambiguous; write the full id: {ids}")
         raise ComponentError(self._why_unknown(kind, name))
 
     def resolve(self, kind: str, name: str) -> type:
@@ -271,7 +272,7 @@ class Host:
         notes = [
             f"; {p}" for p in self.problems if p.id is None and p.origin.namespace == namespace
         ]
-        return f"no {kind} is called '{name}'; {hint}installed: {installed}{''.join(notes)}"
+        return f"no {kind} is called {shown(name)}; {hint}installed: {installed}{''.join(notes)}"
 
 
 def _clash(found: Sequence[ComponentEntry]) -> str:

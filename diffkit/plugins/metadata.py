@@ -26,6 +26,11 @@ class Unreadable(Exception):
     """Why the entry points of a distribution cannot be had."""
 
 
+def all_distributions(path: list[str] | None = None) -> Iterator[Distribution]:
+    """Every distribution on a path (default: `sys.path`), the unreadable ones too."""
+    return iter(_all() if path is None else _all(path=path))
+
+
 def entry_points_text(distribution: Distribution) -> str | None:
     """What its `entry_points.txt` holds; None where there is none. Raises Unreadable."""
     file = _file(distribution, ENTRY_POINTS)

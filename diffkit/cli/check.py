@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffkit.arguments import expanded
 from diffkit.cli.options import DEBUG, host_options, make_host
 from diffkit.cli.safely import try_components, try_files
 
@@ -97,7 +98,7 @@ def _subjects(
     from diffkit.plugins.kinds import LOCAL
     from diffkit.testing.kit import subjects
 
-    files = tuple(Path(name) for name in what if name.endswith(".py"))
+    files = tuple(expanded(name) for name in what if name.endswith(".py"))
     patterns = [name for name in what if not name.endswith(".py")]
     if files:
         patterns.append(f"{LOCAL}.*")

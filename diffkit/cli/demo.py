@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import UserPath, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -22,7 +22,7 @@ _STAGES = 10
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     help="The run directory; must not exist.  [default: runs/demo, runs/demo-2 ...]",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import choice_of, host_options, make_host
+from diffkit.cli.options import UserPath, choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -18,13 +18,13 @@ EVAL = "eval.json"
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option("--metric", help="Another metric than the spec's: a name, or {id, config} as YAML.")
 @click.option(
     "--dataset",
     help="Other data than the spec's, such as a test set: a name, or {id, config} as YAML.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metric's curves (.png).")
+@click.option("--plot", type=UserPath(), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @host_options
 def command(

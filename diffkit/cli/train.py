@@ -7,16 +7,16 @@ from signal import SIGINT
 
 import click
 
-from diffkit.cli.options import command_line, host_options, make_host
+from diffkit.cli.options import UserPath, command_line, host_options, make_host
 from diffkit.errors import TrainingInterrupted
 
 
 @click.command("train")
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=UserPath())
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The run directory.",
 )

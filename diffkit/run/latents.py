@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.assembly.latents import LatentSpace, bytes_of
 from diffkit.assembly.system import Parts
 from diffkit.core.component import arguments_of
@@ -155,7 +156,7 @@ def latents_for(
 
     The first process writes them, and the others wait. Raises CheckpointError, DataError.
     """
-    folder = Path(given) if given is not None else None if run is None else run / FOLDER
+    folder = expanded(given) if given is not None else None if run is None else run / FOLDER
     if folder is None:
         return in_memory(encoded, show if processes.first else False)
     found = in_folder(encoded, folder, show=show) if processes.first else None

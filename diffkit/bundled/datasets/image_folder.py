@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
@@ -130,11 +131,12 @@ class ImageFolder(Dataset):
         return Batch(pixels.to(torch.float32).div_(127.5).sub_(1.0))
 
 
-def _existing(folder: str) -> Path:
+def _existing(given: str) -> Path:
+    folder = expanded(given)
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "does not exist"
         raise DataError(f"image-folder: {folder} {found}; give the path of a folder of images")
-    return Path(folder).resolve()
+    return folder.resolve()
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import UserPath, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.core.dataset import Dataset
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @click.command("train-classifier")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The folder to write, which must not hold a classifier.",
 )

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
@@ -57,7 +58,7 @@ class _Pretrained(Encoder):
     def __init__(self, name: str, length: int) -> None:
         super().__init__()
         self._length = length
-        self._fixed = [_Fixed(name)]
+        self._fixed = [_Fixed(str(expanded(name)))]
 
     def prepare(self, condition: Condition) -> Condition:
         """`caption` as the tokenizer's numbers, `[b, length]`, cut off and filled up to length."""
@@ -164,7 +165,9 @@ def _model_class(transformers: Any, config: Any) -> Any:
 def _width(name: str) -> int:
     """Of the hidden states, from the configuration alone."""
     try:
-        config = _transformers().AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = _transformers().AutoConfig.from_pretrained(
+            str(expanded(name)), trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ComponentError(
             f"the text encoder {name!r} has no configuration that can be read: "

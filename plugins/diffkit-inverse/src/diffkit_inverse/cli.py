@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import UserPath, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.pipeline import Pipeline
 
-_FILE = click.Path(path_type=Path)
+_FILE = UserPath()
 
 
 class _Task(NamedTuple):

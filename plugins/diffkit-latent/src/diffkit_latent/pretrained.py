@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
 from diffkit.errors import ComponentError
@@ -45,7 +45,7 @@ class DiffusersKL(Autoencoder):
         self._shift = float(self._config.get("shift_factor") or 0.0)
         try:
             self.network = _diffusers().AutoencoderKL.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True
+                expanded(folder), use_safetensors=True, local_files_only=True
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ComponentError(
@@ -98,7 +98,7 @@ def _diffusers() -> Any:
 
 
 def _read(folder: str) -> dict[str, Any]:
-    path = Path(folder) / "config.json"
+    path = expanded(folder) / "config.json"
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

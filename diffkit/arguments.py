@@ -5,9 +5,10 @@ Each function here names the argument, the value and what is allowed in its Spec
 
 from __future__ import annotations
 
+import math
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,6 @@ DEEPEST = 100
 """Levels of mappings and lists in one another, in specs and configurations."""
 _LONGEST = 80
 _Literal = TypeVar("_Literal")
-_Found = TypeVar("_Found")
 
 
 def plain(value: Any) -> Any:
@@ -53,6 +53,20 @@ def whole(value: Any, name: str, *, least: int | None = None, below: int | None 
     if (least is not None and found < least) or (below is not None and found >= below):
         raise refused(name, value, f"a whole number{_bounds(least, below)}")
     return found
+
+
+def number(value: Any, name: str, allowed: str, fits: Callable[[float], bool]) -> float:
+    """A finite number that fits what is allowed, said in words. Raises SpecError."""
+    found = plain(value)
+    try:
+        if isinstance(found, bool | str | bytes):
+            raise TypeError
+        as_float = float(found)
+    except (TypeError, ValueError, OverflowError):
+        raise refused(name, value, allowed) from None
+    if not (math.isfinite(as_float) and fits(as_float)):
+        raise refused(name, value, allowed)
+    return as_float
 
 
 def truth(value: Any, name: str) -> bool:
@@ -97,13 +111,13 @@ def expanded(text: str | Path) -> Path:
 
 def several(value: Any, name: str, kind: str) -> tuple[Any, ...]:
     """Several things: anything to iterate over but a text or a mapping. Raises SpecError."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise refused(name, value, f"{kind}, in a list")
+    if isinstance(value, str | bytes | Mapping | type) or not isinstance(value, Iterable):
+        raise refused(name, value, f"{kind} in a list")
     return tuple(value)
 
 
-def instance(value: Any, name: str, wanted: type[_Found], described: str) -> _Found:
-    """An instance of a class. Raises SpecError."""
+def instance(value: Any, name: str, wanted: Any, described: str) -> Any:
+    """An instance of a class, or of one of several. Raises SpecError."""
     if not isinstance(value, wanted):
         raise refused(name, value, described)
     return value

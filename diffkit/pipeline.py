@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from diffkit.arguments import instance, path, whole
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.checks import latents_problems, null_problem
 from diffkit.assembly.network import Compilation, Networks, Precision
@@ -24,6 +25,17 @@ from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
 from diffkit.run import artifacts
+from diffkit.run.asked import (
+    check_memory,
+    checked_choices,
+    checked_component,
+    checked_device,
+    checked_num,
+    checked_observers,
+    checked_run,
+    checked_seed,
+    checked_show,
+)
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.latents import Encoded, check_autoencoder, latents_for, note_autoencoder
@@ -81,7 +93,8 @@ class Pipeline:
         return next(self._system.parameters()).device
 
     def to(self, device: str | torch.device) -> Pipeline:
-        """Move the weights; returns the pipeline."""
+        """Move the weights; returns the pipeline. Raises SpecError: there is no such device."""
+        device = checked_device(device)
         self._networks.clear()
         self._system.to(device)
         if self._average is not None:
@@ -119,6 +132,7 @@ class Pipeline:
             TrainingInterrupted: SIGINT or SIGTERM came; a checkpoint was written.
             CheckpointError: `out` holds another run, is being trained, or cannot be written.
         """
+        out, resume, observers, progress = checked_run(dataset, out, resume, observers, progress)
         self._networks.clear()
         spec = changed_training(self._spec.training, training)
         problems = list(latents_problems(spec, self.parts.latents is not None))
@@ -128,7 +142,7 @@ class Pipeline:
             raise SpecError(problems)
         self._spec = self._spec.model_copy(update={"training": spec})
         dataset = self.dataset() if dataset is None else dataset
-        directory = None if out is None else Path(out)
+        directory = out
         processes = processes_of(self.device)
         first, latest = processes.first, None
         with ExitStack() as held:
@@ -227,6 +241,7 @@ class Pipeline:
             precision=precision,
             compile=compile,
         )
+        check_memory("num", walk.num, walk.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
         return processes_of(self.device).gathered(mine)
@@ -257,8 +272,9 @@ class Pipeline:
         observers: Iterable[object],
         show: bool | None,
     ) -> Iterator[tuple[range, Tensor]]:
-        if size < 1:
-            raise SpecError([f"batch_size is at least 1, not {size}"])
+        seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
+        check_memory("batch_size", min(size, walk.num), walk.shape, "take fewer at a time")
+        observers, show = checked_observers(observers), checked_show(show)
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
@@ -279,10 +295,11 @@ class Pipeline:
         With an autoencoder they are latents: see `decoded`.
         """
         walk = self._walk(num, **choices)
-        return walk.states(seed, range(num))
+        return walk.states(checked_seed(seed), range(walk.num))
 
     def decoded(self, x: Tensor) -> Tensor:
         """What the states of a walk show: latents decoded, or `x` as it is."""
+        instance(x, "x", Tensor, "a tensor of states, [b, *shape]")
         return decoded(self.parts.latents, x)
 
     def evaluate(
@@ -308,6 +325,11 @@ class Pipeline:
         seed: int = 0,
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
+        seed = checked_seed(seed)
+        metric = checked_component(metric, "metric")
+        dataset = checked_component(dataset, "dataset")
+        if samples is not None:
+            instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
         chosen, data = chosen_to_measure(self._assembler, metric, dataset)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
@@ -339,7 +361,7 @@ class Pipeline:
             CheckpointError: the directory holds a training run, or later weights, or cannot be
                 written; what was there is untouched.
         """
-        directory = Path(directory)
+        directory = path(directory, "directory")
         artifacts.refuse_to_hide(directory, self._trained_steps)
         self._write_spec(directory)
         tensors = weights_of(self._system, self._average)
@@ -350,7 +372,7 @@ class Pipeline:
 
     def restore(self, checkpoint: str | Path) -> Pipeline:
         """Take the weights of a checkpoint folder. Raises CheckpointError where they do not fit."""
-        checkpoint = Path(checkpoint)
+        checkpoint = path(checkpoint, "checkpoint")
         self._networks.clear()
         if self.parts.latents is not None:
             check_autoencoder(checkpoint.parent.parent, self.parts.latents)
@@ -371,10 +393,7 @@ class Pipeline:
 
     def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
         """Raises TypeError for a choice that there is not, as any function does."""
-        if num < 1:
-            raise SpecError([f"num is at least 1, not {num}"])
-        if unknown := choices.keys() - WalkChoices.__annotations__.keys():
-            raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a walk")
+        num, choices = checked_num(num), checked_choices(choices)
         system, network = self._sampled(choices.get("precision"), choices.get("compile"))
         return chosen_walk(self._assembler, system, num, choices, network)
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from diffkit.arguments import shown
+from diffkit.arguments import instance, several, shown
+from diffkit.arguments import path as file_path
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import Declared, discover
 from diffkit.plugins.entries import (
@@ -64,6 +65,13 @@ class Host:
         disabled: Iterable[str] = (),
         plugin_files: Iterable[str | Path] = (),
     ) -> None:
+        if path is not None:
+            path = [os.fspath(file_path(p, "path")) for p in several(path, "path", "folders,")]
+        disabled = several(disabled, "disabled", "names,")
+        for given in disabled:
+            instance(given, "disabled", str, "names of distributions")
+        named = several(plugin_files, "plugin_files", "paths,")
+        files = [file_path(file, "plugin_files") for file in named]
         self._manager = new_manager()
         self._problems: list[Problem] = []
         self._entries: dict[tuple[str, str], list[ComponentEntry]] = defaultdict(list)
@@ -84,8 +92,8 @@ class Host:
             self._problems.append(
                 Problem(Origin(name, "", name), "it is to be disabled, but it is not installed")
             )
-        for file in plugin_files:
-            _, entries = load_file(Path(file))
+        for file in files:
+            _, entries = load_file(file)
             for entry in entries:
                 self.add(entry)
 
@@ -129,6 +137,7 @@ class Host:
             ComponentError: the name is unknown, ambiguous, clashing, disabled or broken.
         """
         _check_kind(kind)
+        instance(name, "name", str, "the name of a component")
         exact = self._entries.get((kind, name), [])
         candidates = exact or [e for e in self.components(kind) if e.name == name]
         if len(candidates) == 1:
@@ -285,6 +294,7 @@ def _clash(found: Sequence[ComponentEntry]) -> str:
 
 
 def _check_kind(kind: str) -> None:
+    instance(kind, "kind", str, "the name of a kind of component")
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""

@@ -145,8 +145,6 @@ def chosen_walk(
         ComponentError: the walk needs a noise level that the network never saw.
     """
     steps = choices.get("steps")
-    if steps is not None and steps < 1:
-        raise SpecError([f"steps is at least 1, not {steps}"])
     asked: dict[str, Choice | None] = {
         "sampler": choices.get("sampler"),
         "spacing": choices.get("spacing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from diffkit.plugins.metadata import unreadable_left_out
 
@@ -35,23 +35,37 @@ class ComponentSpec(SpecModel):
         return {"id": value} if isinstance(value, str) else value
 
 
+_FLOAT32 = 3.4e38
+
+
 class DataSpec(SpecModel):
     """The shape of one sample, and the smallest and largest value it can have."""
 
-    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=16)]
     range: tuple[float, float] | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -_FLOAT32 <= value[0] < value[1] <= _FLOAT32:
+            raise ValueError("the first is the smaller one, and both are numbers of float32")
+        return value
+
+
+_Count = Annotated[int, Field(le=10**12)]
+"""No more than anybody has; arithmetic with it stays within floating-point numbers."""
 
 
 class TrainingSpec(SpecModel):
     """How to train."""
 
-    steps: Annotated[int, Field(ge=0)] = 20_000
+    steps: Annotated[_Count, Field(ge=0)] = 20_000
     """Updates in all."""
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop earlier, once so much time was spent training."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] = 128
     """Of an update, over all processes and micro-batches."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[_Count, Field(ge=1)] = 1
     """In how many micro-batches each process computes its share of a batch, to save memory."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
@@ -61,7 +75,7 @@ class TrainingSpec(SpecModel):
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled for adamw, added to the gradient for adam."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    warmup_steps: Annotated[_Count, Field(ge=0)] = 500
     """The learning rate rises linearly over so many updates."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """The largest norm of all gradients together."""
@@ -75,11 +89,11 @@ class TrainingSpec(SpecModel):
     or the memory where there is no run directory."""
     horizontal_flip: bool = False
     """Mirror each image with probability one half."""
-    log_every: Annotated[int, Field(ge=1)] = 50
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    keep: Annotated[int, Field(ge=1)] = 3
+    log_every: Annotated[_Count, Field(ge=1)] = 50
+    checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
+    keep: Annotated[_Count, Field(ge=1)] = 3
     """How many of the last checkpoints to keep."""
-    keep_best: Annotated[int, Field(ge=0)] = 1
+    keep_best: Annotated[_Count, Field(ge=0)] = 1
     """How many checkpoints to keep beside those: the ones before which the mean loss was least."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What an update does whose loss or gradient is not finite, and which is never applied: stop
@@ -105,7 +119,7 @@ class PipelineSpec(SpecModel):
     parameterization: ComponentSpec = ComponentSpec(id="diffkit.epsilon")
     times: ComponentSpec = ComponentSpec(id="diffkit.uniform")
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
     encoder: ComponentSpec | None = None
     """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""

@@ -231,7 +231,7 @@ def _opened(path: str, name: str) -> Iterator[IO[bytes]]:
             "write it with numpy.savez"
         ) from error
     # RuntimeError: an encrypted member. MemoryError: a header that claims what no machine holds.
-    except (ValueError, EOFError, zlib.error, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, EOFError, zlib.error, RuntimeError, MemoryError) as error:
         raise DataError(
             f"npz: {name!r} in {path} cannot be read as a plain array ({error}); "
             "write it again with numpy.savez"

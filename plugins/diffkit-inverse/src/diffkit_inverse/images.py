@@ -11,6 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from diffkit.arguments import path as file_path
 from diffkit.core.denoiser import DataRange
 from diffkit.errors import DataError
 
@@ -91,6 +92,7 @@ def _pixels(
     path: str | Path, mode: str, size: tuple[int, int], option: str, resize: bool
 ) -> Tensor:
     """`[h, w]` or `[h, w, 3]`, 0 to 255."""
+    path = file_path(path, option)
     try:
         with Image.open(path) as opened:
             picture = opened.convert(mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -74,13 +74,31 @@ def validated(
 
 def as_json(data: Any) -> str:
     """Data as JSON text; scalars of NumPy and torch are numbers. Raises ValueError."""
+    tree = plain_tree(data)
     try:
-        text = json.dumps(to_jsonable_python(plain_tree(data)), ensure_ascii=False)
+        text = json.dumps(to_jsonable_python(tree), ensure_ascii=False)
     except (PydanticSerializationError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        where, kind = next(_unwritable(tree, ""), ("", str(error)))
+        raise ValueError(f"{where} is {kind}".lstrip()) from error
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("a text in it holds half of a character (a lone surrogate)")
     return text
+
+
+def _unwritable(data: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Where in data is something that JSON cannot hold, and of which type."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(data, dict):
+        items = data.items()
+    elif isinstance(data, list):
+        items = enumerate(data)
+    else:
+        try:
+            json.dumps(to_jsonable_python(data))
+        except (PydanticSerializationError, TypeError, ValueError):
+            yield where, f"a {type(data).__name__}, which no file can hold"
+    for key, value in items:
+        yield from _unwritable(value, f"{where}.{key}".lstrip("."))
 
 
 def explained(error: ValidationError, where: str, known: Iterable[str] = ()) -> list[str]:

@@ -55,7 +55,8 @@ def command(
 
     It then leads samples:
 
-    diffkit sample RUN --label 3 --guidance "{id: classifier, config: {folder: DIR}}" --out x.png
+    diffkit sample RUN --out x.png --label 3
+    --guidance "{id: guidance.classifier, config: {folder: DIR}}"
     """
     from diffkit.core.process import GaussianProcess
     from diffkit.making import load

@@ -60,7 +60,8 @@ def command(
         pipeline.train(out=out, resume=resume)
     except KeyboardInterrupt as error:
         if first_of_all():
-            click.echo(_interrupted(error, out, again), err=True)
+            why = (*getattr(error, "__notes__", ()), _interrupted(error, out, again))
+            click.echo("\n".join(why), err=True)
         ended_by = error.signal if isinstance(error, TrainingInterrupted) else SIGINT
         raise click.exceptions.Exit(128 + ended_by) from None
     if not first_of_all():

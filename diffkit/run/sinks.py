@@ -33,6 +33,7 @@ def tensorboard_sink(directory: Path) -> tuple[Callable[[int, Mapping[str, float
         if fails:
             return
         try:
+            folder.stat()  # Its thread would die of a folder that somebody deleted.
             for name, value in metrics.items():
                 if name != "step":
                     writer.add_scalar(f"train/{name}", value, step)

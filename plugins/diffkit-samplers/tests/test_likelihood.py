@@ -9,7 +9,7 @@ import torch
 
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.core.noise import SampleNoise
-from diffkit.errors import ComponentError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.testing import ExactGaussian, ExactMixture
 from diffkit_samplers.likelihood import log_likelihood
 from samplers_problems import CURVES, ContinuousCosine, LogLinear, marginal
@@ -136,3 +136,15 @@ def test_inference_mode():
     denoiser = ExactGaussian(VariancePreserving(schedule=LogLinear()))
     with torch.inference_mode(), pytest.raises(ComponentError, match=r"torch\.no_grad\(\)"):
         log_likelihood(denoiser, X, trace="exact")
+
+
+@pytest.mark.parametrize("wrong", ["", None, "x", True, object(), []])
+def test_arguments_of_no_use_are_named(wrong):
+    exact = ExactGaussian(VariancePreserving(schedule=LogLinear()), 0.0, 1.0)
+    right = {"trace": "exact", "probes": 1, "rtol": 1e-3, "atol": 1e-3, "noise": None}
+    for name in ("denoiser", "x_0", *right):
+        if name == "noise" and wrong is None:
+            continue
+        given = {"denoiser": exact, "x_0": torch.zeros(1, 2), **right, name: wrong}
+        with pytest.raises(DiffkitError, match=name):
+            log_likelihood(given.pop("denoiser"), given.pop("x_0"), **given)

@@ -151,7 +151,9 @@ def interpolate(
     """
     _check_images(a=a, b=b)
     frames = whole(frames, "frames")
-    denoiser, times = _flow(pipeline, {"a": a, "b": b}, steps, condition or {})
+    denoiser, times = _flow(
+        pipeline, {"a": a, "b": b}, steps, {} if condition is None else condition
+    )
     start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
     noises = torch.cat(inversion.arc(start, end, frames))
     return inversion.follow(denoiser(frames), noises, times).cpu()

@@ -77,13 +77,14 @@ def truth(value: Any, name: str) -> bool:
     return found
 
 
-def one_of(value: Any, name: str, allowed: Iterable[_Literal]) -> _Literal:
-    """One of a few values. Raises SpecError."""
+def one_of(value: Any, name: str, allowed: Iterable[_Literal], *, also: str = "") -> _Literal:
+    """One of a few values; `also` says what else would do. Raises SpecError."""
     choices = tuple(allowed)
     for choice in choices:
         if type(value) is type(choice) and value == choice:
             return choice
-    raise refused(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
+    words = ", ".join(repr(choice) for choice in choices)
+    raise refused(name, value, f"one of {words}{f', or {also}' if also else ''}")
 
 
 def path(value: Any, name: str) -> Path:

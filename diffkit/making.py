@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from pydantic import ValidationError
 
-from diffkit.arguments import instance, path, plain
+from diffkit.arguments import instance, path
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.creating import created
 from diffkit.core.component import Component
@@ -17,7 +17,7 @@ from diffkit.errors import ComponentError, SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
-from diffkit.run.asked import checked_device
+from diffkit.run.asked import checked_checkpoint, checked_device
 from diffkit.run.processes import launched_rank
 from diffkit.spec.pipeline import ComponentSpec, PipelineSpec
 from diffkit.spec.signature import as_json, explained, signature_of, validated
@@ -72,7 +72,7 @@ def load(
         CheckpointError: a file is missing, truncated, or does not fit.
     """
     directory = path(directory, "directory")
-    host, checkpoint = _host(host), plain(checkpoint)
+    host, checkpoint = _host(host), checked_checkpoint(checkpoint)
     device = None if device is None else checked_device(device)
     chosen = artifacts.chosen_checkpoint(directory, checkpoint)
     spec = artifacts.read_json(directory / artifacts.SPEC)

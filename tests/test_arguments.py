@@ -146,6 +146,7 @@ DOORS: dict[str, Callable[[Any], object]] = {
     "load directory": diffkit.load,
     "load host": lambda v: diffkit.load("none", host=v),
     "load device": lambda v: diffkit.load("none", device=v),
+    "load checkpoint": lambda v: diffkit.load("none", checkpoint=v),
     "make kind": lambda v: _make(v, "diffkit.digits"),
     "make choice": lambda v: _make("dataset", v),
     "make host": lambda v: _make("dataset", "diffkit.digits", v),

@@ -15,6 +15,7 @@ from diffkit.arguments import instance, several, shown
 from diffkit.arguments import path as file_path
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import Declared, discover
+from diffkit.plugins.distribution import DistributionPlugin
 from diffkit.plugins.entries import (
     CommandEntry,
     ComponentEntry,
@@ -24,7 +25,7 @@ from diffkit.plugins.entries import (
     normalized,
     what_is_wrong,
 )
-from diffkit.plugins.hookspecs import Register, hookimpl
+from diffkit.plugins.hookspecs import Register
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
 from diffkit.plugins.loading import load_component, load_file, load_hooks
@@ -33,19 +34,6 @@ _log = logging.getLogger("diffkit")
 
 DISABLE_VARIABLE = "DIFFKIT_DISABLE"
 """Names of distributions, or their namespaces, separated by commas."""
-
-
-class DistributionPlugin:
-    """One distribution as one pluggy plugin: it announces what the metadata declare."""
-
-    def __init__(self, declared: Declared) -> None:
-        self.declared = declared
-
-    @hookimpl
-    def diffkit_register(self, register: Register) -> None:
-        """Announce every declared component."""
-        for entry in self.declared.components:
-            register(entry.kind, entry.name, entry.target)
 
 
 class Host:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -65,6 +65,14 @@ def checked_run(
         checked_observers(observers),
         checked_show(progress),
     )
+
+
+def checked_checkpoint(value: Any) -> Literal["last", "best"] | int:
+    """Which checkpoint. Raises SpecError."""
+    found = plain(value)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    return one_of(found, "checkpoint", ("last", "best"), also="the number of updates of one")
 
 
 def checked_device(value: Any) -> torch.device:

@@ -86,7 +86,7 @@ class Reading:
         except ValidationError as error:
             self.problems += explained(error, "", PipelineSpec.model_fields)
         except (ValueError, RecursionError) as error:
-            self.problems.append(f"it is not JSON data: {error}")
+            self.problems.append(f"it cannot be read: {error}")
         return None
 
 

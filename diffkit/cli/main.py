@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -56,6 +57,7 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; every error becomes one message on standard error, and an exit code."""
+        _write_out_what_cannot_be_encoded()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -69,6 +71,13 @@ class Verbs(click.Group):
             raise
         except BaseException as error:  # noqa: BLE001 - plugins may raise anything
             _report(ctx, error)
+
+
+def _write_out_what_cannot_be_encoded() -> None:
+    """Names of files need not be text, and a terminal need not know every character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _added() -> dict[str, CommandEntry]:

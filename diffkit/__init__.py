@@ -71,11 +71,15 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'diffkit' has no attribute '{name}'")
+    from diffkit.plugins.metadata import unreadable_left_out
+
     # Modules being read make no garbage, and searching what torch holds takes a third of the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        # torch reads everybody's metadata as it is imported.
+        with unreadable_left_out():
+            value = getattr(importlib.import_module(_HOMES[name]), name)
     finally:
         if collecting:
             gc.enable()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from signal import Signals
 
+_SHOWN = 50
+"""How many problems a message lists; `problems` has them all."""
+
 
 class DiffkitError(Exception):
     """A mistake that the message explains: what, where, what is allowed, what to do."""
@@ -48,4 +51,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 def _listed(headline: str, problems: tuple[str, ...]) -> str:
     if len(problems) == 1:
         return f"{headline}: {problems[0]}"
-    return "\n".join([f"{headline}, {len(problems)} problems:", *(f"  - {p}" for p in problems)])
+    lines = [f"{headline}, {len(problems)} problems:", *(f"  - {p}" for p in problems[:_SHOWN])]
+    if len(problems) > _SHOWN:
+        lines.append(f"  and {len(problems) - _SHOWN} more")
+    return "\n".join(lines)

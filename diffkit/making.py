@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
 
+from diffkit.arguments import instance, one_of, path
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.creating import created
 from diffkit.core.component import Component
@@ -18,10 +19,11 @@ from diffkit.errors import CheckpointError, ComponentError, SpecError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
 from diffkit.run import artifacts
+from diffkit.run.asked import checked_checkpoint, checked_device
 from diffkit.run.files import read_json
 from diffkit.run.processes import launched_rank
 from diffkit.spec.pipeline import ComponentSpec, PipelineSpec
-from diffkit.spec.signature import explained, signature_of, validated
+from diffkit.spec.signature import as_json, explained, signature_of, validated
 
 
 def build(
@@ -44,9 +46,9 @@ def build(
     Raises:
         SpecError: with everything that is wrong.
     """
-    assembler = Assembler(spec, default_host() if host is None else host)
-    pipeline = Pipeline(assembler, assembler.assemble())
-    return pipeline.to(device or _default_device())
+    chosen = _default_device() if device is None else checked_device(device)
+    assembler = Assembler(spec, _host(host))
+    return Pipeline(assembler, assembler.assemble()).to(chosen)
 
 
 def load(
@@ -75,7 +77,10 @@ def load(
         SpecError: a component is missing (names its distribution and version) or misconfigured.
         CheckpointError: a file is missing, truncated, or does not fit.
     """
-    directory = Path(directory)
+    directory = path(directory, "directory")
+    host, checkpoint = _host(host), checked_checkpoint(checkpoint)
+    device = None if device is None else checked_device(device)
+    nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
     while True:
         chosen = artifacts.chosen_checkpoint(directory, checkpoint)
         try:
@@ -119,11 +124,15 @@ def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None
         ComponentError: it is not there, or refuses what it is given.
         DataError: its data cannot be read.
     """
-    host = default_host() if host is None else host
+    host = _host(host)
+    instance(kind, "kind", str, "the name of a kind of component")
+    instance(choice, "choice", str | Mapping, "a name, or {id, config}")
     try:
-        reference = ComponentSpec.model_validate(choice)
+        reference = ComponentSpec.model_validate_json(as_json(choice))
     except ValidationError as error:
         raise SpecError(explained(error, kind)) from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError([f"{kind}: {error}"]) from error
     component = host.resolve(kind, reference.id)
     signature = signature_of(component, host)
     config, problems = validated(signature, reference.config, kind)
@@ -134,6 +143,13 @@ def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None
         raise ComponentError(f"{kind}: {reference.id} needs {source}, and stands alone; give it")
 
     return created(component, config, signature, supply, host)
+
+
+def _host(host: Host | None) -> Host:
+    if host is None:
+        return default_host()
+    instance(host, "host", Host, "a diffkit.Host, or None")
+    return host
 
 
 def _default_device() -> torch.device:

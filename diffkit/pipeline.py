@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import torch
 from torch import Tensor
 
+from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.checks import null_problem, training_problems
 from diffkit.assembly.modules import twin
@@ -26,6 +27,18 @@ from diffkit.errors import SpecError
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
 from diffkit.run import artifacts, fingerprint
+from diffkit.run.asked import (
+    check_memory,
+    checked_checkpoint,
+    checked_choices,
+    checked_component,
+    checked_device,
+    checked_num,
+    checked_observers,
+    checked_run,
+    checked_seed,
+    checked_show,
+)
 from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.files import write_json
@@ -89,7 +102,8 @@ class Pipeline:
         return self._system.device
 
     def to(self, device: str | torch.device) -> Pipeline:
-        """Move the weights; returns the pipeline."""
+        """Move the weights; returns the pipeline. Raises SpecError: there is no such device."""
+        device = checked_device(device)
         self._networks.clear()
         for system in (self._system, self._average):
             if system is not None:
@@ -136,9 +150,10 @@ class Pipeline:
             CheckpointError: `out` holds another run, is being trained, or cannot be written; or it
                 cannot be resumed with this spec.
         """
+        out, resume, observers, progress = checked_run(dataset, out, resume, observers, progress)
         self._networks.clear()
         self._spec = self._spec.model_copy(update={"training": self._changed(training)})
-        directory = None if out is None else Path(out)
+        directory, checkpoint = out, checked_checkpoint(checkpoint)
         processes = processes_of(self.device)
         first = processes.first
         with ExitStack() as held:
@@ -196,6 +211,8 @@ class Pipeline:
         """What training goes on from: a checkpoint, whose weights are now in the system; what an
         earlier call left in memory; or nothing. The directory is locked.
         """
+        if which != "last" and not resume:
+            raise SpecError(["checkpoint: it says where to go on from, and goes with resume"])
         if directory is None:
             if resume:
                 raise SpecError(["resume: it needs the run directory to go on in; give out"])
@@ -286,6 +303,7 @@ class Pipeline:
             compile=compile,
             clip=clip,
         )
+        check_memory("num", walk.num, walk.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
         mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
         processes = processes_of(self.device)
@@ -318,8 +336,9 @@ class Pipeline:
         observers: Iterable[object],
         show: bool | None,
     ) -> Iterator[tuple[range, Tensor]]:
-        if size < 1:
-            raise SpecError([f"batch_size is at least 1, not {size}"])
+        seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
+        check_memory("batch_size", min(size, walk.num), walk.shape, "take fewer at a time")
+        observers, show = checked_observers(observers), checked_show(show)
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
@@ -342,10 +361,11 @@ class Pipeline:
         With an autoencoder they are latents: see `decoded`.
         """
         walk = self._walk(num, **choices)
-        return walk.states(seed, range(num))
+        return walk.states(checked_seed(seed), range(walk.num))
 
     def decoded(self, x: Tensor) -> Tensor:
         """What the states of a walk show: latents decoded, or `x` as it is."""
+        instance(x, "x", Tensor, "a tensor of states, [b, *shape]")
         return decoded(self.parts.latents, x)
 
     def evaluate(
@@ -371,6 +391,11 @@ class Pipeline:
         seed: int = 0,
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
+        seed = checked_seed(seed)
+        metric = checked_component(metric, "metric")
+        dataset = checked_component(dataset, "dataset")
+        if samples is not None:
+            instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
         chosen, data = chosen_to_measure(self._assembler, metric, dataset)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
@@ -402,7 +427,7 @@ class Pipeline:
             CheckpointError: the directory holds a training run, or later weights, or cannot be
                 written; what was there is untouched.
         """
-        directory = Path(directory)
+        directory = path(directory, "directory")
         if self._assembler.unsaveable:
             raise SpecError(self._assembler.unsaveable)
         spec = self._spec.model_dump(mode="json")
@@ -420,7 +445,8 @@ class Pipeline:
 
         Raises CheckpointError where they do not fit, or are not finite unless that is allowed.
         """
-        checkpoint = Path(checkpoint)
+        checkpoint = path(checkpoint, "checkpoint")
+        nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
         files, step = artifacts.recorded_files(checkpoint), artifacts.recorded_step(checkpoint)
         if self.parts.latents is not None:
@@ -440,10 +466,7 @@ class Pipeline:
 
     def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
         """Raises TypeError for a choice that there is not, as any function does."""
-        if num < 1:
-            raise SpecError([f"num is at least 1, not {num}"])
-        if unknown := choices.keys() - WalkChoices.__annotations__.keys():
-            raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a walk")
+        num, choices = checked_num(num), checked_choices(choices)
         system, network = self._sampled(choices.get("precision"), choices.get("compile"))
         return chosen_walk(self._assembler, system, num, choices, network)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import torch
 from pydantic import BaseModel, ValidationError
 
 from diffkit.assembly.checks import (
@@ -21,7 +21,7 @@ from diffkit.assembly.creating import created
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.reading import RawSpec, Reading
 from diffkit.assembly.system import Parts
-from diffkit.assembly.written import provenance_of, references
+from diffkit.assembly.written import MOST_NESTED, configuration, provenance_of, references
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import FACTS
@@ -29,10 +29,12 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.metric import SampleMetric
 from diffkit.core.noise import mix
 from diffkit.core.schedule import NoiseSchedule
-from diffkit.errors import ComponentError, DataError, SpecError
+from diffkit.core.seeded import seeded
+from diffkit.errors import ComponentError, DiffkitError, SpecError
 from diffkit.plugins.host import Host
+from diffkit.plugins.isolation import cause_of
 from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, DataSpec, PipelineSpec
-from diffkit.spec.signature import Signature, signature_of, validated
+from diffkit.spec.signature import Signature, alike, explained, signature_of, validated
 
 _DEFAULT_DATA = DataSpec(shape=(3, 32, 32), range=(-1.0, 1.0))
 _SHAPE = "data.shape"
@@ -50,8 +52,21 @@ _SMALL = (
 _WEIGHTS = ("encoder", "model")
 _CREATED = (*_SMALL, *_WEIGHTS)
 _LATENT = "autoencoder"
+_LARGE = (*_WEIGHTS, _LATENT)
 _OF_SAMPLES = (_LATENT, "dataset", "features")
 """What meets samples as they are, even where the rest works in their latents."""
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _declared(facts: Mapping[str, Any]) -> DataSpec:
+    """What a dataset says of its samples. Raises ComponentError where that is nothing."""
+    try:
+        return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
+    except ValidationError as error:
+        wrong = "; ".join(explained(error, "", DataSpec.model_fields))
+        raise ComponentError(f"what it declares of its data is wrong: {wrong}") from error
 
 
 class Assembler:
@@ -62,6 +77,7 @@ class Assembler:
         self.host = host
         self._reading = Reading(raw, host)
         self._problems = list(self._reading.problems)
+        self._cause: Exception | None = None
         self.instances: dict[str, Component] = dict(self._reading.given)
         self._classes: dict[str, type[Component]] = {}
         self._signatures: dict[str, Signature] = {}
@@ -96,8 +112,7 @@ class Assembler:
         # Each from a seed of its own, so that the model's weights are the same with the others and
         # without.
         for field, name in (("model", "weights"), ("encoder", "encoder"), (_LATENT, _LATENT)):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mix(self.spec.seed, name))
+            with seeded(mix(self.spec.seed, name)):
                 self._create(field)
         self._stop_if_wrong()
         latent = cast(Autoencoder | None, self.instances.get(_LATENT))
@@ -122,9 +137,7 @@ class Assembler:
         changes: dict[str, Any] = {"data": self._data}
         for field, config in self._configs.items():
             entry = self.host.find(field, getattr(self.spec, field).id)
-            supplied = self._signatures[field].supplied
-            unsaid = {name for name in supplied if getattr(config, name) is None}
-            written = config.model_dump(mode="json", exclude=unsaid)
+            written = configuration(config, self._signatures[field], self.host)
             changes[field] = ComponentSpec(id=entry.id, config=written)
         spec = self.spec.model_copy(update=changes)
         return spec.model_copy(update={"provenance": provenance_of(spec, self.host)})
@@ -144,7 +157,7 @@ class Assembler:
             self._create(wanted)
         problems, self._problems = self._problems, []
         if problems:
-            raise SpecError(problems)
+            raise SpecError(problems) from self._cause
         return self.instances[field]
 
     # -- checking ------------------------------------------------------------------------------
@@ -156,11 +169,15 @@ class Assembler:
             return
         reference = self._reading.reference(field)
         if reference is not None:
-            self._check_reference(field, field, reference, at_top=True)
+            self._check_reference(field, field, reference)
 
     def _check_reference(
-        self, kind: str, path: str, reference: ComponentSpec, *, at_top: bool = False
+        self, kind: str, path: str, reference: ComponentSpec, depth: int = 0
     ) -> None:
+        if depth > MOST_NESTED:
+            self._problems.append(f"{path}: over {MOST_NESTED} components within one another")
+            return
+        at_top = depth == 0
         try:
             component = self.host.resolve(kind, reference.id)
             signature = signature_of(component, self.host)
@@ -177,7 +194,7 @@ class Assembler:
         if at_top:
             self._configs[kind] = config
         for nested_path, nested in references(config, path):
-            self._check_reference(str(nested.kind), nested_path, nested)
+            self._check_reference(str(nested.kind), nested_path, nested, depth + 1)
 
     def _how_to_get(self, kind: str, full_id: str) -> str:
         """Where a missing component of a saved spec came from."""
@@ -209,18 +226,17 @@ class Assembler:
         if spec is not None and spec.data is not None:
             return spec.data
         given = self._reading.given
-        try:
-            if "dataset" in given:
-                dataset = cast(Dataset, given["dataset"])
-                return DataSpec(shape=tuple(dataset.shape), range=dataset.range)
-            if "dataset" in self._configs:
-                facts = self._classes["dataset"].facts(cast(Any, self._configs["dataset"]))
-                return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
-        except (DataError, ComponentError) as error:
-            self._problems.append(f"dataset: {error}")
-        except ValidationError as error:
-            said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            self._problems.append(f"dataset: what it declares of its data is wrong: {said}")
+        if "dataset" in given:
+            dataset = cast(Dataset, given["dataset"])
+            declared = {"shape": dataset.shape, "range": dataset.range}
+            found = self._ask("dataset", "declaration", lambda: _declared(declared))
+            if found is not None:
+                return found
+        if "dataset" in self._configs:
+            kind, config = self._classes["dataset"], cast(Any, self._configs["dataset"])
+            found = self._ask("dataset", "facts", lambda: _declared(kind.facts(config)))
+            if found is not None:
+                return found
         latent = _LATENT in self._classes
         if not latent and "model" in given and "shape" in arguments_of(given["model"]):
             return DataSpec(shape=tuple(arguments_of(given["model"])["shape"]))
@@ -231,12 +247,13 @@ class Assembler:
         config = self._known(_LATENT) if _LATENT in self._classes else None
         if config is None:
             return self._data
-        try:
-            autoencoder = cast(type[Autoencoder], self._classes[_LATENT])
-            return DataSpec(shape=tuple(autoencoder.latent_shape(config, self._data.shape)))
-        except (ComponentError, DataError) as error:
-            self._problems.append(f"{_LATENT}: {error}")
-            return self._data
+        kind, shape = cast(type[Autoencoder], self._classes[_LATENT]), self._data.shape
+        latent = self._ask(
+            _LATENT,
+            "latent_shape",
+            lambda: DataSpec(shape=tuple(kind.latent_shape(config, shape))),
+        )
+        return self._data if latent is None else latent
 
     def _seen_by(self, field: str) -> DataSpec:
         """The data as this component meets them: as they are, or as latents."""
@@ -252,14 +269,15 @@ class Assembler:
     def _consult(self, schedule: NoiseSchedule) -> None:
         """Gather everyone's facts, then ask everyone what they think of them."""
         self._facts = {_SHAPE: self._inner.shape, "data.range": self._inner.range}
-        self._facts.update(schedule_facts(schedule))
+        found = self._ask("schedule", "log_snr", lambda: schedule_facts(schedule))
+        self._facts.update(found or {})
         known = {}
         # The encoder comes before the model, which is supplied with what it gives.
         for field in (_LATENT, *_CREATED):
             config = self._known(field) if field in self._classes else None
             if config is not None:
                 known[field] = config
-                facts = self._classes[field].facts(config)
+                facts = self._facts_of(field, config)
                 self._facts.update({f"{field}.{name}": value for name, value in facts.items()})
         for field, config in known.items():
             self._problems += self._required(field, config)
@@ -283,26 +301,41 @@ class Assembler:
                 training, _LATENT in self._classes, self._data.shape
             )
 
+    def _facts_of(self, field: str, config: Any) -> dict[str, Any]:
+        kind = self._classes[field]
+        return self._ask(field, "facts", lambda: dict(kind.facts(config))) or {}
+
     def _required(self, field: str, config: Any) -> list[str]:
         """What a component says of the others; or why it cannot say, as where it reads files."""
+        kind, facts = self._classes[field], self._facts_for(field)
+        before = len(self._problems)
+        found = self._ask(field, "requires", lambda: list(kind.requires(config, facts))) or []
+        failed, self._problems = self._problems[before:], self._problems[:before]
+        return [*failed, *(f"{field}: {problem}" for problem in found)]
+
+    def _ask(self, field: str, what: str, question: Callable[[], _Answer]) -> _Answer | None:
+        """What a component answers; where it raises, a problem, and None."""
         try:
-            found = list(self._classes[field].requires(config, self._facts_for(field)))
-        except (ComponentError, DataError) as error:
-            found = [str(error)]
-        return [f"{field}: {problem}" for problem in found]
+            return question()
+        except DiffkitError as error:
+            self._problems.append(f"{field}: {error}")
+        except Exception as error:  # noqa: BLE001 - it is its author's code
+            self._cause = error
+            self._problems.append(f"{field}: its {what} raised {cause_of(error)}; tell its authors")
+        return None
 
     def _agree_on_the_schedule(self) -> None:
-        """A process that was given brings its schedule; it must be the pipeline's."""
-        process, schedule = self._reading.given.get("process"), self.instances.get("schedule")
+        """A process may bring its schedule; it must be the pipeline's."""
+        process, schedule = self.instances.get("process"), self.instances.get("schedule")
         held = None if process is None else arguments_of(process).get("schedule")
         if held is None or schedule is None or held is schedule:
             return
-        if type(held) is type(schedule) and arguments_of(held) == arguments_of(schedule):
+        if alike(held, schedule, self.host):
             self.instances["schedule"] = held
             return
         self._problems.append(
             f"process: it holds a schedule of its own, {type(held).__name__}, that is not the "
-            "pipeline's; make it with the instance that you give as the schedule"
+            "pipeline's; make it with the instance that you give as the schedule, or leave it out"
         )
 
     def _known(self, field: str) -> Any:
@@ -322,7 +355,7 @@ class Assembler:
 
     def _stop_if_wrong(self) -> None:
         if self._problems:
-            raise SpecError(dict.fromkeys(self._problems))
+            raise SpecError(dict.fromkeys(self._problems)) from self._cause
 
     # -- creating ------------------------------------------------------------------------------
 
@@ -337,18 +370,18 @@ class Assembler:
                 partial(self._supply, field),
                 self.host,
             )
-        except (ComponentError, DataError) as error:
+        except DiffkitError as error:
             # What is wrong with a nested part, or was said by `requires`, is said already.
             if not self._problems:
                 self._problems.append(f"{field}: {error}")
-        except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001 - it is its author's code, or torch's
             # What torch says of sizes that no memory holds, or no integer; its first line says it.
-            if field not in ("model", _LATENT):
-                raise
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            self._cause = error
+            said = cause_of(error) if not str(error) else str(error).splitlines()[0]
+            hint = " (if that is about a size, give it smaller sizes)" if field in _LARGE else ""
             self._problems.append(
                 f"{field}: {self._classes[field].__name__} cannot be created with this "
-                f"configuration: {said} (if that is about a size, give it smaller sizes)"
+                f"configuration: {said}{hint}"
             )
 
     def _supply(self, field: str, source: str) -> Any:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from diffkit.arguments import path
 from diffkit.assembly.written import UNREGISTERED
-from diffkit.core.component import Component
+from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
 from diffkit.spec.files import read_data
 from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, PipelineSpec
-from diffkit.spec.signature import explained, reference_of, signature_of
+from diffkit.spec.signature import alike, as_json, explained, reference_of, signature_of
 
 RawSpec = PipelineSpec | Mapping[str, Any] | str | Path
 
@@ -44,7 +44,7 @@ class Reading:
             named: ComponentSpec | None = getattr(self.spec, field)
             return named
         try:
-            return ComponentSpec.model_validate_json(_json(self._plain[field]))
+            return ComponentSpec.model_validate_json(as_json(self._plain[field]))
         except (KeyError, ValueError, RecursionError):
             return None
 
@@ -58,14 +58,22 @@ class Reading:
                 del plain[field]
                 continue
             self.given[field] = value
-            plain[field] = self._described(field, value, host)
+            plain[field] = self._described(field, value, raw, host)
         return plain
 
-    def _described(self, field: str, component: Component, host: Host) -> dict[str, Any]:
+    def _described(
+        self, field: str, component: Component, raw: Mapping[str, Any], host: Host
+    ) -> dict[str, Any]:
+        """Its reference, without what the pipeline will supply again."""
         try:
             supplied = signature_of(type(component), host).supplied
-            # Facts of an encoder may not be there to supply it the next time.
-            elsewhere = {name for name, source in supplied.items() if source not in FACTS}
+            held = arguments_of(component)
+            elsewhere = {
+                name
+                for name, source in supplied.items()
+                # Facts of an encoder may not be there to supply it the next time.
+                if source not in FACTS and not _own(held.get(name), raw.get(source), host)
+            }
             described = reference_of(component, host, leave_out=elsewhere)
         except ComponentError as error:
             self.unsaveable.append(f"{field}: {error}")
@@ -74,19 +82,22 @@ class Reading:
 
     def _validated(self) -> PipelineSpec | None:
         try:
-            return PipelineSpec.model_validate_json(_json(self._plain))
+            return PipelineSpec.model_validate_json(as_json(self._plain))
         except ValidationError as error:
             self.problems += explained(error, "", PipelineSpec.model_fields)
         except (ValueError, RecursionError) as error:
-            self.problems.append(f"it is not JSON data: {error}")
+            self.problems.append(f"it cannot be read: {error}")
         return None
 
 
-def _json(data: Any) -> str:
-    try:
-        return json.dumps(to_jsonable_python(data))
-    except PydanticSerializationError as error:
-        raise ValueError(str(error)) from error
+def _own(held: Any, supplied: Any, host: Host) -> bool:
+    """Whether a component holds another one than the one that the pipeline supplies it with.
+
+    Of one that the pipeline has yet to make, that is seen when it is made.
+    """
+    if not isinstance(held, Component):
+        return False
+    return supplied is None or (isinstance(supplied, Component) and not alike(held, supplied, host))
 
 
 def _as_mapping(raw: RawSpec) -> Mapping[str, Any]:
@@ -94,6 +105,6 @@ def _as_mapping(raw: RawSpec) -> Mapping[str, Any]:
         return raw.model_dump(mode="json")
     if isinstance(raw, Mapping):
         return raw
-    if isinstance(raw, str | Path):
-        return read_data(Path(raw))
+    if isinstance(raw, str | os.PathLike):
+        return read_data(path(raw, "the spec"))
     raise SpecError([f"a spec is a mapping, a PipelineSpec or a path, not {type(raw).__name__}"])

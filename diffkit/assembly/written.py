@@ -1,12 +1,18 @@
-"""References inside configurations, and where each component came from."""
+"""References inside configurations, written out in full, and where each component came from."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
+from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
 from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, PipelineSpec, Provenance
-from diffkit.spec.signature import signature_of, validated
+from diffkit.spec.signature import Signature, signature_of, validated
+
+MOST_NESTED = 32
+"""Components within one another."""
 
 UNREGISTERED = "unregistered."
 """Begins the id of an instance whose class no plugin declares; it can run but not be saved."""
@@ -29,6 +35,42 @@ def references(config: BaseModel, where: str) -> list[tuple[str, ComponentSpec]]
     for name in type(config).model_fields:
         look(getattr(config, name), f"{where}.{name}")
     return found
+
+
+def written_out(kind: str, reference: ComponentSpec, host: Host) -> ComponentSpec:
+    """The reference with its full id and every argument, and so those within it.
+
+    What the pipeline supplies, and the reference does not say, is left out.
+
+    Raises:
+        ComponentError: a component is not there, or has no schema.
+        SpecError: a configuration is wrong.
+    """
+    entry = host.find(kind, reference.id)
+    signature = signature_of(host.load(entry), host)
+    config, problems = validated(signature, reference.config, entry.id)
+    if config is None:
+        raise SpecError(problems)
+    return ComponentSpec(id=entry.id, config=configuration(config, signature, host))
+
+
+def configuration(config: BaseModel, signature: Signature, host: Host) -> dict[str, Any]:
+    """The arguments of a checked configuration as `written_out` has them, in JSON form."""
+    unsaid = {name for name in signature.supplied if getattr(config, name) is None}
+    data = config.model_dump(mode="json", exclude=unsaid)
+    return {name: _in_full(getattr(config, name), value, host) for name, value in data.items()}
+
+
+def _in_full(value: Any, data: Any, host: Host) -> Any:
+    """The JSON form of a value, with each reference in it written out."""
+    if isinstance(value, ComponentSpec):
+        return written_out(str(value.kind), value, host).model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_in_full(item, form, host) for item, form in zip(value, data, strict=True)]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), data.items(), strict=True)
+        return {key: _in_full(item, form, host) for item, (key, form) in pairs}
+    return data
 
 
 def provenance_of(spec: PipelineSpec, host: Host) -> dict[str, Provenance]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import DEBUG, host_options, make_host
+from diffkit.arguments import expanded
+from diffkit.cli.options import DEBUG, host_options, make_host, printable
 from diffkit.cli.safely import try_components, try_files
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _subjects(
     from diffkit.plugins.kinds import LOCAL
     from diffkit.testing.kit import subjects
 
-    files = tuple(Path(name) for name in what if name.endswith(".py"))
+    files = tuple(expanded(name) for name in what if name.endswith(".py"))
     patterns = [name for name in what if not name.endswith(".py")]
     if files:
         patterns.append(f"{LOCAL}.*")
@@ -106,7 +107,7 @@ def _subjects(
     host.components(kind)  # Raises for a kind that there is not.
     found = [s for s in subjects(patterns, host=host) if kind in (None, s.kind)]
     for problem in host.problems:
-        click.echo(f"problem: {problem}", err=True)
+        click.echo(printable(f"problem: {problem}"), err=True)
     if not found:
         raise click.UsageError(f"--kind {kind}: none of these components is of that kind")
     try_components(s.entry for s in found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffkit.cli.finite import end_unless
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import UserPath, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
@@ -23,7 +23,7 @@ _STAGES = 10
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     help="The run directory; must not exist.  [default: runs/demo, runs/demo-2 ...]",
 )

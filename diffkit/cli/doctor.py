@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from diffkit import __version__
-from diffkit.cli.options import host_options
+from diffkit.cli.options import host_options, printable
 from diffkit.plugins.doctor import Diagnosis, Finding, diagnose
 
 UNHEALTHY = 1
@@ -50,7 +50,7 @@ def command(
         click.echo(json.dumps(_record(found, environment), indent=2))
     else:
         for line in _lines(found, environment):
-            click.echo(line)
+            click.echo(printable(line))
     if not found.healthy:
         raise click.exceptions.Exit(UNHEALTHY)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import checkpoint_option, choice_of, host_options, make_host
+from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_options, make_host
 from diffkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ EVAL = "eval.json"
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option("--metric", help="Another metric than the spec's: a name, or {id, config} as YAML.")
 @click.option(
     "--dataset",
     help="Other data than the spec's, such as a test set: a name, or {id, config} as YAML.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metric's curves (.png).")
+@click.option("--plot", type=UserPath(), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @checkpoint_option
 @host_options
@@ -107,14 +107,16 @@ def _reference(
     pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The full id and the arguments of what was chosen, or of what the spec names, if any."""
+    from diffkit.assembly.written import written_out
     from diffkit.spec.pipeline import ComponentSpec
 
     if choice is None:
         named: ComponentSpec | None = getattr(pipeline.spec, kind)
     else:
-        asked = ComponentSpec.model_validate(choice)
-        named = asked.model_copy(update={"id": pipeline.host.find(kind, asked.id).id})
-    return None if named is None else named.model_dump(mode="json")
+        named = ComponentSpec.model_validate(choice)
+    if named is None:
+        return None
+    return written_out(kind, named, pipeline.host).model_dump(mode="json")
 
 
 def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from diffkit.cli.options import host_options, make_host
+from diffkit.cli.options import host_options, make_host, printable
 from diffkit.plugins.entries import ComponentEntry
 
 _HEADER = ("KIND", "NAME", "ID", "DISTRIBUTION", "VERSION")
@@ -34,7 +34,7 @@ def command(
         for line in _table(entries):
             click.echo(line)
     for problem in host.problems:
-        click.echo(f"problem: {problem}", err=True)
+        click.echo(printable(f"problem: {problem}"), err=True)
 
 
 def _record(entry: ComponentEntry) -> dict[str, str | None]:

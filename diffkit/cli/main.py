@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -11,24 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffkit import __version__
-from diffkit.cli.options import DEBUG, debug_option
+from diffkit.cli.options import DEBUG, debug_option, printable
 from diffkit.errors import ComponentError, DiffkitError
+from diffkit.launcher import launched
+from diffkit.plugins.isolation import cause_of
+from diffkit.plugins.kinds import VERBS
+from diffkit.plugins.loading import load_command
+from diffkit.plugins.metadata import unreadable_left_out
 
 if TYPE_CHECKING:
     from diffkit.plugins.entries import CommandEntry
-
-VERBS = {
-    "list": "List the components that are installed.",
-    "show": "Describe a component and its arguments.",
-    "train": "Train a pipeline.",
-    "sample": "Draw samples from a trained run.",
-    "eval": "Measure how good a run's samples are.",
-    "demo": "Train on handwritten digits in a minute, and look at the result.",
-    "check": "Run the conformance kit on components.",
-    "doctor": "Import every plugin on its own, and say what is wrong.",
-    "new-plugin": "Write a package of components to begin with.",
-}
-"""Each verb with its line in the help, so that the help imports none of them."""
 
 USER_MISTAKE = 2
 """The exit code of a mistake that the message explains."""
@@ -48,7 +41,7 @@ class Verbs(click.Group):
         """Import the verb's module; its command is called `command`."""
         if cmd_name not in VERBS:
             entry = _added().get(cmd_name)
-            return None if entry is None else _imported(entry)
+            return None if entry is None else _loaded(entry)
         found = importlib.import_module(f"diffkit.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
@@ -64,16 +57,27 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; every error becomes one message on standard error, and an exit code."""
+        _write_out_what_cannot_be_encoded()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             # Of a pipe that ends early, as that to `head` does, click ends quietly.
             raise
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+        except KeyboardInterrupt as error:
+            notes = getattr(error, "__notes__", ())
+            click.echo(printable(": ".join(["interrupted", *notes])), err=True)
             ctx.exit(INTERRUPTED)
-        except Exception as error:  # noqa: BLE001 - plugins may raise anything
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - plugins may raise anything
             _report(ctx, error)
+
+
+def _write_out_what_cannot_be_encoded() -> None:
+    """Names of files need not be text, and a terminal need not know every character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _added() -> dict[str, CommandEntry]:
@@ -83,29 +87,24 @@ def _added() -> dict[str, CommandEntry]:
     return default_host().commands
 
 
-def _imported(entry: CommandEntry) -> click.Command:
-    module, _, attribute = entry.target.partition(":")
+def _loaded(entry: CommandEntry) -> click.Command:
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+        return load_command(entry)
+    except ComponentError as error:
         raise ComponentError(
-            f"{entry} cannot be imported: {type(error).__name__}: {error}; `diffkit doctor` says "
-            "more, and DIFFKIT_DISABLE leaves a plugin out"
+            f"{error}; `diffkit doctor` says more, and DIFFKIT_DISABLE leaves a plugin out"
         ) from error
-    if not isinstance(found, click.Command):
-        raise ComponentError(f"{entry}: {entry.target} is no click command; tell its authors")
-    return found
 
 
-def _report(ctx: click.Context, error: Exception) -> None:
+def _report(ctx: click.Context, error: BaseException) -> None:
     if ctx.meta.get(DEBUG):
         traceback.print_exception(error)
     elif isinstance(error, DiffkitError):
-        click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
+        said = [f"Error: {error}", *getattr(error, "__notes__", ())]
+        click.echo(printable("\n".join(said)), err=True)
     else:
         click.echo(
-            f"Error: unexpected {type(error).__name__}: {error}\n"
-            "Run with --debug for the traceback.",
+            f"Error: unexpected {printable(cause_of(error))}\nRun with --debug for the traceback.",
             err=True,
         )
     ctx.exit(USER_MISTAKE if isinstance(error, DiffkitError) else 1)
@@ -121,9 +120,11 @@ def cli() -> None:
 def main() -> None:
     """The entry point of the command."""
     try:
-        cli.main(prog_name="diffkit")
+        # What verbs import reads everybody's metadata, and this process is all diffkit's.
+        with unreadable_left_out():
+            cli.main(prog_name="diffkit")
     except SystemExit as ended:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched():
             _leave(ended)
         raise
 
@@ -134,6 +135,7 @@ def _leave(ended: SystemExit) -> None:
     After DDP on gloo, torch keeps the group's threads, and now and then aborts a process that has
     finished when they are torn down; the launcher would report a failure.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(ended.code if isinstance(ended.code, int) else int(ended.code is not None))

@@ -16,7 +16,7 @@ from string import Template
 import click
 
 from diffkit import __version__
-from diffkit.cli.options import command_line, debug_option
+from diffkit.cli.options import UserPath, command_line, debug_option
 from diffkit.plugins.discovery import CORE
 from diffkit.plugins.entries import namespace_of, normalized
 from diffkit.plugins.kinds import KINDS, LOCAL
@@ -60,7 +60,7 @@ _LINE = 100
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     help="The package's folder; must not exist, or be empty.  [default: diffkit-NAME]",
 )

@@ -9,11 +9,25 @@ from typing import Any, TypeVar
 
 import click
 
+from diffkit.arguments import expanded
 from diffkit.plugins.host import Host
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEBUG = "diffkit.debug"
 """The key in click's `meta` under which it is kept whether tracebacks are wanted."""
+
+
+class UserPath(click.Path):
+    """A path as people type it: `~` is the home directory, also where no shell has seen it."""
+
+    def __init__(self, *, file_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Fails where it is empty."""
+        if not str(value):
+            self.fail("a path is not empty", param, ctx)
+        return super().convert(expanded(value), param, ctx)
 
 
 def _keep_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -38,7 +52,7 @@ def host_options(command: _Command) -> _Command:
         "--plugin-file",
         "plugin_files",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=UserPath(),
         metavar="FILE",
         help="Run a Python file, and use its components as local.*; repeatable.",
     )(command)
@@ -74,6 +88,14 @@ def _which(context: click.Context, parameter: click.Parameter, value: str) -> st
 def make_host(disabled: tuple[str, ...], plugin_files: tuple[Path, ...]) -> Host:
     """The host that the options ask for. Raises ComponentError for a file that fails."""
     return Host(disabled=disabled, plugin_files=plugin_files)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would control it, or cannot be encoded, is written out."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 def command_line(

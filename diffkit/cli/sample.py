@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffkit.cli.finite import end_unless
-from diffkit.cli.options import checkpoint_option, choice_of, host_options, make_host
+from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +26,15 @@ _ENDINGS = {
     "/": "a folder of pictures",
 }
 _LEFT_OUT = "leaves their places empty: pictures cannot show them, an .npz file can"
+_GUIDED_BY = "guidance.classifier-free"
+"""What a number after `--guidance` is the scale of; in full, as others may share the short name."""
 _FRAMES = 40
 _BATCH = 64
 
 
 @click.command("sample")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--num", type=click.IntRange(min=1), default=64, show_default=True)
+@click.argument("run", type=UserPath())
+@click.option("-n", "--num", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option(
     "--out",
     required=True,
@@ -102,6 +105,7 @@ def command(
     A component is given as a name, or with its arguments:
     --sampler '{id: ddpm, config: {variance: fixed_large}}'
     """
+    out = os.path.expanduser(out)
     ending, path = _checked_ending(out, batch_size), Path(out)
     from diffkit.making import load
     from diffkit.run.files import check_writable, check_writable_folder
@@ -136,7 +140,7 @@ def _guidance(text: str | None) -> str | Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        return {"id": "classifier-free", "config": {"scale": float(text)}}
+        return {"id": _GUIDED_BY, "config": {"scale": float(text)}}
     except ValueError:
         return choice_of("guidance", text)
 

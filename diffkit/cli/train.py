@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diffkit.cli.options import checkpoint_option, command_line, host_options, make_host
+from diffkit.cli.options import (
+    UserPath,
+    checkpoint_option,
+    command_line,
+    host_options,
+    make_host,
+)
 from diffkit.errors import ComponentError, DataError, TrainingError, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -16,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=UserPath())
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The run directory.",
 )
@@ -72,7 +78,8 @@ def command(
         raise
     except KeyboardInterrupt as error:
         if first_of_all():
-            click.echo(_interrupted(error, out, again), err=True)
+            why = (*getattr(error, "__notes__", ()), _interrupted(error, out, again))
+            click.echo("\n".join(why), err=True)
         ended_by = error.signal if isinstance(error, TrainingInterrupted) else SIGINT
         raise click.exceptions.Exit(128 + ended_by) from None
     if not first_of_all():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffkit.arguments import instance, several, whole
 from diffkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,14 +23,25 @@ def as_text(texts: Sequence[str], length: int = TEXT_LENGTH) -> UInt8[Tensor, "b
 
     Raises DataError where a text is longer than `length` bytes, or holds a zero byte.
     """
+    texts = several(texts, "texts", "strings,")
+    length = whole(length, "length", least=1)
+    for text in texts:
+        instance(text, "texts", str, "strings")
     rows = torch.zeros(len(texts), length, dtype=torch.uint8)
     for row, text in zip(rows, texts, strict=True):
-        data = text.encode("utf-8")
+        data = _bytes_of(text)
         if len(data) > length or 0 in data:
             reason = "holds a zero byte" if 0 in data else f"is longer than {length} bytes"
             raise DataError(f"the text {text[:60]!r} {reason}; shorten it, or clean it")
         row[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else 0
     return rows
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text {text[:60]!r} holds half of a character; clean it") from error
 
 
 def as_strings(text: UInt8[Tensor, "b length"]) -> list[str]:

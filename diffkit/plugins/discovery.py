@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint
 
 from diffkit.plugins.entries import (
     CommandEntry,
@@ -17,11 +20,18 @@ from diffkit.plugins.entries import (
     normalized,
     what_is_wrong,
 )
-from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS, LOCAL
+from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS, LOCAL, VERBS
+from diffkit.plugins.metadata import (
+    Unreadable,
+    all_distributions,
+    entry_points_text,
+    has_metadata,
+)
 
 CORE = "diffkit"
 _GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>[0-9]{1,9})")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
+_VERSION = re.compile(r"[\w.+!-]{1,100}", re.ASCII)
 _METADATA_FOLDER = re.compile(r"(?P<name>[^-]+)(-(?P<version>[^-]+).*)?\.(dist|egg)-info")
 _MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
@@ -38,33 +48,100 @@ class Declared:
 
 
 def discover(path: Sequence[str] | None = None) -> Iterator[Declared]:
-    """What each distribution on `path` (default: `sys.path`) declares; the first of a name wins."""
-    found = distributions() if path is None else distributions(path=list(path))
-    seen: set[str] = set()
+    """What each distribution on `path` (default: `sys.path`) declares; the first of a name wins.
+
+    A folder that an interrupted installation left over does not count as one.
+    """
+    found = all_distributions(None if path is None else list(path))
+    groups: dict[str, list[Distribution]] = {}
+    folders: set[str] = set()
     for distribution in found:
-        names = {normalized(_from_folder(distribution).distribution)}
-        declared = _declared(distribution)
+        folder = os.path.realpath(str(getattr(distribution, "_path", id(distribution))))
+        if folder not in folders:  # A path may be searched twice.
+            folders.add(folder)
+            name = normalized(_from_folder(distribution).distribution)
+            groups.setdefault(name, []).append(distribution)
+    seen: set[str] = set()
+    for name, group in groups.items():
+        chosen, left_over = _sifted(group)
+        declared = None if chosen is None else _declared(chosen)
+        names = {name}
         if declared is not None:
             names.add(normalized(declared.origin.distribution))
         if declared is not None and not names & seen:
-            yield declared
+            yield _with(declared, left_over)
+        elif declared is None and chosen is None and name.startswith(f"{CORE}-"):
+            yield Declared(_from_folder(group[0]), (), (), (_left_over(group[0]),))
         seen |= names
+
+
+def _sifted(group: list[Distribution]) -> tuple[Distribution | None, list[Distribution]]:
+    """The one that counts of several of a name, and those that are left over.
+
+    The first on the path, as in imports; of several in one folder one that declares entry points.
+    """
+    whole = [d for d in group if has_metadata(d) and not _renamed(d)]
+    rest = [d for d in group if d not in whole]
+    if not whole:
+        # One without METADATA that declares something is a problem to tell.
+        declaring = [d for d in rest if not _renamed(d) and _says_something(d)]
+        return (declaring[0] if declaring else None), rest[1:]
+    beside = [d for d in whole if _folder_of(d) == _folder_of(whole[0])]
+    chosen = next((d for d in beside if _says_something(d)), whole[0])
+    if normalized(_from_folder(chosen).distribution) == CORE:
+        # Whoever else is called so: the components that come with this code are meant.
+        this = importlib.import_module(CORE).__version__
+        chosen = next((d for d in whole if _from_folder(d).version == this), chosen)
+    return chosen, [*rest, *(d for d in beside if d is not chosen)]
+
+
+def _renamed(distribution: Distribution) -> bool:
+    """Whether pip moved it aside, to delete it, and was interrupted."""
+    return _from_folder(distribution).distribution.startswith("~")
+
+
+def _says_something(distribution: Distribution) -> bool:
+    try:
+        return bool(entry_points_text(distribution))
+    except Unreadable:
+        return True
+
+
+def _folder_of(distribution: Distribution) -> str:
+    return str(getattr(getattr(distribution, "_path", None), "parent", ""))
+
+
+def _with(declared: Declared, left_over: list[Distribution]) -> Declared:
+    problems = (*declared.problems, *(_left_over(distribution) for distribution in left_over))
+    return dataclasses.replace(declared, problems=problems)
+
+
+def _left_over(distribution: Distribution) -> Problem:
+    origin = _from_folder(distribution)
+    folder = getattr(distribution, "_path", origin.distribution)
+    return Problem(
+        origin,
+        f"{folder} is left over from an installation that was interrupted or replaced, and is not "
+        "looked at",
+        advice=f"delete that folder, or reinstall {origin.distribution}",
+    )
 
 
 def _declared(distribution: Distribution) -> Declared | None:
     try:
-        text = distribution.read_text("entry_points.txt")
-    except (OSError, UnicodeDecodeError) as error:
-        return _broken(distribution, f"entry_points.txt cannot be read: {error}")
+        text = entry_points_text(distribution)
+    except Unreadable as error:
+        return _broken(distribution, str(error))
     if text is None or "diffkit." not in text:
         return None
     try:
         entry_points = list(distribution.entry_points)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return _broken(distribution, f"entry_points.txt cannot be parsed: {error}")
-    ours = [e for e in entry_points if e.group.startswith("diffkit.")]
+    ours = [e for e in entry_points if (e.group or "").startswith("diffkit.")]
     if not ours:
-        return None
+        cut = any(line.strip().startswith("[diffkit.") for line in text.splitlines())
+        return _broken(distribution, "entry_points.txt cannot be parsed") if cut else None
     origin, problem = _origin(distribution)
     if problem is not None:
         return Declared(origin, (), (), (problem,))
@@ -86,6 +163,9 @@ def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
     if not _DISTRIBUTION.fullmatch(name):
         message = f"its METADATA is broken: {name!r} is no distribution's name; reinstall it"
         return folder, Problem(folder, message)
+    if not _VERSION.fullmatch(version):
+        message = f"its METADATA is broken: {version!r} is no version; reinstall it"
+        return _named(name, ""), Problem(_named(name, ""), message)
     origin = _named(name, version)
     if origin.namespace == LOCAL or (origin.namespace == CORE and normalized(name) != CORE):
         reserved = f"the namespace '{origin.namespace}' is reserved; rename the distribution"
@@ -138,6 +218,10 @@ def _component(
         return Problem(origin, f"{where}: the target must be a module")
     if entry.group == COMMANDS_GROUP:
         wrong = what_is_wrong(entry.name, entry.value)
+        if wrong is None and entry.name in VERBS:
+            wrong = f"'{entry.name}' is a verb of diffkit's own, which is used instead"
+            advice = f"its authors have to rename the command '{entry.name}'; {_or_else(origin)}"
+            return Problem(origin, f"{where}: {wrong}", advice=advice)
         if wrong is None:
             return CommandEntry(entry.name, entry.value, origin)
         return Problem(origin, f"{where}: {wrong.replace('module:class', 'module:command')}")
@@ -162,6 +246,13 @@ def _component(
         # A target that is fine leaves the name to be wrong.
         name_alone = what_is_wrong(entry.name, object) is not None
         todo = "rename" if name_alone else "mend the target of"
-        advice = f"its authors have to {todo} the entry point '{entry.name}': {wrong}"
+        advice = (
+            f"its authors have to {todo} the entry point '{entry.name}': {wrong}; "
+            f"{_or_else(origin)}"
+        )
         return Problem(origin, f"{where}: {wrong}", full_id, kind.name, advice)
     return ComponentEntry(kind.name, entry.name, entry.value, origin)
+
+
+def _or_else(origin: Origin) -> str:
+    return f"or install another release of {origin.distribution}, or --disable {origin.namespace}"

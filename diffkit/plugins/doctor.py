@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from diffkit.plugins.cases import (
+    Case,
+    command_case,
+    component_case,
+    file_case,
+    hooks_case,
+    hooks_id,
+    torch_case,
+)
 from diffkit.plugins.discovery import CORE, Declared, discover
 from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin, Problem, normalized
 from diffkit.plugins.examination import Examined, Outcome, examine_alone
@@ -23,16 +32,15 @@ Status = Outcome | Literal["clash", "disabled"]
 HEALTHY: tuple[Status, ...] = ("ok", "disabled")
 
 _WORKERS = 4
-_TORCH = "torch"
 _TORCH_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one component, one hooks module, one plugin file, or one declaration."""
+    """What is known of a component, a hooks module, a command, a plugin file, or a declaration."""
 
     kind: str
-    """A kind of component, `hooks`, `file`; or `metadata`, for what discovery cannot take."""
+    """A kind of component, `hooks`, `command`, `file`; `metadata`: what discovery cannot take."""
     id: str
     distribution: str
     version: str
@@ -64,17 +72,6 @@ class Diagnosis:
         return all(finding.healthy for finding in self.findings)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """Something to import, and what will be said of it."""
-
-    task: Mapping[str, Any]
-    kind: str
-    id: str
-    origin: Origin
-    target: str
-
-
 def diagnose(
     *,
     path: Sequence[str] | None = None,
@@ -84,15 +81,15 @@ def diagnose(
 ) -> Diagnosis:
     """Examine everything that is installed on `path` (default: `sys.path`).
 
-    No plugin is imported here: each component, each hooks module and each plugin file has a
+    No plugin is imported here: each component, hooks module, command and plugin file has a
     process of its own, a few at a time, for `timeout` seconds at most.
     """
     host = Host(path=path, disabled=disabled)
-    origin = Origin(_TORCH, "", _TORCH)
-    cases = [_Case({"task": "torch"}, "library", _TORCH, origin, _TORCH)]
-    cases += [_component_case(entry) for entry in host.components()]
-    cases += [_hooks_case(entry) for entry in host.hooks]
-    cases += [_file_case(Path(file)) for file in plugin_files]
+    cases = [torch_case()]
+    cases += [component_case(entry) for entry in host.components()]
+    cases += [hooks_case(entry) for entry in host.hooks]
+    cases += [command_case(entry) for entry in host.commands.values()]
+    cases += [file_case(Path(file)) for file in plugin_files]
     torch, *examined = _examined(cases, timeout, disabled)
     findings = [_finding(case, found) for case, found in zip(cases[1:], examined, strict=True)]
     findings += _not_examined(host, tuple(discover(path)))
@@ -103,12 +100,12 @@ def diagnose(
 
 
 def _examined(
-    cases: Sequence[_Case], timeout: float, disabled: tuple[str, ...]
+    cases: Sequence[Case], timeout: float, disabled: tuple[str, ...]
 ) -> tuple[Examined, ...]:
     """Each case in its own process. An interrupt kills those that run."""
     stop = threading.Event()
 
-    def examine(case: _Case) -> Examined:
+    def examine(case: Case) -> Examined:
         # Torch is no plugin: its version is wanted however little time plugins are given.
         allowed = max(timeout, _TORCH_SECONDS) if case.kind == "library" else timeout
         return examine_alone(case.task, timeout=allowed, disabled=disabled, stop=stop)
@@ -123,37 +120,7 @@ def _examined(
             raise
 
 
-def _component_case(entry: ComponentEntry) -> _Case:
-    task = {"task": "component", "kind": entry.kind, **_fields(entry)}
-    return _Case(task, entry.kind, entry.id, entry.origin, str(entry.target))
-
-
-def _hooks_case(entry: HooksEntry) -> _Case:
-    task = {"task": "hooks", **_fields(entry)}
-    return _Case(task, "hooks", _hooks_id(entry), entry.origin, entry.target)
-
-
-def _file_case(file: Path) -> _Case:
-    task = {"task": "file", "file": str(file.absolute())}
-    return _Case(task, "file", file.name, Origin(file.name, "", "local"), str(file))
-
-
-def _fields(entry: ComponentEntry | HooksEntry) -> dict[str, str]:
-    origin = entry.origin
-    return {
-        "name": entry.name,
-        "target": str(entry.target),
-        "distribution": origin.distribution,
-        "version": origin.version,
-        "namespace": origin.namespace,
-    }
-
-
-def _hooks_id(entry: HooksEntry) -> str:
-    return f"{entry.origin.namespace}.{entry.name}"
-
-
-def _finding(case: _Case, examined: Examined) -> Finding:
+def _finding(case: Case, examined: Examined) -> Finding:
     healthy = examined.status == "ok"
     return Finding(
         case.kind,
@@ -168,7 +135,7 @@ def _finding(case: _Case, examined: Examined) -> Finding:
     )
 
 
-def _advice(case: _Case, status: Outcome) -> str:
+def _advice(case: Case, status: Outcome) -> str:
     name = case.origin.distribution
     left_out = f"leave it out with --disable {case.origin.namespace}"
     if case.kind == "file":
@@ -205,7 +172,7 @@ def _not_examined(host: Host, found: Sequence[Declared]) -> list[Finding]:
                 findings.append(_disabled(entry.kind, entry.id, entry))
         for hooks in declared.hooks:
             if hooks not in host.hooks:
-                findings.append(_disabled("hooks", _hooks_id(hooks), hooks))
+                findings.append(_disabled("hooks", hooks_id(hooks), hooks))
     installed = {normalized(declared.origin.distribution) for declared in found}
     others = (problem for problem in host.problems if problem not in clashing)
     return [*findings, *(_undeclared(problem, installed) for problem in others)]
@@ -236,7 +203,7 @@ def _undeclared(problem: Problem, installed: set[str]) -> Finding:
     """A problem that discovery found, and which leaves nothing to import."""
     origin = problem.origin
     left_out = f"install another release of {origin.distribution}, or --disable {origin.namespace}"
-    advice = f"{problem.advice}; or {left_out}" if problem.advice else left_out
+    advice = problem.advice or left_out
     if normalized(origin.distribution) not in installed:
         advice = f"check the name in --disable and {DISABLE_VARIABLE}"
     return Finding(
@@ -251,9 +218,7 @@ def _undeclared(problem: Problem, installed: set[str]) -> Finding:
     )
 
 
-def _late_clashes(
-    host: Host, cases: Sequence[_Case], examined: Sequence[Examined]
-) -> list[Finding]:
+def _late_clashes(host: Host, cases: Sequence[Case], examined: Sequence[Examined]) -> list[Finding]:
     """Components of hooks modules and files whose id is taken by something else."""
     owners: dict[tuple[str, str], dict[str, Origin]] = defaultdict(dict)
     for entry in host.components():

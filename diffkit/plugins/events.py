@@ -1,9 +1,14 @@
-"""The events of a run, told to every observer; one that raises is not told any more."""
+"""The events of a run, told to every observer; one that raises is not told any more.
+
+Observers get copies, so that what they change is theirs alone.
+"""
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,34 +48,46 @@ class Events:
 
     def run_start(self, run: RunInfo) -> None:
         """Training is about to begin, or to go on."""
-        if self._heard("diffkit_run_start"):
-            self._tell("diffkit_run_start", {"run": run})
+        self._tell("diffkit_run_start", lambda: {"run": _told(run)})
 
     def step(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics were taken after update number `step`."""
-        if self._heard("diffkit_step"):
-            self._tell("diffkit_step", {"run": run, "step": step, "metrics": metrics})
+        self._tell(
+            "diffkit_step", lambda: {"run": _told(run), "step": step, "metrics": dict(metrics)}
+        )
 
     def checkpoint(self, run: RunInfo, step: int, path: Path) -> None:
         """A checkpoint is complete and synced at `path`."""
-        if self._heard("diffkit_checkpoint"):
-            self._tell("diffkit_checkpoint", {"run": run, "step": step, "path": path})
+        self._tell("diffkit_checkpoint", lambda: {"run": _told(run), "step": step, "path": path})
 
     def sample(self, run: RunInfo, samples: Tensor) -> None:
         """A batch of samples, `[b, *data]`, is finished."""
-        if self._heard("diffkit_sample"):
-            self._tell("diffkit_sample", {"run": run, "samples": samples})
+        self._tell(
+            "diffkit_sample", lambda: {"run": _told(run), "samples": samples.detach().clone()}
+        )
 
     def run_end(self, run: RunInfo, step: int) -> None:
         """Training has ended after `step` updates in all."""
-        if self._heard("diffkit_run_end"):
-            self._tell("diffkit_run_end", {"run": run, "step": step})
+        self._tell("diffkit_run_end", lambda: {"run": _told(run), "step": step})
 
-    def _heard(self, hook: str) -> bool:
-        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+    def _tell(self, hook: str, arguments: Callable[[], dict[str, Any]]) -> None:
+        """Call a hook; each observer gets what is its own to change, made when it is called."""
+        if not getattr(self._manager.hook, hook).get_hookimpls():
+            return
 
-    def _tell(self, hook: str, arguments: dict[str, Any]) -> None:
         def report(plugin: str, error: BaseException) -> None:
             self._failures.append(f"{plugin}: {hook} raised {cause_of(error)}")
 
-        call_each(self._manager, hook, lambda _: arguments, report)
+        call_each(self._manager, hook, lambda _: arguments(), report)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What one observer is told of a run."""
+
+    directory: Path | None
+    spec: Mapping[str, Any]
+
+
+def _told(run: RunInfo) -> RunInfo:
+    return _Told(run.directory, copy.deepcopy(dict(run.spec)))

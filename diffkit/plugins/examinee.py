@@ -1,6 +1,6 @@
 """What `diffkit.plugins.examination` runs in a process of its own.
 
-A task is a mapping: `{"task": "component" | "hooks", ...}` with the fields of an entry,
+A task is a mapping: `{"task": "component" | "hooks" | "command", ...}` with the fields of an entry,
 `{"task": "imports", "components": [...]}` with those of several, `{"task": "file", "file": path}`,
 or `{"task": "torch"}`. The report holds `error`, a sentence or
 None, and what was found.
@@ -18,11 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from diffkit.errors import ComponentError
-from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin, what_is_wrong
+from diffkit.plugins.entries import CommandEntry, ComponentEntry, HooksEntry, Origin, what_is_wrong
 from diffkit.plugins.hookspecs import Register
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
-from diffkit.plugins.loading import UnfitError, load_component, load_file, load_hooks
+from diffkit.plugins.loading import (
+    UnfitError,
+    load_command,
+    load_component,
+    load_file,
+    load_hooks,
+)
+from diffkit.plugins.metadata import unreadable_left_out
 
 _Report = dict[str, Any]
 
@@ -34,7 +41,13 @@ def main(request: str) -> None:
     faulthandler.dump_traceback_later(0.9 * task["timeout"])
     sys.argv = ["diffkit"]
     try:
-        report = _TASKS[task["task"]](task)
+        with unreadable_left_out():
+            report = _TASKS[task["task"]](task)
+    except KeyboardInterrupt as error:
+        # Nobody presses Ctrl-C here.
+        traceback.print_exception(error)
+        notes = getattr(error, "__notes__", ())
+        report = {"error": "; ".join(["it raised KeyboardInterrupt", *notes])}
     except ComponentError as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
@@ -68,7 +81,7 @@ def _imports(task: Mapping[str, Any]) -> _Report:
         print(f"importing {fields['target']}", flush=True)
         try:
             _component(fields)
-        except ComponentError as error:
+        except (ComponentError, KeyboardInterrupt) as error:
             print(error, flush=True)
     return {}
 
@@ -105,6 +118,11 @@ def _hooks(task: Mapping[str, Any]) -> _Report:
     return {"components": [_written(component) for component in announced]}
 
 
+def _command(task: Mapping[str, Any]) -> _Report:
+    load_command(CommandEntry(task["name"], task["target"], _origin(task)))
+    return {}
+
+
 def _file(task: Mapping[str, Any]) -> _Report:
     _, entries = load_file(Path(task["file"]))
     return {"components": [_written(entry) for entry in entries]}
@@ -127,6 +145,7 @@ _TASKS: dict[str, Callable[[Mapping[str, Any]], _Report]] = {
     "component": _component,
     "imports": _imports,
     "hooks": _hooks,
+    "command": _command,
     "file": _file,
     "torch": _torch,
 }

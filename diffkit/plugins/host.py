@@ -11,8 +11,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from diffkit.arguments import instance, several, shown
+from diffkit.arguments import path as file_path
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import Declared, discover
+from diffkit.plugins.distribution import DistributionPlugin
 from diffkit.plugins.entries import (
     CommandEntry,
     ComponentEntry,
@@ -22,7 +25,7 @@ from diffkit.plugins.entries import (
     normalized,
     what_is_wrong,
 )
-from diffkit.plugins.hookspecs import Register, hookimpl
+from diffkit.plugins.hookspecs import Register
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 from diffkit.plugins.kinds import KINDS
 from diffkit.plugins.loading import load_component, load_file, load_hooks
@@ -31,19 +34,6 @@ _log = logging.getLogger("diffkit")
 
 DISABLE_VARIABLE = "DIFFKIT_DISABLE"
 """Names of distributions, or their namespaces, separated by commas."""
-
-
-class DistributionPlugin:
-    """One distribution as one pluggy plugin: it announces what the metadata declare."""
-
-    def __init__(self, declared: Declared) -> None:
-        self.declared = declared
-
-    @hookimpl
-    def diffkit_register(self, register: Register) -> None:
-        """Announce every declared component."""
-        for entry in self.declared.components:
-            register(entry.kind, entry.name, entry.target)
 
 
 class Host:
@@ -63,6 +53,13 @@ class Host:
         disabled: Iterable[str] = (),
         plugin_files: Iterable[str | Path] = (),
     ) -> None:
+        if path is not None:
+            path = [os.fspath(file_path(p, "path")) for p in several(path, "path", "folders,")]
+        disabled = several(disabled, "disabled", "names,")
+        for given in disabled:
+            instance(given, "disabled", str, "names of distributions")
+        named = several(plugin_files, "plugin_files", "paths,")
+        files = [file_path(file, "plugin_files") for file in named]
         self._manager = new_manager()
         self._problems: list[Problem] = []
         self._entries: dict[tuple[str, str], list[ComponentEntry]] = defaultdict(list)
@@ -83,8 +80,8 @@ class Host:
             self._problems.append(
                 Problem(Origin(name, "", name), "it is to be disabled, but it is not installed")
             )
-        for file in plugin_files:
-            _, entries = load_file(Path(file))
+        for file in files:
+            _, entries = load_file(file)
             for entry in entries:
                 self.add(entry)
 
@@ -128,6 +125,7 @@ class Host:
             ComponentError: the name is unknown, ambiguous, clashing, disabled or broken.
         """
         _check_kind(kind)
+        instance(name, "name", str, "the name of a component")
         exact = self._entries.get((kind, name), [])
         candidates = exact or [e for e in self.components(kind) if e.name == name]
         if len(candidates) == 1:
@@ -135,8 +133,8 @@ class Host:
         if exact:
             raise ComponentError(_clash(exact))
         if candidates:
-            ids = ", ".join(entry.id for entry in candidates)
-            raise ComponentError(f"{kind} '{name}' is ambiguous; write one of {ids}")
+            ids = " or ".join(f"{entry.id} (of {entry.origin})" for entry in candidates)
+            raise ComponentError(f"{kind} '{name}' is ambiguous; write the full id: {ids}")
         raise ComponentError(self._why_unknown(kind, name))
 
     def resolve(self, kind: str, name: str) -> type:
@@ -271,7 +269,7 @@ class Host:
         notes = [
             f"; {p}" for p in self.problems if p.id is None and p.origin.namespace == namespace
         ]
-        return f"no {kind} is called '{name}'; {hint}installed: {installed}{''.join(notes)}"
+        return f"no {kind} is called {shown(name)}; {hint}installed: {installed}{''.join(notes)}"
 
 
 def _clash(found: Sequence[ComponentEntry]) -> str:
@@ -284,6 +282,7 @@ def _clash(found: Sequence[ComponentEntry]) -> str:
 
 
 def _check_kind(kind: str) -> None:
+    instance(kind, "kind", str, "the name of a kind of component")
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""

@@ -1,4 +1,4 @@
-"""The kinds of component: their interface versions, and where the interfaces are."""
+"""The kinds of component and the verbs: what plugins add to, and must not replace."""
 
 from __future__ import annotations
 
@@ -47,6 +47,19 @@ HOOKS_GROUP = "diffkit.hooks.v1"
 
 COMMANDS_GROUP = "diffkit.command.v1"
 """The entry-point group of click commands that become verbs of `diffkit`."""
+
+VERBS: dict[str, str] = {
+    "list": "List the components that are installed.",
+    "show": "Describe a component and its arguments.",
+    "train": "Train a pipeline.",
+    "sample": "Draw samples from a trained run.",
+    "eval": "Measure how good a run's samples are.",
+    "demo": "Train on handwritten digits in a minute, and look at the result.",
+    "check": "Run the conformance kit on components.",
+    "doctor": "Import every plugin on its own, and say what is wrong.",
+    "new-plugin": "Write a package of components to begin with.",
+}
+"""The verbs of `diffkit` itself, with their lines in the help; no plugin's command replaces one."""
 
 LOCAL = "local"
 """The namespace of components from files that the user names."""

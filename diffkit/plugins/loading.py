@@ -1,4 +1,4 @@
-"""The only place that imports a plugin's code."""
+"""The only place that imports a plugin's code, which survives all that it raises but Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from diffkit.errors import ComponentError
-from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin
+from diffkit.plugins.entries import CommandEntry, ComponentEntry, HooksEntry, Origin
 from diffkit.plugins.isolation import cause_of
 from diffkit.plugins.kinds import KINDS, LOCAL
+from diffkit.plugins.metadata import unreadable_left_out
+
+if TYPE_CHECKING:
+    import click
 
 
 class UnfitError(ComponentError):
@@ -54,15 +60,25 @@ def load_hooks(entry: HooksEntry) -> ModuleType:
     return _module(entry.target, str(entry))
 
 
+def load_command(entry: CommandEntry) -> click.Command:
+    """The click command behind an entry. Raises ComponentError as `load_component` does."""
+    import click
+
+    found = _attribute(entry.target, str(entry))
+    if not isinstance(found, click.Command):
+        raise UnfitError(
+            f"{entry}: {entry.target} is {_described(found)}, not a click command",
+            f"let the entry point '{entry.name}' name a click command",
+        )
+    return found
+
+
 def load_file(path: Path) -> tuple[Origin, tuple[ComponentEntry, ...]]:
     """The components of a Python file that the user named: its concrete component classes.
 
     Their names are the classes' in snake case. Raises ComponentError.
     """
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise ComponentError(f"the plugin file {path} cannot be read: {error.strerror}") from error
+    source = _source(path)
     digest = hashlib.sha256(source).hexdigest()
     origin = Origin(path.name, "", LOCAL, digest)
     module = _run_file(path, source, f"diffkit_local_{path.stem}_{digest[:8]}")
@@ -109,37 +125,56 @@ def _run_file(path: Path, source: bytes, name: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
+        with _explained(f"the plugin file {path} fails:"):
+            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    except BaseException:
         del sys.modules[name]
-        raise ComponentError(f"the plugin file {path} fails: {cause_of(error)}") from error
+        raise
     return module
+
+
+def _source(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise ComponentError(f"the plugin file {path} cannot be read: it is no regular file")
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ComponentError(f"the plugin file {path} cannot be read: {reason}") from error
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """What a plugin's code raises becomes a ComponentError; Ctrl-C stays, and says where it came.
+
+    Plugins may exit, skip as under pytest, or cancel: all of it concerns them alone.
+    """
+    try:
+        with unreadable_left_out():
+            yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"{what} KeyboardInterrupt, or it came meanwhile")
+        raise
+    except BaseException as error:
+        raise ComponentError(f"{what} {cause_of(error)}") from error
 
 
 def _attribute(target: str, described: str) -> object:
     module_name, _, attributes = target.partition(":")
     found: object = _module(module_name, described)
     for attribute in attributes.split("."):
-        try:
-            found = getattr(found, attribute)
-        except AttributeError as error:
-            raise ComponentError(
-                f"{described}: there is no '{attributes}' in {module_name}"
-            ) from error
-        except (Exception, SystemExit) as error:
-            raise ComponentError(
-                f"{described} cannot be imported: {target} raised {cause_of(error)}"
-            ) from error
+        with _explained(f"{described} cannot be imported: {target} raised"):
+            # An object's own AttributeError is no reason for another exception.
+            there = hasattr(found, attribute)
+            found = getattr(found, attribute, None)
+        if not there:
+            raise ComponentError(f"{described}: there is no '{attributes}' in {module_name}")
     return found
 
 
 def _module(name: str, described: str) -> ModuleType:
-    try:
+    with _explained(f"{described} cannot be imported: importing {name} raised"):
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise ComponentError(
-            f"{described} cannot be imported: importing {name} raised {cause_of(error)}"
-        ) from error
 
 
 def _described(found: object) -> str:

@@ -60,7 +60,7 @@ def check_data(dataset: Dataset, parts: Parts) -> None:
     if tuple(dataset.shape) != parts.sample_shape:
         raise DataError(
             f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline was "
-            f"built for {list(parts.sample_shape)}; give data of that shape"
+            f"built for {list(parts.sample_shape)}; give data of that shape, or set data.shape"
         )
     wanted, declared = parts.sample_range, dataset.range
     if declared is not None and wanted is not None and tuple(declared) != tuple(wanted):

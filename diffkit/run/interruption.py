@@ -36,8 +36,11 @@ def requests_noted() -> Iterator[Request]:
             signal.signal(number, handler)
 
     def note(number: int, _: object) -> None:
-        request.signal = signal.Signals(number)
+        if request.signal is None:
+            request.signal = signal.Signals(number)
+            return
         restore()
+        signal.raise_signal(number)
 
     for number in _SIGNALS:
         # What is ignored, as under nohup, stays so; None is a handler that is not Python's.

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.assembly.system import Parts
 from diffkit.core.component import arguments_of
 from diffkit.core.dataset import Dataset
@@ -139,7 +140,7 @@ def latents_for(
 
     The first process writes them, and the others wait. Raises CheckpointError, DataError.
     """
-    folder = Path(given) if given is not None else None if run is None else run / FOLDER
+    folder = expanded(given) if given is not None else None if run is None else run / FOLDER
     if folder is None:
         return in_memory(encoded, show if processes.first else False)
     found = in_folder(encoded, folder, show=show) if processes.first else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from diffkit import launcher
 from diffkit.errors import ComponentError, TrainingError
 
 if TYPE_CHECKING:
@@ -197,14 +197,12 @@ class Launched(Processes):
 
 def launched_rank() -> int | None:
     """This process's rank on its machine, where a launcher started several; else None."""
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        return None
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return launcher.local_rank()
 
 
 def first_of_all() -> bool:
     """Whether this process is the one that speaks to the user."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return launcher.rank() == 0
 
 
 def processes_of(device: torch.device) -> Processes:

@@ -20,11 +20,19 @@ class _Silent:
         """Show nothing."""
 
 
+def _on_terminal(stream: object) -> bool:
+    """Whether a stream is a terminal's. There may be none, or something else in its place."""
+    try:
+        return bool(getattr(stream, "isatty", lambda: False)())
+    except (OSError, ValueError):
+        return False  # It is closed.
+
+
 @contextmanager
 def bar(title: str, total: float, show: bool | None = None) -> Iterator[Progress]:
     """A bar for `total` units of work. `show=None`: only where standard error is a terminal."""
     if show is None:
-        show = sys.stderr.isatty()
+        show = _on_terminal(sys.stderr)
     if not show:
         yield _Silent()
         return

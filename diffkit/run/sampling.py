@@ -23,7 +23,7 @@ from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
 from diffkit.run.conditions import Given, conditions_of, rows_of
 from diffkit.run.progress import Progress
 
@@ -93,14 +93,29 @@ class Walk:
             x = self.process.prior((len(rows), *self.shape), noise)
             denoiser = self.denoiser(self._rows_of(self.condition, rows)).start(inputs)
         yield State(x, self.times[0])
-        walk = self.sampler.walk(denoiser, x, self.times, noise, inputs)
+        walk: Iterator[object] = iter(self.sampler.walk(denoiser, x, self.times, noise, inputs))
         while True:
             # Around each step alone: a mode left on across a yield would leak to the consumer.
             with torch.no_grad():
-                state = next(walk, None)
-            if state is None:
+                state = next(walk, _END)
+            if state is _END:
                 return
-            yield state
+            yield self._checked(state, x)
+
+    def _checked(self, found: object, x: Tensor) -> State:
+        """What a sampler yields, where it is a state of all samples. Raises ComponentError."""
+        name = type(self.sampler).__name__
+        if not isinstance(found, State):
+            raise ComponentError(
+                f"sampler: {name} yields {type(found).__name__}, and not a State; does its step "
+                "return one?"
+            )
+        if found.x.shape != x.shape:
+            raise ComponentError(
+                f"sampler: {name} yields a state of the shape {list(found.x.shape)}, and the "
+                f"samples have {list(x.shape)}; tell its authors"
+            )
+        return found
 
     def batches(
         self, seed: int, rows: range, size: int, progress: Progress
@@ -135,6 +150,8 @@ def decoded(latents: LatentSpace | None, x: Tensor) -> Tensor:
 
 
 _CONTINUOUS_STEPS = 1000
+_END = object()
+"""Of a walk: a sampler that forgets to return anything yields None."""
 
 
 def chosen_walk(
@@ -147,8 +164,6 @@ def chosen_walk(
         ComponentError: the walk needs a noise level that the network never saw.
     """
     steps = choices.get("steps")
-    if steps is not None and steps < 1:
-        raise SpecError([f"steps is at least 1, not {steps}"])
     asked: dict[str, Choice | None] = {
         "sampler": choices.get("sampler"),
         "spacing": choices.get("spacing"),

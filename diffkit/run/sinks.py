@@ -50,6 +50,7 @@ def _tensorboard(folder: Path) -> tuple[Sink, ...]:
     def write(step: int, metrics: Mapping[str, float]) -> None:
         if not writers:
             writers.append(SummaryWriter(str(folder)))
+        folder.stat()  # Its thread would die of a folder that somebody deleted.
         for name, value in metrics.items():
             if name != "step":
                 writers[0].add_scalar(f"train/{name}", value, step)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+
+from diffkit.plugins.metadata import unreadable_left_out
+
+with unreadable_left_out():
+    # pydantic looks for plugins of its own once, for the first schema, among everybody's metadata.
+    create_model("First")
 
 _FLOAT32 = 3.4028234e38
 """The largest number of data."""
@@ -32,34 +38,37 @@ class ComponentSpec(SpecModel):
         return {"id": value} if isinstance(value, str) else value
 
 
+_FLOAT32 = 3.4e38
+
+
 class DataSpec(SpecModel):
     """The shape of one sample, and the smallest and largest value it can have."""
 
-    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=16)]
     range: tuple[float, float] | None = None
 
-    @model_validator(mode="after")
-    def _ends_in_order(self) -> DataSpec:
-        if self.range is not None:
-            low, high = self.range
-            if not low < high or max(-low, high) > _FLOAT32:
-                raise ValueError(
-                    f"range is the smallest and the largest value, in this order, and of float32, "
-                    f"not {list(self.range)}"
-                )
-        return self
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -_FLOAT32 <= value[0] < value[1] <= _FLOAT32:
+            raise ValueError("the first is the smaller one, and both are numbers of float32")
+        return value
+
+
+_Count = Annotated[int, Field(le=10**12)]
+"""No more than anybody has; arithmetic with it stays within floating-point numbers."""
 
 
 class TrainingSpec(SpecModel):
     """How to train."""
 
-    steps: Annotated[int, Field(ge=0)] = 20_000
+    steps: Annotated[_Count, Field(ge=0)] = 20_000
     """Updates in all."""
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop earlier, once so much time was spent training."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] = 128
     """Of an update, over all processes and micro-batches."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[_Count, Field(ge=1)] = 1
     """In how many micro-batches each process computes its share of a batch, to save memory."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
@@ -69,7 +78,7 @@ class TrainingSpec(SpecModel):
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled for adamw, added to the gradient for adam."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    warmup_steps: Annotated[_Count, Field(ge=0)] = 500
     """The learning rate rises linearly over so many updates."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """The largest norm of all gradients together."""
@@ -84,11 +93,11 @@ class TrainingSpec(SpecModel):
     horizontal_flip: bool = False
     """Mirror each picture with probability one half, and with it conditions that are pictures of
     the same height and width."""
-    log_every: Annotated[int, Field(ge=1)] = 50
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    keep: Annotated[int, Field(ge=1)] = 3
+    log_every: Annotated[_Count, Field(ge=1)] = 50
+    checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
+    keep: Annotated[_Count, Field(ge=1)] = 3
     """How many of the last checkpoints to keep."""
-    keep_best: Annotated[int, Field(ge=0)] = 1
+    keep_best: Annotated[_Count, Field(ge=0)] = 1
     """How many checkpoints to keep beside those: the ones before which the mean loss was least."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What an update does whose loss or gradient is not finite, and which is never applied: stop
@@ -114,7 +123,7 @@ class PipelineSpec(SpecModel):
     parameterization: ComponentSpec = ComponentSpec(id="diffkit.epsilon")
     times: ComponentSpec = ComponentSpec(id="diffkit.uniform")
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Steps of a walk. None: as many as the schedule has, or 1000 where it is continuous."""
     clip: bool = True
     """Whether the predicted x_0 is clipped to `data.range` in each step of a walk, whatever the

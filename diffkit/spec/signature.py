@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from diffkit.arguments import plain, plain_tree
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import Supplied
 from diffkit.errors import ComponentError, SpecError
@@ -64,12 +65,40 @@ def validated(
 ) -> tuple[BaseModel | None, list[str]]:
     """The configuration, checked; or what is wrong with it, each with its path."""
     try:
-        text = json.dumps(to_jsonable_python(dict(config)))
-        return signature.model.model_validate_json(text), []
+        return signature.model.model_validate_json(as_json(config)), []
     except ValidationError as error:
         return None, explained(error, where, signature.model.model_fields)
     except (ValueError, RecursionError) as error:
         return None, [f"{where}: {error}"]
+
+
+def as_json(data: Any) -> str:
+    """Data as JSON text; scalars of NumPy and torch are numbers. Raises ValueError."""
+    tree = plain_tree(data)
+    try:
+        text = json.dumps(to_jsonable_python(tree), ensure_ascii=False)
+    except (PydanticSerializationError, TypeError) as error:
+        where, kind = next(_unwritable(tree, ""), ("", str(error)))
+        raise ValueError(f"{where} is {kind}".lstrip()) from error
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("a text in it holds half of a character (a lone surrogate)")
+    return text
+
+
+def _unwritable(data: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Where in data is something that JSON cannot hold, and of which type."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(data, dict):
+        items = data.items()
+    elif isinstance(data, list):
+        items = enumerate(data)
+    else:
+        try:
+            json.dumps(to_jsonable_python(data))
+        except (PydanticSerializationError, TypeError, ValueError):
+            yield where, f"a {type(data).__name__}, which no file can hold"
+    for key, value in items:
+        yield from _unwritable(value, f"{where}.{key}".lstrip("."))
 
 
 def explained(error: ValidationError, where: str, known: Iterable[str] = ()) -> list[str]:
@@ -92,9 +121,11 @@ def changed_training(spec: TrainingSpec, changes: Mapping[str, Any]) -> Training
     """The training spec with some fields changed. Raises SpecError naming what is wrong."""
     merged = {**spec.model_dump(mode="json"), **changes}
     try:
-        return TrainingSpec.model_validate_json(json.dumps(to_jsonable_python(merged)))
+        return TrainingSpec.model_validate_json(as_json(merged))
     except ValidationError as error:
         raise SpecError(explained(error, "training", TrainingSpec.model_fields)) from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError([f"training: {error}"]) from error
 
 
 def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()) -> ComponentSpec:
@@ -116,6 +147,16 @@ def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()
     return ComponentSpec(id=entry.id, config=config)
 
 
+def alike(one: Component, other: Component, host: Host) -> bool:
+    """Whether they are the same component, made of the same arguments."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    try:
+        return reference_of(one, host) == reference_of(other, host)
+    except Unsaveable:
+        return arguments_of(one) == arguments_of(other)
+
+
 def _value_as_data(value: Any, where: str, host: Host) -> Any:
     if isinstance(value, Component):
         return reference_of(value, host).model_dump(mode="json")
@@ -123,13 +164,14 @@ def _value_as_data(value: Any, where: str, host: Host) -> Any:
         return [_value_as_data(item, f"{where}[{i}]", host) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         return {str(k): _value_as_data(v, f"{where}.{k}", host) for k, v in value.items()}
+    data = plain(value)
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(data, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Unsaveable(
             f"{where} is a {type(value).__name__}, which a file cannot hold; give it as JSON data"
         ) from error
-    return value
+    return data
 
 
 class _Configuration(SpecModel):

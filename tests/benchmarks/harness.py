@@ -8,9 +8,11 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -60,6 +62,7 @@ def in_turn(calls: Calls, repeats: int, warmups: int = 2) -> dict[str, Timing]:
     """Time the calls one after another, again and again, so that a slow moment hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(warmups + repeats):
+        say(f"{', '.join(calls)}: {repeat + 1} of {warmups + repeats}")
         for name, call in calls.items():
             synchronise()
             start = time.perf_counter()
@@ -90,6 +93,30 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def say(text: str) -> None:
+    """What is being done, on standard error: tables go to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+_HOPELESS = 20.0
+
+
+@cache
+def precisions() -> tuple[str, ...]:
+    """Those that this device computes in; what it only emulates takes minutes, and is left out."""
+    squares = {
+        name: torch.randn(256, 256, device=device(), dtype=dtype) for name, dtype in _DTYPES.items()
+    }
+    products = {name: partial(torch.matmul, a, a) for name, a in squares.items()}
+    fastest = {name: min(timing.seconds) for name, timing in in_turn(products, 5).items()}
+    found = [n for n, best in fastest.items() if best < _HOPELESS * fastest["float32"]]
+    for name in fastest.keys() - set(found):
+        times = fastest[name] / fastest["float32"]
+        say(f"{name} is left out: a product takes {times:.0f} times as long as in float32 here")
+    return tuple(found)
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _best: dict[str, float] = {}
 
 
@@ -106,7 +133,8 @@ def limits() -> Mapping[str, float]:
 def _measured_limits() -> Mapping[str, float]:
     found = {}
     where = device()
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    for name in precisions():
+        dtype = _DTYPES[name]
         size = 8192 if where.type == "cuda" else 2048
         a = torch.randn(size, size, device=where, dtype=dtype)
         x = torch.randn(16, 256, 32, 32, device=where, dtype=dtype)
@@ -150,11 +178,17 @@ def _processor() -> str:
     return platform.machine()
 
 
+def in_reach(calls: Calls) -> Calls:
+    """The contestants whose precision, the last word of their names, this device computes in."""
+    return {name: call for name, call in calls.items() if name.split()[-1] in precisions()}
+
+
 def main(measure: Callable[[], Sequence[Record]]) -> None:
     """Run a benchmark as a script: print its tables, and write them as JSON where wanted."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
+    say("what this machine can do ...")
     limits()
     records = measure()
     for record in records:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from diffusers import DDPMScheduler
-from harness import Record, device, in_turn, limits, main, ratio, verdict
+from harness import Record, device, in_reach, in_turn, limits, main, ratio, verdict
 from peers import FLOP_PER_IMAGE, same_network
 
 import diffkit
@@ -111,7 +111,7 @@ def measure() -> list[Record]:
         "diffkit float32": by_diffkit("float32", where),
         "diffkit bfloat16": by_diffkit("bfloat16", where),
     }
-    timings = in_turn(calls, 7)
+    timings = in_turn(in_reach(calls), 7)
     record = Record(
         f"Training step, batch {BATCH}",
         ("contestant", "time", "of the convolution peak", "against diffusers"),
@@ -125,6 +125,7 @@ def measure() -> list[Record]:
         said = [
             f"{peer}: {verdict(ratio(timings, peer, name), target)}"
             for peer, target in targets.items()
+            if peer in timings
         ]
         if name.startswith("diffkit"):
             beside = ratio(timings, f"diffusers {precision}", name)

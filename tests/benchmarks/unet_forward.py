@@ -6,7 +6,7 @@ python tests/benchmarks/unet_forward.py [--json FILE]
 from __future__ import annotations
 
 import torch
-from harness import Record, device, in_turn, limits, main, ratio, verdict
+from harness import Record, device, in_reach, in_turn, limits, main, ratio, verdict
 from peers import FLOP_PER_IMAGE, same_network
 
 from diffkit.assembly.network import for_sampling
@@ -50,7 +50,7 @@ def measure() -> list[Record]:
             "diffkit float32": lambda: by_diffkit("float32"),
             "diffkit bfloat16": lambda: by_diffkit("bfloat16"),
         }
-        timings = in_turn(calls, 15 if batch > 1 else 40)
+        timings = in_turn(in_reach(calls), 15 if batch > 1 else 40)
         peak = limits()
         for name, timing in timings.items():
             precision = name.split()[1]
@@ -60,6 +60,7 @@ def measure() -> list[Record]:
             said = "; ".join(
                 f"{peer}: {verdict(ratio(timings, peer, name), target)}"
                 for peer, target in targets.items()
+                if peer in timings
             )
             record.add(batch, name, timing, share, said)
             record.figures[f"{name} b{batch}"] = list(timing.seconds)

@@ -69,7 +69,8 @@ def test_a_run_without_checkpoints(invoke, tiny_run, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(tiny_run / "spec.json", run)
-    _fails(invoke("sample", run, "--out", tmp_path / "x.png"), "no checkpoint")
+    _fails(invoke("sample", run, "--out", tmp_path / "x.png"), "before the first checkpoint")
+    _fails(invoke("sample", tmp_path, "--out", tmp_path / "x.png"), "no checkpoint")
 
 
 def test_truncated_weights(invoke, tiny_run, tmp_path):

@@ -24,7 +24,7 @@ def test_train_says_how_to_go_on(invoke, spec_file, tmp_path):
 
 
 def test_interrupted(invoke, spec_file, tmp_path, monkeypatch):
-    def train(self, *, out, resume):
+    def train(self, *, out, resume, checkpoint):
         (Path(out) / "checkpoints" / "step-00000002").mkdir(parents=True)
         raise KeyboardInterrupt
 

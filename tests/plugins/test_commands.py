@@ -60,8 +60,8 @@ def test_the_help_lists_it_and_imports_nothing(added) -> None:
 @pytest.mark.parametrize(
     ("verb", "message"),
     [
-        ("broken", "the command 'broken' of acme 1.0 cannot be imported: ModuleNotFoundError"),
-        ("thing", "acme_paint:thing is no click command"),
+        ("broken", "the command 'broken' of acme 1.0 cannot be imported: importing acme_absent"),
+        ("thing", "acme_paint:thing is int, not a click command"),
     ],
 )
 def test_a_broken_verb_is_named(added, verb, message) -> None:

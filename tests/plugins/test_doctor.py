@@ -12,6 +12,7 @@ import pytest
 from fake_distributions import HOOKS, SPACING, Site, spacing_source
 
 from diffkit.plugins.doctor import Diagnosis, Finding, diagnose
+from diffkit.plugins.kinds import COMMANDS_GROUP
 
 # A child imports torch, which may take long on a busy machine; nothing waits for this.
 LONG = 120.0
@@ -284,3 +285,28 @@ def test_advice_says_what_the_author_has_to_do(site: Site, entry, source, advice
     site.add_raw("advised", "1", f"[{SPACING}]\n{entry}\n".encode(), advised=source)
     found = diagnose(path=[str(site.folder)], timeout=LONG)
     assert advice in _of(found, "advised").advice
+
+
+def test_commands_and_what_is_left_over(site: Site) -> None:
+    """A command that cannot be imported, one that is none, one of a verb's name, and a folder."""
+    entries = {"paint": "acme_absent:command", "thing": "acme_cli:thing", "train": "acme_cli:c"}
+    entries["sound"] = "acme_cli:sound"
+    source = "import click\nthing = 3\n@click.command()\ndef sound(): ...\n"
+    site.add("acme", "1", {COMMANDS_GROUP: entries}, acme_cli=source)
+    (site.folder / "acme-0.9.dist-info").mkdir()
+    done = diagnose(path=[str(site.folder)], timeout=LONG)
+    found = {f.id: f for f in done.findings if f.kind == "command"}
+    assert {name: f.status for name, f in found.items()} == {
+        "acme.paint": "broken",
+        "acme.sound": "ok",
+        "acme.thing": "broken",
+    }
+    assert "No module named 'acme_absent'" in found["acme.paint"].message
+    assert "name a click command" in found["acme.thing"].advice
+    others = [f for f in done.findings if f.distribution == "acme" and f.kind == "metadata"]
+    assert len(others) == 2
+    told = " ".join(f"{f.message} {f.advice}" for f in others)
+    assert "'train' is a verb" in told
+    assert "rename the command 'train'" in told
+    assert "left over" in told
+    assert "delete that folder" in told

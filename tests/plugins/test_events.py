@@ -29,23 +29,23 @@ class Recorder:
 
     @hookimpl
     def diffkit_run_start(self, run: RunInfo) -> None:
-        self.heard.append(("start", run))
+        self.heard.append(("start", run.spec))
 
     @hookimpl
     def diffkit_step(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
-        self.heard.append(("step", run, step, metrics))
+        self.heard.append(("step", run.spec, step, metrics))
 
     @hookimpl
     def diffkit_checkpoint(self, run: RunInfo, step: int, path: Path) -> None:
-        self.heard.append(("checkpoint", run, step, path))
+        self.heard.append(("checkpoint", run.spec, step, path))
 
     @hookimpl
     def diffkit_sample(self, run: RunInfo, samples: torch.Tensor) -> None:
-        self.heard.append(("sample", run, samples))
+        self.heard.append(("sample", run.spec, samples.tolist()))
 
     @hookimpl
     def diffkit_run_end(self, run: RunInfo, step: int) -> None:
-        self.heard.append(("end", run, step))
+        self.heard.append(("end", run.spec, step))
 
 
 class Broken:
@@ -70,11 +70,11 @@ def tell_everything(events: Events, run: RunInfo) -> list[tuple[Any, ...]]:
     events.sample(run, samples)
     events.run_end(run, 5)
     return [
-        ("start", run),
-        ("step", run, 3, metrics),
-        ("checkpoint", run, 4, path),
-        ("sample", run, samples),
-        ("end", run, 5),
+        ("start", run.spec),
+        ("step", run.spec, 3, metrics),
+        ("checkpoint", run.spec, 4, path),
+        ("sample", run.spec, samples.tolist()),
+        ("end", run.spec, 5),
     ]
 
 

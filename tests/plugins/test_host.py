@@ -117,7 +117,7 @@ def test_an_ambiguous_short_name_names_the_choices(site: Site) -> None:
     site.add("acme", "1.5", MINE)
     site.add("beta", "1.5", {SPACING: {"mine": "beta_plugin:Mine"}})
     host = site.host()
-    with pytest.raises(ComponentError, match=r"ambiguous; write one of acme\.mine, beta\.mine"):
+    with pytest.raises(ComponentError, match=r"acme\.mine \(of acme 1\.5\) or beta\.mine"):
         host.find("spacing", "mine")
     assert host.find("spacing", "beta.mine").origin.distribution == "beta"
     assert texts(host) == []

@@ -93,7 +93,7 @@ def test_the_dataset_is_otherwise_the_same():
 
 @pytest.mark.parametrize("wrong", [[1.0, -1.0], [1.0, 1.0], [-1e308, 1e308]])
 def test_a_range_that_is_none_is_refused(wrong):
-    with pytest.raises(SpecError, match=r"data.*smallest and the largest"):
+    with pytest.raises(SpecError, match=r"data\.range.*the first is the smaller one"):
         diffkit.build({**SPEC, "data": {"shape": [2], "range": wrong}})
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
@@ -191,7 +192,7 @@ def _read_sizes(stream: BinaryIO, path: str) -> tuple[int, ...]:
 def _opened(path: str) -> Iterator[BinaryIO]:
     """The content of a file, unpacked where it is gzipped; failures to read become DataErrors."""
     try:
-        with open(path, "rb") as raw:
+        with open(expanded(path), "rb") as raw:
             packed = raw.read(len(_GZIP)) == _GZIP
             raw.seek(0)
             if not packed:

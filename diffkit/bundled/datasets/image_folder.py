@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, final
 import torch
 from annotated_types import Ge
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
@@ -138,11 +139,12 @@ class ImageFolder(Dataset):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _existing(folder: str) -> Path:
+def _existing(given: str) -> Path:
+    folder = expanded(given)
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "does not exist"
         raise DataError(f"image-folder: {folder} {found}; give the path of a folder of images")
-    return Path(folder).resolve()
+    return folder.resolve()
 
 
 def _files(root: Path) -> Iterator[Path]:

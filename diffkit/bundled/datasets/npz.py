@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
@@ -208,7 +209,7 @@ def _read_header(path: str, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _opened(path: str, name: str) -> Iterator[IO[bytes]]:
     """The .npy file of one array; failures to read become DataErrors."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(expanded(path)) as archive:
             members = archive.namelist()
             if f"{name}.npy" not in members:
                 names = ", ".join(sorted(m.removesuffix(".npy") for m in members)) or "nothing"
@@ -230,7 +231,7 @@ def _opened(path: str, name: str) -> Iterator[IO[bytes]]:
             "write it with numpy.savez"
         ) from error
     # RuntimeError: an encrypted member. MemoryError: a header that claims what no machine holds.
-    except (ValueError, EOFError, zlib.error, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, EOFError, zlib.error, RuntimeError, MemoryError) as error:
         raise DataError(
             f"npz: {name!r} in {path} cannot be read as a plain array ({error}); "
             "write it again with numpy.savez"

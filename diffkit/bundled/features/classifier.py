@@ -14,6 +14,7 @@ from diffkit.core.component import Config, Facts
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Embedding, FeatureExtractor
 from diffkit.core.noise import mix
+from diffkit.core.seeded import seeded
 from diffkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class Classifier(FeatureExtractor):
         return _embedding(network.eval().requires_grad_(False), dataset.shape)
 
     def _initial(self, shape: tuple[int, ...], classes: int, seed: int) -> _Network:
-        # No torch.manual_seed: that would reseed every accelerator too.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return _Network(shape, classes, self._width, self._features).to(torch.float32)
 
     def _train(

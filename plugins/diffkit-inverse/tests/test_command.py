@@ -241,7 +241,7 @@ def test_runs_in_latents_are_refused():
 def test_an_unknown_method_is_refused(pipeline):
     image, mask = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     mask[..., 0] = 1.0
-    with pytest.raises(SpecError, match="repaint, replacement, dps"):
+    with pytest.raises(SpecError, match="'repaint', 'replacement', 'dps'"):
         inverse.inpaint(pipeline, image, mask, method="magic")
     with pytest.raises(DataError, match="everything white"):
         inverse.inpaint(pipeline, image, torch.ones_like(mask))

@@ -13,7 +13,7 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
-from diffkit.errors import ComponentError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.testing import ExactGaussian, ExactMixture
 from diffkit_samplers.likelihood import log_likelihood
 from samplers_problems import CURVES, ContinuousCosine, LogLinear, marginal
@@ -173,3 +173,15 @@ def test_levels_below_those_that_were_trained_are_refused():
     denoiser = GaussianDenoiser(lambda x, c_noise, condition: x, Epsilon(), trained, wider)
     with pytest.raises(ComponentError, match="never trained at"):
         log_likelihood(denoiser, X, trace="exact")
+
+
+@pytest.mark.parametrize("wrong", ["", None, "x", True, object(), []])
+def test_arguments_of_no_use_are_named(wrong):
+    exact = ExactGaussian(VariancePreserving(schedule=LogLinear()), 0.0, 1.0)
+    right = {"trace": "exact", "probes": 1, "rtol": 1e-3, "atol": 1e-3, "noise": None}
+    for name in ("denoiser", "x_0", *right):
+        if name == "noise" and wrong is None:
+            continue
+        given = {"denoiser": exact, "x_0": torch.zeros(1, 2), **right, name: wrong}
+        with pytest.raises(DiffkitError, match=name):
+            log_likelihood(given.pop("denoiser"), given.pop("x_0"), **given)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+from diffkit.cli.options import UserPath
 from diffkit.errors import DiffkitError
 
 from diffkit_diffusers import __version__
@@ -19,8 +20,8 @@ def cli() -> None:
 
 
 @cli.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("folder", type=UserPath())
+@click.argument("run", type=UserPath())
 @click.option("--sampler", help="A sampler instead of the folder's scheduler.")
 def import_(folder: Path, run: Path, sampler: str | None) -> None:
     """Import a diffusers pipeline FOLDER into a diffkit RUN."""
@@ -31,8 +32,8 @@ def import_(folder: Path, run: Path, sampler: str | None) -> None:
 
 
 @cli.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
+@click.argument("folder", type=UserPath())
 @click.option(
     "--scheduler",
     type=click.Choice(["ddpm", "ddim"]),

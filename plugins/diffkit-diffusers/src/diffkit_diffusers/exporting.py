@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import diffkit
+from diffkit.arguments import path
 from diffkit.errors import ComponentError
 from diffkit.pipeline import Pipeline
 
@@ -57,7 +58,7 @@ def export_pipeline(
     _stop_if(list(architecture.export_problems(config, shape, layout)))
     weights[EMBEDDING] = shifted(weights[EMBEDDING].cpu(), -1)
     written = Folder(
-        path=Path(folder),
+        path=path(folder, "folder"),
         index=_index(ddim),
         unet=architecture.exported(config, shape, layout),
         scheduler=walks.exported(spec, data_range, ddim),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import diffkit
+from diffkit.arguments import path
 from diffkit.core.weights import fit_tensors, load_state, state_of
 from diffkit.errors import CheckpointError, ComponentError
 from diffkit.pipeline import Pipeline
@@ -45,7 +46,8 @@ def import_pipeline(
         CheckpointError: a file is missing, is not whole, or is a pickle; or `out` is taken.
         SpecError: `sampler` is wrong.
     """
-    found = read_folder(Path(folder))
+    found = read_folder(path(folder, "folder"))
+    out = None if out is None else path(out, "out")
     host = default_host() if host is None else host
     ddim = _is_ddim(found)
     unet, scheduler = _configs(found, ddim)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from annotated_types import Gt
+from diffkit.arguments import expanded
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape
 from diffkit.core.model import Condition, EpsilonModel
@@ -137,7 +138,7 @@ def _configuration(folder: str | None, architecture: Mapping[str, Any] | None) -
 
 
 def _model_folder(folder: str) -> Path:
-    path = Path(folder)
+    path = expanded(folder)
     return path / "unet" if (path / "model_index.json").exists() else path
 
 

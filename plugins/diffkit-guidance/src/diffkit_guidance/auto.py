@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.model import Condition
@@ -140,7 +141,7 @@ def _equal(one: Condition, other: Condition) -> bool:
 def _kept(run: str) -> tuple[str, Path, int]:
     from diffkit.run.artifacts import latest_checkpoint
 
-    return run, *kept(latest_checkpoint(Path(run)), "model.safetensors")
+    return run, *kept(latest_checkpoint(expanded(run)), "model.safetensors")
 
 
 @lru_cache(maxsize=4)

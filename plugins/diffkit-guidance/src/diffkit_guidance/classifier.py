@@ -12,6 +12,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
+from diffkit.arguments import expanded
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Ask, Guidance, Told
 from diffkit.core.prediction import GaussianPrediction
@@ -71,7 +72,7 @@ class Classifier(Guidance):
 
     def guide(self, ask: Ask, told: Told) -> Denoiser:
         """The guided denoiser."""
-        network, sizes = _loaded(*kept(Path(self._folder), WEIGHTS))
+        network, sizes = _loaded(*kept(expanded(self._folder), WEIGHTS))
         label = told.given.get(LABEL)
         if label is None:
             raise ComponentError("classifier: it leads to a label; give condition={'label': ...}")

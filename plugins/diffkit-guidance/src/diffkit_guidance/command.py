@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diffkit.cli.ending import end_if_asked, what_is_there_kept
-from diffkit.cli.options import checkpoint_option, host_options, make_host
+from diffkit.cli.options import UserPath, checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
     from diffkit.core.dataset import Dataset
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command("train-classifier")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The folder to write, which must not hold a classifier.",
 )
@@ -59,7 +59,8 @@ def command(
 
     It then leads samples:
 
-    diffkit sample RUN --label 3 --guidance "{id: classifier, config: {folder: DIR}}" --out x.png
+    diffkit sample RUN --out x.png --label 3
+    --guidance "{id: guidance.classifier, config: {folder: DIR}}"
     """
     from diffkit.core.process import GaussianProcess
     from diffkit.making import load

@@ -19,6 +19,7 @@ from torch.nn import functional
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
+from diffkit.core.seeded import seeded
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
 from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
 from diffkit.functional.scalars import expand
@@ -172,8 +173,7 @@ def trained(
         DataError: the dataset gives no labels, or such as are no classes.
         TrainingError: the loss is not finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(training.seed, "weights"))
+    with seeded(mix(training.seed, "weights")):
         network = Network(sizes).to(device)
     made(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)

@@ -11,6 +11,7 @@ from annotated_types import Gt
 from safetensors import SafetensorError
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
@@ -69,7 +70,7 @@ class _Pretrained(Encoder):
     def __init__(self, name: str, length: int) -> None:
         super().__init__()
         self._length = length
-        self._fixed = [_Fixed(name)]
+        self._fixed = [_Fixed(str(expanded(name)))]
 
     def prepare(self, condition: Condition) -> Condition:
         """`caption` as the tokenizer's numbers, `[b, length]`, cut off and filled up to length."""
@@ -176,7 +177,9 @@ def _model_class(transformers: Any, config: Any) -> Any:
 def _width(name: str) -> int:
     """Of the hidden states, from the configuration alone."""
     try:
-        config = _transformers().AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = _transformers().AutoConfig.from_pretrained(
+            str(expanded(name)), trust_remote_code=False
+        )
         config = getattr(config, "text_config", None) or config
         return int(getattr(config, "hidden_size", None) or config.d_model)
     except _UNREADABLE as error:

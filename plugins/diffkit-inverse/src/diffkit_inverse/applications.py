@@ -12,6 +12,7 @@ from typing import Literal, TypedDict, Unpack
 import torch
 from torch import Tensor
 
+from diffkit.arguments import instance, number, one_of, whole
 from diffkit.assembly.network import Precision
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.sampler import Sampler
@@ -68,15 +69,17 @@ def inpaint(
         ComponentError: the image or the mask does not fit the run.
         DataError: the mask is empty, or leaves nothing of the image.
     """
+    _check_images(image=image, mask=mask)
     check_mask(mask, "mask")
     samplers: Mapping[object, type[Sampler]] = {
         "repaint": RePaint,
         "replacement": Replacement,
         "dps": DPSInpaint,
     }
-    if not isinstance(method, Sampler) and method not in samplers:
-        raise SpecError([f"method is one of {', '.join(METHODS)}, not {method!r}"])
-    sampler = method if isinstance(method, Sampler) else samplers[method]()
+    if isinstance(method, Sampler):
+        sampler = method
+    else:
+        sampler = samplers[one_of(method, "method", METHODS)]()
     found = _sampled(pipeline, sampler, {"image": image, "mask": mask}, choices)
     # DPS ends near what is known; the user knows it exactly.
     return torch.where(mask > 0.5, found, image.to(found))
@@ -96,7 +99,8 @@ def upscale(
     Raises SpecError where the factor does not divide the run's images, ComponentError where
     `small` has another size.
     """
-    sampler = DPSSuperResolution(factor=factor, zeta=zeta)
+    _check_images(small=small)
+    sampler = DPSSuperResolution(factor=whole(factor, "factor"), zeta=_real(zeta, "zeta"))
     return _sampled(pipeline, sampler, {"measurement": small}, choices)
 
 
@@ -111,7 +115,9 @@ def deblur(
     """Images that, blurred by a Gaussian of deviation `sigma` pixels, are near `soft`, by
     `inverse.dps-blur`. Raises ComponentError where the kernel or `soft` does not fit.
     """
-    return _sampled(pipeline, DPSBlur(sigma=sigma, zeta=zeta), {"measurement": soft}, choices)
+    _check_images(soft=soft)
+    sampler = DPSBlur(sigma=_real(sigma, "sigma"), zeta=_real(zeta, "zeta"))
+    return _sampled(pipeline, sampler, {"measurement": soft}, choices)
 
 
 def edit(
@@ -121,7 +127,9 @@ def edit(
 
     Raises ComponentError where the strength is out of (0, 1], or the image does not fit.
     """
-    return _sampled(pipeline, SDEdit(strength=strength), {"image": image}, choices)
+    _check_images(image=image)
+    sampler = SDEdit(strength=_real(strength, "strength"))
+    return _sampled(pipeline, sampler, {"image": image}, choices)
 
 
 def interpolate(
@@ -143,7 +151,11 @@ def interpolate(
         SpecError: a shape or the conditions are not those of the run, or `steps` is below 1.
         ComponentError: there are fewer than 2 frames, or the run's process is not Gaussian.
     """
-    denoiser, times = _flow(pipeline, {"a": a, "b": b}, steps, condition or {})
+    _check_images(a=a, b=b)
+    frames = whole(frames, "frames")
+    denoiser, times = _flow(
+        pipeline, {"a": a, "b": b}, steps, {} if condition is None else condition
+    )
     start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
     noises = torch.cat(inversion.arc(start, end, frames))
     found = inversion.follow(denoiser(frames), noises, times).cpu()
@@ -158,6 +170,8 @@ def _flow(
 ) -> tuple[Callable[[int], Denoiser], Sequence[float]]:
     """The denoiser of so many images, and the times to walk. Raises SpecError, ComponentError."""
     _check_pixels(pipeline)
+    steps = None if steps is None else whole(steps, "steps", least=1)
+    instance(condition, "condition", Mapping, "a mapping from names to values")
     system = pipeline.average or pipeline.system
     parts = system.parts
     wanted = (1, *parts.shape)
@@ -166,8 +180,6 @@ def _flow(
         for name, image in images.items()
         if tuple(image.shape) != wanted
     ]
-    if steps is not None and steps < 1:
-        problems.append(f"steps is at least 1, not {steps}")
     if problems:
         raise SpecError(problems)
     count = steps or pipeline.spec.steps or parts.schedule.steps or _CONTINUOUS_STEPS
@@ -193,7 +205,21 @@ def _sampled(
     return pipeline.sample(**given, sampler=sampler, inputs=inputs, progress=False)
 
 
+def _real(value: object, name: str) -> float:
+    return number(value, name, "a finite number", lambda _: True)
+
+
+def _check_images(**images: Tensor) -> None:
+    """Raise SpecError for what is no batch of images of numbers."""
+    for name, value in images.items():
+        instance(value, name, Tensor, "a tensor, [1, c, h, w] or one a sample")
+        if value.ndim == 0 or not value.is_floating_point():
+            found = f"{name} is {value.dtype} of the shape {list(value.shape)}"
+            raise SpecError([f"{found}; give floating-point numbers, one row a sample"])
+
+
 def _check_pixels(pipeline: Pipeline) -> None:
+    instance(pipeline, "pipeline", Pipeline, "a diffkit.Pipeline, as diffkit.load gives it")
     if pipeline.parts.latents is not None:
         raise SpecError(
             [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from diffkit.cli.finite import end_unless
-from diffkit.cli.options import checkpoint_option, host_options, make_host
+from diffkit.cli.options import UserPath, checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
     from diffkit.run.artifacts import Which
 
-_FILE = click.Path(path_type=Path)
+_FILE = UserPath()
 
 
 class _Task(NamedTuple):
@@ -61,7 +61,7 @@ _ALL = ("steps", "resize")
 @click.option("--interpolate", type=_FILE, nargs=2, metavar="A B", help="Go from one to another.")
 @click.option("--frames", type=click.IntRange(min=2), help="Of --interpolate.  [default: 8]")
 @click.option("--out", required=True, type=_FILE, metavar="FILE", help=".png (a grid) or .npz.")
-@click.option("--num", type=click.IntRange(min=1), help="How many answers.  [default: 1]")
+@click.option("-n", "--num", type=click.IntRange(min=1), help="How many answers.  [default: 1]")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the walk.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the noise.  [default: 0]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Answers at a time.  [default: 64]")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffkit.arguments import path as file_path
 from diffkit.core.data import is_picture
 from diffkit.core.denoiser import DataRange
 from diffkit.core.image_files import Channels, fitted, open_picture, pixels_of
@@ -94,6 +95,7 @@ def _pixels(
     path: str | Path, channels: Channels, size: tuple[int, int], option: str, resize: bool
 ) -> Tensor:
     """`[h, w, channels]`, 0 to 255."""
+    path = file_path(path, option)
     picture, (height, width) = open_picture(path, channels, option), size
     if picture.size != (width, height):
         found = f"{picture.width} pixels wide and {picture.height} high"

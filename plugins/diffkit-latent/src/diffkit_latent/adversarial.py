@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffkit.core.noise import mix
+from diffkit.core.seeded import seeded
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,8 +48,7 @@ class Adversary:
     """
 
     def __init__(self, channels: int, rate: float, seed: int, device: torch.device | None) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(seed, "critic"))
+        with seeded(mix(seed, "critic")):
             self._critic = Critic(channels).to(device)
         self._optimizer = torch.optim.AdamW(
             self._critic.parameters(), lr=rate, betas=(0.5, 0.9), weight_decay=0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from diffkit.cli.ending import end_if_asked, what_is_there_kept
-from diffkit.cli.options import choice_of, host_options, make_host
+from diffkit.cli.options import UserPath, choice_of, host_options, make_host
 
 
 @click.command("train-autoencoder")
@@ -15,7 +15,7 @@ from diffkit.cli.options import choice_of, host_options, make_host
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The folder to write, which must not hold an autoencoder.",
 )

@@ -14,6 +14,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from diffkit import as_text
+from diffkit.arguments import expanded
 from diffkit.core.component import Config
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
@@ -124,7 +125,7 @@ class Emoji(Dataset):
 
 
 def _existing(font: str) -> None:
-    if not os.path.isfile(font):
+    if not os.path.isfile(expanded(font)):
         raise DataError(
             f"emoji: there is no font {font}; install it (Debian: fonts-noto-color-emoji), or "
             "give the path of another in `font`"
@@ -137,7 +138,9 @@ def _opened(font: str) -> FreeTypeFont:
     _existing(font)
     try:
         # The basic layout: one code point is one picture, and nothing is to be shaped.
-        return ImageFont.truetype(font, _STRIKE, layout_engine=ImageFont.Layout.BASIC)
+        return ImageFont.truetype(
+            str(expanded(font)), _STRIKE, layout_engine=ImageFont.Layout.BASIC
+        )
     except OSError as error:
         raise DataError(
             f"emoji: {font} cannot be read as a font with pictures of {_STRIKE} pixels: {error}; "

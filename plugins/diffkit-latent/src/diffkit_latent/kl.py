@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import DataRange
@@ -41,25 +42,25 @@ class KL(Autoencoder):
 
     def __init__(self, *, folder: str) -> None:
         super().__init__()
-        self._sizes = read_sizes(Path(folder))
+        self._sizes = read_sizes(expanded(folder))
         self.network = Network(self._sizes)
         shape = (self._sizes.latent_channels, 1, 1)
         self.latent_mean: Tensor
         self.latent_std: Tensor
         for name in ("latent_mean", "latent_std"):
             self.register_buffer(name, next(self.network.parameters()).new_ones(shape))
-        self._load(Path(folder) / WEIGHTS)
+        self._load(expanded(folder) / WEIGHTS)
         self.requires_grad_(False)
 
     @classmethod
     def latent_shape(cls, config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`(latent channels, height / factor, width / factor)`."""
-        return read_sizes(Path(config.folder)).latent_shape(shape)
+        return read_sizes(expanded(config.folder)).latent_shape(shape)
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
         """Data in the range of those that it was trained on."""
-        trained, declared = _read(Path(config.folder))[1], facts.get("data.range")
+        trained, declared = _read(expanded(config.folder))[1], facts.get("data.range")
         if trained is not None and declared is not None and tuple(declared) != trained:
             yield (
                 f"it was trained on data in {list(trained)}, and the data's range is "

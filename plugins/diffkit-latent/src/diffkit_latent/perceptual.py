@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
+from diffkit.core.seeded import seeded
 from diffkit.errors import DataError
 
 _WIDTHS, _GROUPS = (16, 32, 64), 8
@@ -78,8 +79,7 @@ def trained_features(
     parts = [range(s, min(s + _BATCH, len(dataset))) for s in starts]
     labels = torch.cat([dataset.batch(part).condition["label"] for part in parts])
     classes, targets = torch.unique(labels, return_inverse=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, "features"))
+    with seeded(mix(seed, "features")):
         features = Features(dataset.shape[0], len(classes)).to(device)
     optimizer = torch.optim.AdamW(features.parameters(), lr=_RATE)
     generator = torch.Generator().manual_seed(mix(seed, "features", "order"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from diffkit.arguments import expanded
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
 from diffkit.errors import ComponentError
@@ -52,7 +52,10 @@ class DiffusersKL(Autoencoder):
         self._shift = _number(self._config, "shift_factor", 0.0)
         try:
             self.network, info = _diffusers().AutoencoderKL.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+                expanded(folder),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except _UNREADABLE as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
@@ -163,7 +166,7 @@ def _diffusers() -> Any:
 
 
 def _read(folder: str) -> dict[str, Any]:
-    path = Path(folder) / "config.json"
+    path = expanded(folder) / "config.json"
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
+from diffkit.core.seeded import seeded
 from diffkit.errors import DataError, TrainingError
 from diffkit.run.files import write_file
 from diffkit_latent.adversarial import Adversary
@@ -77,8 +78,7 @@ def trained(
         TrainingError: the loss is not finite.
     """
     latent = sizes.latent_shape(dataset.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(training.seed, "weights"))
+    with seeded(mix(training.seed, "weights")):
         network = Network(sizes).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     made(network)

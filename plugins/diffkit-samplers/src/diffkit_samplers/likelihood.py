@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from diffkit.arguments import instance, number, whole
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess
@@ -74,6 +75,15 @@ def log_likelihood(
             `torch.inference_mode()`, torchode is missing (`diffkit-samplers[ode]`), or the solver
             does not reach the end.
     """
+    instance(denoiser, "denoiser", Denoiser, "a Denoiser, as Pipeline.system.denoiser gives it")
+    instance(x_0, "x_0", Tensor, "a tensor of data, [b, *data]")
+    probes = whole(probes, "probes")
+    rtol, atol = (
+        number(value, name, "a finite number", lambda _: True)
+        for name, value in (("rtol", rtol), ("atol", atol))
+    )
+    if noise is not None:
+        instance(noise, "noise", Noise, "a Noise, or None")
     _check(x_0, trace, noise, probes, rtol, atol)
     ask = Predictor(_NAME, denoiser)
     process, last = ask.process, ask.process.schedule.t_min

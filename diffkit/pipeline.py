@@ -35,6 +35,7 @@ from diffkit.run.asked import (
     checked_run,
     checked_seed,
     checked_show,
+    memory_explained,
 )
 from diffkit.run.checkpointing import restore, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
@@ -146,6 +147,7 @@ class Pipeline:
         processes = processes_of(self.device)
         first, latest = processes.first, None
         with ExitStack() as held:
+            held.enter_context(memory_explained("training.batch_size"))
             if directory is not None:
                 if first:
                     held.enter_context(sole_writer(directory))
@@ -278,7 +280,8 @@ class Pipeline:
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
-        with bar("sampling", 1.0, show if processes.first else False) as shown:
+        show = show if processes.first else False
+        with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
             for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
                 events.sample(run, x)
                 yield rows, x

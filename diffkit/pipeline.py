@@ -38,6 +38,7 @@ from diffkit.run.asked import (
     checked_run,
     checked_seed,
     checked_show,
+    memory_explained,
 )
 from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
@@ -157,6 +158,7 @@ class Pipeline:
         processes = processes_of(self.device)
         first = processes.first
         with ExitStack() as held:
+            held.enter_context(memory_explained("training.batch_size"))
             with processes.together():
                 # Nothing is written in here but the lock, so that what is refused leaves no trace.
                 dataset = self.dataset() if dataset is None else dataset
@@ -342,8 +344,8 @@ class Pipeline:
         processes = processes_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
         run = Run(None, self._spec.model_dump(mode="json"))
-        finite = Finite()
-        with bar("sampling", 1.0, show if processes.first else False) as shown:
+        finite, show = Finite(), show if processes.first else False
+        with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
             for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
                 events.sample(run, finite.look(rows, x))
                 yield rows, x

@@ -247,6 +247,35 @@ def test_a_path_is_shown_as_it_is_where_there_is_no_such_home() -> None:
             arguments.path(wrong, "out")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    ],
+)
+def test_running_out_of_memory_says_what_to_lower(
+    pipeline: diffkit.Pipeline, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(pipeline.parts.model), "forward", fail)
+    with pytest.raises(SpecError, match="batch_size takes more memory"):
+        pipeline.sample(1, progress=False)
+    with pytest.raises(SpecError, match=r"training\.batch_size takes more memory"):
+        pipeline.train(steps=1, progress=False)
+    other = RuntimeError("something else")
+    monkeypatch.setattr(type(pipeline.parts.model), "forward", lambda *_: _raise(other))
+    with pytest.raises(RuntimeError, match="something else"):
+        pipeline.sample(1, progress=False)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def test_more_samples_than_there_is_memory_for_are_refused_at_once(
     pipeline: diffkit.Pipeline,
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -119,6 +120,21 @@ def check_memory(what: str, count: int, shape: tuple[int, ...], instead: str) ->
     if needed > there:
         asked = f"{what} = {count} samples of the shape {list(shape)} are {needed / 2**30:.3g} GiB"
         raise SpecError([f"{asked}, and this machine has {there / 2**30:.3g}; {instead}"])
+
+
+@contextmanager
+def memory_explained(what: str) -> Iterator[None]:
+    """Within, running out of memory is a SpecError that says which argument to lower."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        said = str(error).splitlines() or ["out of memory"]
+        host = "can't allocate memory" in said[0]
+        if not host and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
+        raise SpecError(
+            [f"{what} takes more memory than there is ({said[0]}); lower it"]
+        ) from error
 
 
 _COMPONENT = "a component: its name, its {id, config}, or an instance"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from diffkit.plugins.metadata import unreadable_left_out
 
@@ -51,7 +52,9 @@ class DataSpec(SpecModel):
     @classmethod
     def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not -_FLOAT32 <= value[0] < value[1] <= _FLOAT32:
-            raise ValueError("the first is the smaller one, and both are numbers of float32")
+            raise PydanticCustomError(
+                "range", "the first is the smaller one, and both are numbers of float32"
+            )
         return value
 
 

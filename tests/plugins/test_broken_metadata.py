@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,53 @@ def test_what_cannot_be_read_is_told_and_nobody_stumbles_over_it(
             e.value for e in importlib.metadata.entry_points(group=SPACING)
         }
     assert importlib.metadata.distributions is before
+
+
+_PIECES = (
+    *(f"[{SPACING}]\n", "[diffkit.hooks.v1]\n", "[diffkit.command.v1]\n", "[console_scripts]\n"),
+    *(
+        "mine = acme:Mine\n",
+        "x\n",
+        "= y\n",
+        "a = b = c\n",
+        "\x00",
+        "\ufeff",
+        "[",
+        "]",
+        "\n\n",
+        "#",
+        ";",
+    ),
+    *(
+        "Name: acme\n",
+        "Version: 1\n",
+        "Name: \n",
+        "Version: 1\x1b[0m\n",
+        "\n text\n",
+        "é",
+        "\u202e",
+    ),
+)
+
+
+def test_sixty_pairs_of_odd_files_harm_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path / "site")
+    info = site.add_raw("acme", "1.5", DECLARED)
+    monkeypatch.syspath_prepend(str(site.folder))
+    draw = random.Random(0)
+    for _ in range(60):
+        for name in ("entry_points.txt", "METADATA"):
+            content = "".join(draw.choices(_PIECES, k=draw.randrange(12))).encode()
+            if draw.random() < 0.2:
+                content += draw.randbytes(9)
+            (info / name).write_bytes(content)
+        host = site.host()
+        assert "good.fine" in {entry.id for entry in host.components()}
+        assert all(str(problem) for problem in host.problems)
+        with unreadable_left_out():
+            assert importlib.metadata.entry_points(group=SPACING)
 
 
 def test_nameless_folders_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,13 @@ def test_what_is_called_like_a_hook_and_is_not_marked_is_refused_by_name() -> No
     assert "@diffkit.hookimpl" in failure
 
 
+_ENTERED: list[torch.inference_mode] = []
+
+
 def _leave_inference_mode_on(_: object) -> None:
-    torch.inference_mode().__enter__()
+    # Kept, or it would be left as the object goes.
+    _ENTERED.append(torch.inference_mode())
+    _ENTERED[-1].__enter__()
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -43,6 +43,6 @@ class Guidance(Component):
     def guide(self, ask: Ask, told: Told) -> Denoiser:
         """The guided denoiser, for samples that are told this.
 
-        `ask(told.condition)` is the denoiser without guidance. One batch may hold both conditions
-        in turn, if it is asked about as many samples.
+        `ask(told.condition)` is the denoiser without guidance, started for the walk. One batch may
+        hold both conditions in turn, if it is asked about as many samples.
         """

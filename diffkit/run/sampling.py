@@ -17,7 +17,7 @@ from diffkit.assembly.system import System
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Asking, DataRange, Denoiser
-from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.guidance import Guidance, Told
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -52,7 +52,8 @@ class Walk:
     """Everything that a walk from noise to `num` samples needs, but the seed."""
 
     num: int
-    denoiser: Callable[[Condition], Denoiser]
+    denoiser: Callable[[Condition, Mapping[str, Tensor]], Denoiser]
+    """The guided denoiser of some samples, started for a walk with these inputs."""
     sampler: Sampler
     process: ForwardProcess
     times: Sequence[float]
@@ -91,7 +92,7 @@ class Walk:
         inputs = self._rows_of(self.inputs, rows)
         with torch.no_grad():
             x = self.process.prior((len(rows), *self.shape), noise)
-            denoiser = self.denoiser(self._rows_of(self.condition, rows)).start(inputs)
+            denoiser = self.denoiser(self._rows_of(self.condition, rows), inputs)
         yield State(x, self.times[0])
         walk: Iterator[object] = iter(self.sampler.walk(denoiser, x, self.times, noise, inputs))
         while True:
@@ -190,7 +191,7 @@ def chosen_walk(
     device = system.device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
-        denoiser(first).check_times(times)
+        denoiser(first, {}).check_times(times)
     return Walk(
         num=num,
         denoiser=denoiser,
@@ -212,23 +213,34 @@ def _asking(
     network: Network,
     guidance: Guidance | None,
     clip_to: DataRange | None,
-) -> Ask:
-    """The denoiser of a walk, guided and clipped, for conditions as they are prepared."""
+) -> Callable[[Condition, Mapping[str, Tensor]], Denoiser]:
+    """The denoiser of a walk, guided, clipped and started, for conditions as they are prepared."""
     memo: dict[float, Asking] = {}
 
-    def ask(condition: Condition) -> Denoiser:
-        return system.denoiser(walked, condition, network, memo)
+    def denoiser(rows: Condition, inputs: Mapping[str, Tensor]) -> Denoiser:
+        def ask(condition: Condition) -> Denoiser:
+            # Started here too, so that guidance which knows nothing of that loses nothing.
+            found = system.denoiser(walked, condition, network, memo)
+            return found.start(_as_often(inputs, condition))
 
-    def denoiser(rows: Condition) -> Denoiser:
         encoded = system.encoded(rows)
         if guidance is None:
             found = ask(encoded)
         else:
             told = Told(encoded, _null(system, rows), rows, system.parts.encoder)
-            found = guidance.guide(ask, told)
+            found = guidance.guide(ask, told).start(inputs)
         return found if clip_to is None else ClippedDenoiser(found, clip_to)
 
     return denoiser
+
+
+def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str, Tensor]:
+    """The inputs for as many samples as the condition has rows: a batch may hold each in turn."""
+    count = max((len(value) for value in condition.values()), default=0)
+    return {
+        name: torch.cat([value] * (count // len(value))) if count > len(value) > 0 else value
+        for name, value in inputs.items()
+    }
 
 
 def _range_to_clip_to(

@@ -418,7 +418,7 @@ MUTANTS = (
     Mutant(VarianceForDeviation, "noise multiplied by the variance"),
     Mutant(NoiseInTheLastStep, "noise added in the last step"),
     Mutant(EpsilonForData, "epsilon and x_0 swapped"),
-    Mutant(ClipsToTheRange, "x_0 clipped to the data's range, whatever the run says"),
+    Mutant(ClipsToTheRange, "x_0 clipped to the data's range, epsilon not derived again"),
     Mutant(TakesWhatWasNotClipped, "the prediction as it was before the run clipped it"),
     Mutant(GlobalGenerator, "noise from the global generator"),
     Mutant(RatioUpsideDown, "a multistep solver with its step ratio upside down"),

@@ -7,6 +7,7 @@ import torch
 
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
+from diffkit.bundled.schedules.karras import Karras as KarrasSchedule
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
@@ -14,6 +15,7 @@ from diffkit.testing import ExactGaussian
 from diffkit_samplers.ddim import DDIM
 from diffkit_samplers.dpmpp_2m_sde import DPMpp2MSDE
 from diffkit_samplers.euler_ancestral import EulerAncestral
+from diffkit_samplers.spacings import Karras
 from samplers_problems import DETERMINISTIC, GivenNoise, end_of
 
 LINEAR = Linear()
@@ -76,3 +78,19 @@ def test_samplers_that_are_one_another():
         ("unipc 2 bh2 False", "dpmpp-2m"),
     ):
         assert torch.allclose(end(one), end(other), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [5, 18])
+def test_edms_grid_on_its_own_schedule(steps):
+    """Karras et al. (2022), eq. 5, as the schedule's page says; even times to 0 are another."""
+    schedule, rho, least, most = KarrasSchedule(), 7.0, 0.002, 80.0
+    share = torch.arange(steps, dtype=torch.float64) / (steps - 1)
+    paper = (most ** (1 / rho) + share * (least ** (1 / rho) - most ** (1 / rho))) ** rho
+
+    def levels(spacing):
+        times = torch.tensor(spacing.times(steps, schedule)[:-1], dtype=torch.float64)
+        return torch.exp(-0.5 * schedule.log_snr(times))
+
+    # The smallest time has sigma_min but for a few per mille.
+    assert torch.allclose(levels(Karras(rho=rho)), paper, rtol=5e-3)
+    assert levels(Trailing())[-1] > 3 * least

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from diffkit.assembly.modules import twin
 from diffkit.core.weights import load_state, state_of
+from diffkit.errors import ComponentError
 from diffkit.run.processes import Launched
 
 
@@ -25,6 +26,7 @@ class Sharded(Launched):
 
     def trained(self, module: nn.Module) -> nn.Module:
         """A copy, divided. Its weights are contiguous, as FSDP needs."""
+        _refuse_tied(module)
         copied = twin(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         module.to("cpu")
         divided = fsdp2_prepare_model(self._accelerator, copied)
@@ -63,3 +65,16 @@ class Sharded(Launched):
                 value.to(like.device), like.device_mesh, like.placements, src_data_rank=None
             )
         return super().laid_out(value, like)
+
+
+def _refuse_tied(module: nn.Module) -> None:
+    """Raise ComponentError where two modules hold one weight: each would divide it for itself."""
+    owners: dict[int, str] = {}
+    for name, held in module.named_modules():
+        for key, weight in held.named_parameters(recurse=False):
+            other = owners.setdefault(id(weight), f"{name}.{key}")
+            if other != f"{name}.{key}":
+                raise ComponentError(
+                    f"the weights {other} and {name}.{key} are one, which cannot be divided among "
+                    "processes (FSDP); train with whole weights in each (torchrun, MULTI_GPU)"
+                )

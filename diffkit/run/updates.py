@@ -84,8 +84,9 @@ class Updates:
         """Whether weights, optimiser and average are all of one update, which was counted: whoever
         counts says so."""
         self._device = self.weights[0].device
-        looked = Looked(dataset=dataset, data_range=system.parts.data_range)
-        self._feed = feed_of(prepared(looked, system.parts), seed, self._device)
+        read = prepared(dataset, system.parts)
+        looked = Looked(dataset=read, data_range=system.parts.data_range)
+        self._feed = feed_of(looked, seed, self._device)
         encoder = system.parts.encoder
         if problem := dropout_problem(spec.condition_dropout, encoder is not None):
             raise SpecError([problem])

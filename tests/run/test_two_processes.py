@@ -232,3 +232,18 @@ def test_each_process_ends_within_seconds_and_tells_its_own_reason(
     assert time.monotonic() - began < 60, "most of it is the start of two interpreters"
     for rank, reason in enumerate(reasons):
         assert re.match(reason, (tmp_path / "r" / f"error-{rank}.txt").read_text())
+
+
+def test_a_tied_weight_and_a_count_survive_two_processes(tmp_path) -> None:
+    for count in (1, 2):
+        launched("tied", tmp_path / str(count), count)
+        assert "model.last.weight" not in weights(tmp_path / str(count))
+    assert_near(tmp_path / "1", tmp_path / "2")
+
+
+def test_a_count_survives_division_and_a_tied_weight_is_refused_by_name(tmp_path) -> None:
+    launched("tied", tmp_path / "d", 2, divided=True)
+    for name in ("model", "ema"):
+        assert int(weights(tmp_path / "d", name)["model.calls"]) == 8
+    message = (tmp_path / "d" / "error-1.txt").read_text()
+    assert "model.first.weight and model.last.weight are one" in message

@@ -152,6 +152,55 @@ def lose_one(folder: Path) -> None:
         raise
 
 
+TIED = """
+import sys
+import torch
+from torch import nn
+from diffkit.core.model import EpsilonModel
+
+TIES = "--divided" not in sys.argv
+
+class Tied(EpsilonModel):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+        if TIES:
+            self.last.weight = self.first.weight
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x, c_noise, condition):
+        if self.training:
+            self.calls += 1
+        hidden = torch.tanh(self.first(x.flatten(1)) + c_noise[:, None] / 1000)
+        return self.last(hidden).reshape(x.shape)
+"""
+
+
+def tied(folder: Path) -> None:
+    """One weight under two names, and a count, through training, saving, loading and resuming."""
+    file = folder / "tied.py"
+    if rank() == 0:
+        file.with_suffix(".new").write_text(TIED)
+        file.with_suffix(".new").rename(file)
+    while not file.exists():
+        time.sleep(0.01)
+    host = Host(plugin_files=[file])
+    for steps in (4, 8):
+        spec = {**SPEC, "model": "local.tied"}
+        pipeline = diffkit.build(spec, device="cpu", host=host)
+        pipeline.train(out=folder / "run", steps=steps, resume=steps == 8)
+    model = pipeline.system.model
+    assert (model.last.weight is model.first.weight) is ("--divided" not in sys.argv)
+    if "--divided" in sys.argv:
+        model.last.weight = model.first.weight
+        try:
+            pipeline.train(steps=1)
+        except diffkit.ComponentError as error:
+            (folder / f"error-{rank()}.txt").write_text(str(error))
+        return
+    assert int(pipeline.average.model.calls) == int(pipeline.system.model.calls) == 8
+
+
 def own_reasons(folder: Path) -> None:
     """What happens to one process, or in both, is told by each in its own words."""
     kind = os.environ["REASON"]
@@ -238,7 +287,18 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if "--divided" in sys.argv:
         divide()
-    plain = (train, adaptive, latents, accumulate, resume, sample, lose_one, odd_batch, own_reasons)
+    plain = (
+        train,
+        adaptive,
+        latents,
+        accumulate,
+        resume,
+        sample,
+        lose_one,
+        odd_batch,
+        own_reasons,
+        tied,
+    )
     {task.__name__: task for task in (*plain, old_fsdp, divided_not_finite)}[sys.argv[1]](
         Path(sys.argv[2])
     )

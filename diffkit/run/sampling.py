@@ -95,22 +95,22 @@ class Walk:
             denoiser = self.denoiser(self._rows_of(self.condition, rows), inputs)
         yield State(x, self.times[0])
         walk: Iterator[object] = iter(self.sampler.walk(denoiser, x, self.times, noise, inputs))
+        went = False
         while True:
             # Around each step alone: a mode left on across a yield would leak to the consumer.
             with torch.no_grad():
                 state = next(walk, _END)
-            if state is _END:
+            if state is _END and went:
                 return
+            went = True
             yield self._checked(state, x)
 
     def _checked(self, found: object, x: Tensor) -> State:
         """What a sampler yields, where it is a state of all samples. Raises ComponentError."""
         name = type(self.sampler).__name__
         if not isinstance(found, State):
-            raise ComponentError(
-                f"sampler: {name} yields {type(found).__name__}, and not a State; does its step "
-                "return one?"
-            )
+            gives = "nothing" if found is _END else f"{type(found).__name__}, and not a State"
+            raise ComponentError(f"sampler: {name} yields {gives}; does its step return a State?")
         if found.x.shape != x.shape:
             raise ComponentError(
                 f"sampler: {name} yields a state of the shape {list(found.x.shape)}, and the "

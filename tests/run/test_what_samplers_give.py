@@ -33,12 +33,18 @@ class GivesTensors(Sampler):
         yield x
 
 
+class GivesNothing(Sampler):
+    def walk(self, denoiser, x, times, noise, inputs):
+        return iter(())
+
+
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
         (Forgets(), "Forgets yields NoneType"),
         (Half(), r"shape \[1, 2\]"),
         (GivesTensors(), "yields Tensor"),
+        (GivesNothing(), "yields nothing"),
     ],
 )
 def test_what_is_no_state_is_an_error(sampler, words) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,7 @@ def load(
     host, checkpoint = _host(host), checked_checkpoint(checkpoint)
     device = None if device is None else checked_device(device)
     nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
+    tried: set[Path] = set()
     while True:
         chosen = artifacts.chosen_checkpoint(directory, checkpoint)
         try:
@@ -88,8 +90,9 @@ def load(
             pipeline = build(spec, host=host, device=device).restore(chosen, nonfinite=nonfinite)
         except CheckpointError:
             # Another process may have written a newer one meanwhile, and deleted this.
-            if chosen.exists() or not isinstance(checkpoint, str):
+            if os.path.lexists(chosen) or chosen in tried or not isinstance(checkpoint, str):
                 raise
+            tried.add(chosen)
         else:
             _compare_specs(directory, chosen, spec)
             return pipeline

@@ -41,11 +41,13 @@ from diffkit.run.asked import (
     memory_explained,
 )
 from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
+from diffkit.run.claims import refuse_foreign, refuse_to_hide
 from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
 from diffkit.run.files import write_json
 from diffkit.run.finite import Finite
 from diffkit.run.latents import Encoded, latents_for
 from diffkit.run.lock import sole_writer
+from diffkit.run.looking import Looked
 from diffkit.run.memory import Memory
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
@@ -68,7 +70,7 @@ class Pipeline:
         self._system = System(parts, self._spec.precision).eval()
         self._average: System | None = None
         self._networks = Networks()
-        self._trained_steps = 0
+        self._trained_steps, self._trains = 0, False
         self._memory: Memory | None = None
         """What another call of `train` goes on from."""
 
@@ -105,6 +107,7 @@ class Pipeline:
     def to(self, device: str | torch.device) -> Pipeline:
         """Move the weights; returns the pipeline. Raises SpecError: there is no such device."""
         device = checked_device(device)
+        self._not_while_training("to")
         self._networks.clear()
         for system in (self._system, self._average):
             if system is not None:
@@ -128,8 +131,9 @@ class Pipeline:
     ) -> Pipeline:
         """Train, and return the pipeline.
 
-        A pipeline that was trained before, without `resume`, makes `steps` more updates: as if
-        all had been made in one call.
+        A pipeline that was trained by an earlier call, without `resume`, makes `steps` more
+        updates: as if all had been made in one call. One that was loaded has its weights alone,
+        and begins anew with them.
 
         Args:
             dataset: the data; default the spec's.
@@ -152,8 +156,9 @@ class Pipeline:
                 cannot be resumed with this spec.
         """
         out, resume, observers, progress = checked_run(dataset, out, resume, observers, progress)
+        self._not_while_training("train")
         self._networks.clear()
-        self._spec = self._spec.model_copy(update={"training": self._changed(training)})
+        spec = self._spec.model_copy(update={"training": self._changed(training)})
         directory, checkpoint = out, checked_checkpoint(checkpoint)
         processes = processes_of(self.device)
         first = processes.first
@@ -163,11 +168,13 @@ class Pipeline:
                 # Nothing is written in here but the lock, so that what is refused leaves no trace.
                 dataset = self.dataset() if dataset is None else dataset
                 check_data(dataset, self.parts)
-                goes_on_from = self._beginning(held, directory, resume, checkpoint, dataset)
+                goes_on_from = self._beginning(held, directory, resume, checkpoint, spec, dataset)
                 described = fingerprint.described(self.parts.latents)
                 if directory is not None:
                     described |= fingerprint.of_data(dataset)
                 hooks = self._assembler.host.load_hooks() if first else ()
+            processes.agree(_asked(spec, directory, dataset))
+            self._spec = spec
             if self.parts.latents is not None:
                 encoded = Encoded(dataset=dataset, parts=self.parts, device=self.device)
                 latents = self._spec.training.latents
@@ -185,10 +192,11 @@ class Pipeline:
                 described=described,
                 made=self._count,
             )
+            self._trains = True
             try:
                 session.run(progress)
             finally:
-                self._memory = session.memory()
+                self._trains, self._memory = False, session.memory()
         return self
 
     def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:
@@ -208,6 +216,7 @@ class Pipeline:
         directory: Path | None,
         resume: bool,
         which: artifacts.Which,
+        spec: PipelineSpec,
         dataset: Dataset,
     ) -> Path | Memory | None:
         """What training goes on from: a checkpoint, whose weights are now in the system; what an
@@ -226,10 +235,14 @@ class Pipeline:
         chosen = checkpoint_to_resume(directory, resume, which)
         if chosen is None:
             return self._memory
-        asked = self._spec.model_dump(mode="json")
+        asked = spec.model_dump(mode="json")
         check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
         self.restore(chosen)
         return chosen
+
+    def _not_while_training(self, what: str) -> None:
+        if self._trains:
+            raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])
 
     def _count(self, step: int) -> None:
         self._trained_steps = step
@@ -414,9 +427,10 @@ class Pipeline:
         if self.parts.latents is not None:
             data = Encoded(dataset=data, parts=self.parts, device=self.device)
         system, network = self._sampled()
+        read = prepared(data, self.parts)
         return chosen.measure_model(
             lambda condition: system.denoiser(condition=system.encoded(condition), network=network),
-            prepared(data, self.parts),
+            Looked(dataset=read, data_range=self.parts.data_range),
             seed,
             self.device,
         )
@@ -436,7 +450,8 @@ class Pipeline:
         tensors = weights_of(self._system, self._average)
         progress = {"seconds": 0.0, **fingerprint.described(self.parts.latents)}
         with sole_writer(directory):
-            artifacts.refuse_to_hide(directory, self._trained_steps)
+            refuse_foreign(directory)
+            refuse_to_hide(directory, self._trained_steps)
             records = {artifacts.SPEC: spec}
             artifacts.write_checkpoint(directory, self._trained_steps, tensors, records, progress)
             write_json(directory / artifacts.SPEC, spec)
@@ -484,3 +499,11 @@ class Pipeline:
             self.device,
         )
         return system, network
+
+
+def _asked(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -> dict[str, Any]:
+    """What the processes of a run have to be asked alike."""
+    training = {f"training.{k}": v for k, v in spec.training.model_dump(mode="json").items()}
+    rest = spec.model_dump(mode="json", exclude={"training", "provenance"})
+    where = None if directory is None else str(directory.absolute())
+    return {**rest, **training, "out": where, "the number of samples": len(dataset)}

@@ -29,6 +29,11 @@ def module_problems(module: nn.Module, name: str) -> Iterator[str]:
                 "real view (torch.view_as_real) and take torch.view_as_complex of it in forward"
             )
     for key, held in module.named_modules():
+        if isinstance(held, nn.Embedding | nn.EmbeddingBag) and held.sparse:
+            yield (
+                f"{name}: {key} gives sparse gradients, whose norm cannot be clipped and which "
+                "fused optimisers do not take; make it with sparse=False"
+            )
         if type(held).get_extra_state is nn.Module.get_extra_state:
             continue
         if not isinstance(held.get_extra_state(), Tensor):
@@ -52,6 +57,11 @@ def twin(module: _Module) -> _Module:
     Raises ComponentError where something that a module holds cannot be copied.
     """
     memo: dict[int, object] = {}
+    with torch.inference_mode(False):
+        return _copied(module, memo)
+
+
+def _copied(module: _Module, memo: dict[int, object]) -> _Module:
     for held in module.modules():
         for value in vars(held).values():
             if isinstance(value, Tensor) and value.grad_fn is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
 import torch
@@ -41,6 +42,14 @@ def resolved_compilation(
     if wanted != "auto":
         return wanted
     return "reduce-overhead" if device.type == "cuda" else "off"
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Where the caller's autocast does not reach: precision is the spec's affair."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 class InBfloat16:
@@ -124,6 +133,6 @@ def _with_cast_weights(model: EpsilonModel) -> EpsilonModel:
     cast = twin(model)
     for module in cast.modules():
         # Exactly these: a subclass may do something else with its weights.
-        if type(module) in _CAST:
+        if type(module) in _CAST and module.weight.dtype == torch.float32:
             module.to(torch.bfloat16)
     return cast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ def command(
     from diffkit.run.files import check_writable
 
     if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise click.UsageError(f"--plot {plot}: the file must end in .png")
         check_writable(plot)
     try:
         check_writable(run / EVAL)
@@ -66,11 +69,11 @@ def command(
     for name, value in found.values.items():
         click.echo(f"{name:<{width}}  {value:.6g}")
     # Shown before anything is written: what was measured for an hour is not lost to a full disk.
-    if plot is not None:
-        _draw(context.get("curves", {}), plot)
     if kept:
         write_evaluation(run, found, context)
         click.echo(f"written to {run / EVAL}")
+    if plot is not None:
+        _draw(context.get("curves", {}), plot)
 
 
 def measured(
@@ -121,7 +124,10 @@ def _reference(
 
 def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:
     if not curves:
-        raise click.UsageError("--plot: this metric has no curves")
+        click.echo("--plot: this metric has no curves, so that nothing is drawn", err=True)
+        return
+    from diffkit.run.files import write_file
+
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -134,5 +140,7 @@ def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:
         axes.plot([t for t, _ in points], [value for _, value in points], ".-", label=name)
     axes.set(xlabel="t", ylabel="bits a dimension", yscale="log", xlim=(0, 1))
     axes.legend()
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    write_file(path, content.getvalue())
     click.echo(f"written to {path}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 USER_MISTAKE = 2
 """The exit code of a mistake that the message explains."""
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what is half written is cleared away, as after Ctrl-C."""
 
 
 class Verbs(click.Group):
@@ -66,7 +72,7 @@ class Verbs(click.Group):
         except KeyboardInterrupt as error:
             notes = getattr(error, "__notes__", ())
             click.echo(printable(": ".join(["interrupted", *notes])), err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001 - plugins may raise anything
@@ -119,6 +125,7 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the command."""
+    _mind_termination()
     try:
         # What verbs import reads everybody's metadata, and this process is all diffkit's.
         with unreadable_left_out():
@@ -127,6 +134,17 @@ def main() -> None:
         if launched():
             _leave(ended)
         raise
+
+
+def _mind_termination() -> None:
+    """Let SIGTERM end a verb as an exception does, unless it was told to do something else."""
+
+    def end(number: int, _: object) -> None:
+        raise Terminated
+
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _leave(ended: SystemExit) -> None:

@@ -83,6 +83,8 @@ class ModelDenoiser(Denoiser):
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         output = self._model(x_t, per_sample(TIME_SCALE * as_time(t), x_t), self._condition)
+        if not isinstance(output, Tensor):
+            raise ComponentError(f"model: it gives a {type(output).__name__}, and not a tensor")
         return self._process.interpret(output, x_t, t)
 
 
@@ -148,11 +150,24 @@ class GaussianDenoiser(Denoiser):
         asking = self._asking(t)
         inside = scaled(asking.c_in, x_t)
         output = self._network(inside, per_sample(asking.c_noise, x_t), self._condition)
+        self._check(output, x_t)
         output, fraction = output.to(x_t.dtype), None
         if self._learned_variance:
             output, placed = output.chunk(2, dim=1)
             fraction = 0.5 * (placed + 1.0)
         return GaussianPrediction(output, x_t, asking.target, asking.walked, fraction)
+
+    def _check(self, output: object, x_t: Tensor) -> None:
+        """Raise ComponentError for an output that would be broadcast, or is none."""
+        shape = list(x_t.shape)
+        if self._learned_variance:
+            shape[1] *= 2
+        if not isinstance(output, Tensor) or list(output.shape) != shape:
+            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ComponentError(
+                f"model: for samples of the shape {list(x_t.shape)} it gives {found}, and should "
+                f"give {shape}"
+            )
 
     def _asking(self, t: Time) -> Asking:
         """Remembered at host times, unless a parameter can change it."""

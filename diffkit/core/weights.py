@@ -6,7 +6,8 @@ network is filled, and what differs is listed.
 
 from __future__ import annotations
 
-import stat
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,21 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from diffkit.core.regular import read_regular
 from diffkit.errors import CheckpointError, ComponentError
 
 Nonfinite = Literal["refuse", "allow"]
 """What is done about weights that are NaN or infinite."""
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as the format has it."""
 _NAMED = 3
 """How many names a message gives before it says how many more there are."""
+
+
+_NOT_WHOLE = (
+    *(SafetensorError, ValueError, KeyError, TypeError, IndexError, AttributeError),
+    *(RuntimeError, RecursionError),
+)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -31,16 +41,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, no regular file, truncated, or of another format.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise CheckpointError(f"{path} cannot be read: it is no regular file")
-        return load_safetensors(path.read_bytes())
+        _check_header(path)
+        return load_safetensors(read_regular(path))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except _NOT_WHOLE as error:
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({error}); nothing of it was used. "
             "Restore it, or take an earlier checkpoint"
         ) from error
+
+
+def _check_header(path: Path) -> None:
+    """Raise ValueError where a file has not the size that its header says, before it is read."""
+    with path.open("rb") if path.is_file() else open(os.devnull, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if not path.is_file():
+            return  # Whoever reads it says so.
+        if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
+            raise ValueError("its header has not the length that it says")
+        header = json.loads(file.read(length))
+    ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    if 8 + length + max(ends, default=0) != size:
+        raise ValueError("it has not the size that its header says")
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:

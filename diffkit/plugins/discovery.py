@@ -26,6 +26,7 @@ from diffkit.plugins.metadata import (
     all_distributions,
     entry_points_text,
     has_metadata,
+    pipe_in_place_of,
 )
 
 CORE = "diffkit"
@@ -152,6 +153,8 @@ def _origin(distribution: Distribution) -> tuple[Origin, Problem | None]:
     """The origin, and a problem where the metadata do not say what is needed."""
     folder = _from_folder(distribution)
     try:
+        if (file := pipe_in_place_of(distribution)) is not None:
+            return folder, Problem(folder, f"its {file} is no regular file; reinstall it")
         metadata = distribution.metadata
         name, version = ((metadata.get_all(key) or [""])[0] for key in ("Name", "Version"))
     except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:

@@ -31,16 +31,24 @@ def all_distributions(path: list[str] | None = None) -> Iterator[Distribution]:
     return iter(_all() if path is None else _all(path=path))
 
 
+def pipe_in_place_of(distribution: Distribution) -> str | None:
+    """The file of the metadata whose reading would wait for somebody to write, if there is one."""
+    for name in (ENTRY_POINTS, "METADATA", "PKG-INFO"):
+        file = _file(distribution, name)
+        if file is not None and file.exists() and not file.is_file():
+            return name
+    return None
+
+
 def entry_points_text(distribution: Distribution) -> str | None:
     """What its `entry_points.txt` holds; None where there is none. Raises Unreadable."""
     file = _file(distribution, ENTRY_POINTS)
     try:
-        if file is not None:
-            # Opening a pipe would wait for somebody to write to it.
-            if file.exists() and not file.is_file():
-                raise Unreadable(f"{ENTRY_POINTS} cannot be read: it is no regular file")
-            if hasattr(file, "stat") and file.exists() and file.stat().st_size > LARGEST:
-                raise Unreadable(f"{ENTRY_POINTS} is too large: over {LARGEST >> 20} MiB")
+        if (name := pipe_in_place_of(distribution)) is not None:
+            raise Unreadable(f"{name} cannot be read: it is no regular file")
+        known = file is not None and hasattr(file, "stat") and file.exists()
+        if known and file.stat().st_size > LARGEST:
+            raise Unreadable(f"{ENTRY_POINTS} is too large: over {LARGEST >> 20} MiB")
         return distribution.read_text(ENTRY_POINTS)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise Unreadable(f"{ENTRY_POINTS} cannot be read: {error}") from error

@@ -14,10 +14,10 @@ A state that replaces one of the same step is step-00001000-r2, and so on: the l
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from diffkit.core.regular import read_regular
 from diffkit.core.weights import tensor_bytes
 from diffkit.errors import CheckpointError
 from diffkit.run.files import (
@@ -81,7 +82,7 @@ def write_checkpoint(
         raise cannot_write(final, error) from error
     finally:
         remove(temporary)
-    _discard(path for path in _named(folder) if path != final and step_of(path) == step)
+    _discard(path for path in named_checkpoints(folder) if path != final and step_of(path) == step)
     return final
 
 
@@ -91,44 +92,12 @@ def prune(run: Path, keep: int, keep_best: int) -> None:
     _discard(path for path in checkpoints(run) if path not in kept)
 
 
-def set_aside_after(run: Path, step: int) -> None:
-    """Move checkpoints of later updates out of the way of training that goes on from `step`."""
-    later = [path for path in checkpoints(run) if step_of(path) > step]
-    if not later:
-        return
-    folder = run / SUPERSEDED
-    try:
-        folder.mkdir(exist_ok=True)
-        for path in later:
-            ends = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
-            names = (folder / f"{path.name}{end}" for end in ends)
-            path.rename(next(name for name in names if not name.exists()))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    moved = ", ".join(path.name for path in later)
-    _log.warning("training goes back behind %s, which now lie in %s", moved, folder)
-
-
 def clear_run(run: Path) -> None:
     """Delete what processes that were killed left half written. Only for the one that writes."""
     clear_remains(run)
     clear_remains(run / CHECKPOINTS)
     last = set(checkpoints(run))
-    _discard(path for path in _named(run / CHECKPOINTS) if path not in last)
-
-
-def refuse_to_hide(run: Path, step: int) -> None:
-    """Raise CheckpointError where saved weights would replace or lie behind what `run` holds.
-
-    The checkpoints of training hold the optimiser's state, which saved weights do not; and of
-    several checkpoints the one with the most updates is loaded.
-    """
-    for path in checkpoints(run):
-        if (path / "optimizer.safetensors").exists() or step_of(path) > step:
-            raise CheckpointError(
-                f"{run} holds {path.name} already, from training or with more updates than these "
-                f"weights ({step}); save to another directory"
-            )
+    _discard(path for path in named_checkpoints(run / CHECKPOINTS) if path not in last)
 
 
 def best_checkpoints(run: Path) -> list[Path]:
@@ -140,7 +109,7 @@ def best_checkpoints(run: Path) -> list[Path]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first. Half-written ones never bear such a name."""
-    last = {step_of(path): path for path in _named(run / CHECKPOINTS)}
+    last = {step_of(path): path for path in named_checkpoints(run / CHECKPOINTS)}
     return [last[step] for step in sorted(last)]
 
 
@@ -151,15 +120,21 @@ def step_of(checkpoint: Path) -> int:
 
 def holds_a_run(directory: Path) -> bool:
     """Whether training has written to a directory, or a pipeline was saved there."""
-    found = (directory / METRICS).exists() or (directory / SPEC).exists()
+    found = os.path.lexists(directory / METRICS) or os.path.lexists(directory / SPEC)
     return found or bool(checkpoints(directory))
 
 
 def latest_checkpoint(run: Path) -> Path:
     """The newest checkpoint. Raises CheckpointError where there is none."""
-    if not run.is_dir():
+    if not os.path.isdir(run):
         raise CheckpointError(f"{run}: there is no such run directory")
     found = checkpoints(run)
+    if not found and names_a_checkpoint(run.resolve()):
+        whole = run.resolve()
+        raise CheckpointError(
+            f"{run} is a checkpoint; name its run, {whole.parent.parent}, and choose it there "
+            "(checkpoint, --checkpoint)"
+        )
     if not found and holds_a_run(run):
         raise CheckpointError(
             f"{run}: its training ended before the first checkpoint; resume it (resume=True, "
@@ -217,7 +192,7 @@ def recorded_files(checkpoint: Path) -> Sequence[str]:
             f"{checkpoint / TRAINER}: {FILES} lists the files of a checkpoint, and is "
             f"{files!r}; take another checkpoint"
         )
-    if missing := [n for n in files if not (checkpoint / f"{n}.safetensors").is_file()]:
+    if missing := [n for n in files if not os.path.isfile(checkpoint / f"{n}.safetensors")]:
         raise CheckpointError(
             f"{checkpoint} is not whole: {missing[0]}.safetensors is missing; restore it, or take "
             "another checkpoint"
@@ -240,7 +215,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     """The metrics of a run, oldest first; a last line cut short by a crash is left out."""
     path = run / METRICS
     try:
-        text = path.read_text(errors="replace")
+        text = read_regular(path).decode(errors="replace")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -272,11 +247,19 @@ def _recorded_loss(checkpoint: Path) -> float | None:
     return loss if isinstance(loss, float) and math.isfinite(loss) else None
 
 
-def _named(folder: Path) -> list[Path]:
+def names_a_checkpoint(path: Path) -> bool:
+    """Whether a folder has the name of a checkpoint."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def named_checkpoints(folder: Path) -> list[Path]:
     """Everything with the name of a checkpoint, by step and then by revision."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_key)
+    try:
+        return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_key)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _key(checkpoint: Path) -> tuple[int, int]:
@@ -287,7 +270,7 @@ def _key(checkpoint: Path) -> tuple[int, int]:
 
 
 def _free_name(folder: Path, step: int) -> Path:
-    there = [_key(path)[1] for path in _named(folder) if step_of(path) == step]
+    there = [_key(path)[1] for path in named_checkpoints(folder) if step_of(path) == step]
     revision = f"-r{max(there) + 1}" if there else ""
     return folder / f"step-{step:08d}{revision}"
 

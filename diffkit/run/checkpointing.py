@@ -133,7 +133,7 @@ def read_training(
         raise CheckpointError(f"{checkpoint / TRAINER}: seconds are {seconds!r}, and no time")
     path = checkpoint / f"{OPTIMIZER}.safetensors"
     found = read_tensors(path)
-    if {name.rpartition(".")[0] for name in found} != set(progress.get(STATEFUL, ())):
+    if sorted({name.rpartition(".")[0] for name in found}) != progress.get(STATEFUL):
         raise CheckpointError(
             f"{path} has not the state of the weights that {TRAINER} beside it names; restore it, "
             "or take another checkpoint"

@@ -9,10 +9,12 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.errors import CheckpointError
 
 _OWN = re.compile(r"\.diffkit-(?P<pid>\d+)-[0-9a-f]+\.tmp")
@@ -49,6 +51,7 @@ def stream_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     What `write` raises passes through; the temporary file is then gone.
     """
+    path = _replaceable(path)
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +75,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises CheckpointError."""
     try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} cannot be read: it is no regular file")
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MOST_JSON))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -89,14 +90,12 @@ def check_writable(path: Path) -> None:
 
     What is there stays as it is, and a folder that is missing is not made.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path} cannot be written: it is a folder")
-    check_writable_folder(path.parent)
+    check_writable_folder(_replaceable(path).parent)
 
 
 def check_writable_folder(folder: Path) -> None:
     """Raise CheckpointError where nothing could be written into a folder, made or to be made."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     probe = temporary_beside(there / "probe")
     try:
         probe.write_bytes(b"diffkit")
@@ -104,6 +103,21 @@ def check_writable_folder(folder: Path) -> None:
         raise cannot_write(folder, error) from error
     finally:
         remove(probe)
+
+
+def _replaceable(path: Path) -> Path:
+    """Where a file that replaces this one goes: where links lead. Raises CheckpointError."""
+    try:
+        path = Path(os.path.realpath(path))
+        there = path.lstat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error) from error
+    if not stat.S_ISREG(there.st_mode):
+        kind = "a folder" if stat.S_ISDIR(there.st_mode) else "no regular file"
+        raise CheckpointError(f"{path} cannot be written: it is {kind}")
+    return path
 
 
 def sync_folder(folder: Path) -> None:
@@ -153,11 +167,10 @@ def clear_remains(folder: Path) -> None:
             remove(path)
 
 
-def cannot_write(path: Path, error: OSError) -> CheckpointError:
+def cannot_write(path: Path, error: OSError | ValueError) -> CheckpointError:
     """The error for a file or folder that cannot be written."""
-    return CheckpointError(
-        f"{path} cannot be written: {error.strerror}; what was there before is untouched"
-    )
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return CheckpointError(f"{path} cannot be written: {why}; what was there before is untouched")
 
 
 def _lives(pid: int) -> bool:

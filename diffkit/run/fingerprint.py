@@ -12,6 +12,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.errors import CheckpointError
 from diffkit.run.artifacts import TRAINER
 from diffkit.run.files import read_json
+from diffkit.run.looking import Looked
 
 DATA, AUTOENCODER = "data", "autoencoder"
 """The keys of a checkpoint."""
@@ -24,7 +25,7 @@ def samples_digest(dataset: Dataset) -> str:
     count = min(_LOOKED_AT, len(dataset))
     found = hashlib.sha256(str(len(dataset)).encode())
     rows = [i * (len(dataset) - 1) // max(count - 1, 1) for i in range(count)]
-    read = dataset.batch(rows)
+    read = Looked(dataset=dataset, data_range=None, numbers=False).batch(rows)
     for name, value in sorted({"": read.x_0, **read.condition}.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(bytes_of(value))

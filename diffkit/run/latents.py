@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ _VERSION = 1
 _LOCK = ".latents.lock"
 """Of its own, as latents may lie in the very directory of the run that reads them."""
 _ENCODED_AT_ONCE = 32
+_SHARD_NAME = re.compile(r"latents-\d{5}\.safetensors")
 _SHARD = 4096
 """Samples in a file."""
 _log = logging.getLogger("diffkit")
@@ -220,7 +223,7 @@ def _computed(encoded: Encoded, show: bool | None) -> Iterator[dict[str, Tensor]
 def _write(encoded: Encoded, folder: Path, wanted: Mapping[str, Any], show: bool | None) -> None:
     try:
         # The manifest goes first: what is killed from here on was left half written.
-        for old in (folder / MANIFEST, *folder.glob("latents-*.safetensors")):
+        for old in (folder / MANIFEST, *_files_in(folder)):
             old.unlink(missing_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from error
@@ -228,7 +231,7 @@ def _write(encoded: Encoded, folder: Path, wanted: Mapping[str, Any], show: bool
     for number, tensors in enumerate(_computed(encoded, show)):
         path = folder / f"latents-{number:05d}.safetensors"
         write_file(path, tensor_bytes(tensors))
-        files.append({"name": path.name, "bytes": path.stat().st_size})
+        files.append({"name": path.name, "sha256": _digest(path)})
     write_json(folder / MANIFEST, {**wanted, "files": files})
 
 
@@ -237,21 +240,26 @@ def _read(
 ) -> tuple[Kept | None, str | None]:
     """The latents there, or why there are none to be used; neither in an empty folder."""
     if not (folder / MANIFEST).exists():
-        half = any(folder.glob("latents-*.safetensors"))
+        half = bool(_files_in(folder))
         return None, "it was left half written" if half else None
     try:
         manifest = read_json(folder / MANIFEST)
     except CheckpointError as error:
         return None, str(error)
+    if not {"version", "autoencoder", "files"} <= manifest.keys():
+        raise CheckpointError(
+            f"{folder / MANIFEST} is none of diffkit's; give another folder in training.latents"
+        )
     other = [name for name, value in wanted.items() if manifest.get(name) != value]
     if other:
         return None, f"its latents are of another {', another '.join(other)}"
     try:
-        names = {str(file["name"]): int(file["bytes"]) for file in manifest["files"]}
-        for name, size in names.items():
-            if (folder / Path(name).name).stat().st_size != size:
-                return None, f"{name} is cut short"
-        shards = [load_file(folder / Path(name).name) for name in names]
+        shards = []
+        for file in manifest["files"]:
+            path = folder / Path(str(file["name"])).name
+            if not os.path.isfile(path) or _digest(path) != file["sha256"]:
+                return None, f"{path.name} is missing, cut short or changed"
+            shards.append(load_file(path))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         return None, f"a file is missing or broken ({error})"
     if problem := _problem_of(shards, shape):
@@ -274,6 +282,18 @@ def _problem_of(shards: Sequence[Mapping[str, Tensor]], shape: tuple[int, ...]) 
         if not bool(latent.isfinite().all()):
             return f"file {number} holds latents that are not finite"
     return None
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of latents in a folder, which have names of one form."""
+    found = folder.glob("latents-*.safetensors")
+    return [path for path in found if _SHARD_NAME.fullmatch(path.name)]
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cannot_write(folder: Path, error: OSError) -> CheckpointError:

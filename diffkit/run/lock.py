@@ -48,7 +48,10 @@ def sole_writer(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterat
     try:
         yield
     finally:
-        lock.release()
+        try:
+            lock.release()
+        except OSError as error:  # Somebody closed its descriptor; what was done is done.
+            _log.debug("the lock of %s cannot be let go: %s", folder, error)
 
 
 def _note_no_locks(folder: Path) -> None:

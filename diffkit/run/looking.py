@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor
 
 from diffkit.core.dataset import Dataset
@@ -50,8 +51,11 @@ class FirstLook:
 class Looked(Dataset):
     """Another dataset, whose first batches are compared with the declared range."""
 
-    def __init__(self, *, dataset: Dataset, data_range: DataRange | None) -> None:
+    def __init__(
+        self, *, dataset: Dataset, data_range: DataRange | None, numbers: bool = True
+    ) -> None:
         self._dataset, self._look = dataset, FirstLook(data_range)
+        self._numbers = numbers
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +71,32 @@ class Looked(Dataset):
         return len(self._dataset)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The other's samples. Raises DataError where one is beyond the range."""
-        read = self._dataset.batch(indices)
+        """The other's samples, float32 where they are numbers.
+
+        Raises DataError where one is beyond the range, or where these are no samples.
+        """
+        read = self._checked(self._dataset.batch(indices), len(indices))
         self._look(indices, read.x_0)
         return read
+
+    def _checked(self, read: object, count: int) -> Batch:
+        """A batch of so many samples. `numbers`: not of tokens. Raises DataError for another."""
+        name = f"the dataset {type(self._dataset).__name__}"
+        if not isinstance(read, Batch) or not isinstance(read.x_0, Tensor):
+            raise DataError(f"{name} gives a {type(read).__name__}, and not a Batch of tensors")
+        if tuple(read.x_0.shape) != (count, *self.shape):
+            raise DataError(
+                f"{name} gives samples of the shape {list(read.x_0.shape)}, and was asked for "
+                f"{count} of {list(self.shape)}"
+            )
+        for what, value in read.condition.items():
+            if not isinstance(value, Tensor) or value.shape[:1] != (count,):
+                raise DataError(f"{name} gives no row of the condition {what} for each sample")
+        if not self._numbers or read.x_0.dtype == torch.float32:
+            return read
+        if not read.x_0.is_floating_point():
+            raise DataError(
+                f"{name} gives {str(read.x_0.dtype).removeprefix('torch.')}; give float32, scaled "
+                "to the range that it declares"
+            )
+        return Batch(read.x_0.float(), read.condition)

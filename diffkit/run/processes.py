@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffkit import launcher
-from diffkit.errors import ComponentError, TrainingError
+from diffkit.errors import ComponentError, SpecError, TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,6 +87,10 @@ class Processes(ABC):
         """What all have to get through: where one raises, all do, before anybody waits for it."""
 
     @abstractmethod
+    def agree(self, asked: Mapping[str, Any]) -> None:
+        """Raise SpecError in every process where they were not asked for the same."""
+
+    @abstractmethod
     def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
         """Where the loss of another process becomes a TrainingError."""
 
@@ -118,6 +122,9 @@ class Alone(Processes):
     def together(self) -> AbstractContextManager[None]:
         """Nothing to do."""
         return nullcontext()
+
+    def agree(self, asked: Mapping[str, Any]) -> None:
+        """Nobody to differ from."""
 
     def failures_explained(self, what_remains: Callable[[], str]) -> AbstractContextManager[None]:
         """Nothing to do."""
@@ -180,6 +187,22 @@ class Launched(Processes):
         for rank, problem in enumerate(everyone):
             if problem:
                 raise TrainingError(f"process {rank} of {self.count} cannot begin: {problem}")
+
+    def agree(self, asked: Mapping[str, Any]) -> None:
+        """One small exchange of what each was asked for."""
+        from accelerate.utils import gather_object
+
+        with self.failures_explained(lambda: "Nothing was written"):
+            everyone: list[dict[str, Any]] = gather_object([dict(asked)])
+        for rank, theirs in enumerate(everyone):
+            for name, value in everyone[0].items():
+                if theirs[name] != value:
+                    raise SpecError(
+                        [
+                            f"{name} is {value!r} in process 0 and {theirs[name]!r} in process "
+                            f"{rank}; start all processes of a run alike"
+                        ]
+                    )
 
     @contextmanager
     def failures_explained(self, what_remains: Callable[[], str]) -> Iterator[None]:

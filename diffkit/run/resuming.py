@@ -9,6 +9,7 @@ from typing import Any
 
 from diffkit.errors import CheckpointError
 from diffkit.run import artifacts
+from diffkit.run.claims import lost_checkpoints, refuse_foreign
 from diffkit.run.files import read_json
 
 FREE = frozenset(
@@ -42,6 +43,7 @@ def checkpoint_to_resume(
 
     Raises CheckpointError where there is nothing to resume, or where a run is there already.
     """
+    refuse_foreign(directory)
     if not resume:
         if artifacts.holds_a_run(directory):
             raise CheckpointError(
@@ -49,6 +51,11 @@ def checkpoint_to_resume(
                 "another directory"
             )
         return None
+    if (last := lost_checkpoints(directory)) is not None:
+        raise CheckpointError(
+            f"{directory} was trained to update {last}, and its checkpoints are not there; put the "
+            f"folder {artifacts.CHECKPOINTS} back, or train in another directory"
+        )
     if artifacts.holds_a_run(directory) and not artifacts.checkpoints(directory):
         warnings.warn(
             f"{directory}: training ended before the first checkpoint; it begins again",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffkit.assembly.build import Assembler
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.network import Compilation, Precision
+from diffkit.assembly.network import Compilation, Precision, without_autocast
 from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
 from diffkit.core.clipping import ClippedDenoiser
@@ -98,7 +98,7 @@ class Walk:
         went = False
         while True:
             # Around each step alone: a mode left on across a yield would leak to the consumer.
-            with torch.no_grad():
+            with torch.no_grad(), without_autocast(self.device):
                 state = next(walk, _END)
             if state is _END and went:
                 return

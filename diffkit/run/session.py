@@ -13,6 +13,7 @@ from diffkit.errors import TrainingInterrupted
 from diffkit.plugins.events import Events
 from diffkit.run import artifacts
 from diffkit.run.artifacts import drop_metrics_after
+from diffkit.run.claims import set_aside_after
 from diffkit.run.files import write_json
 from diffkit.run.memory import Memory
 from diffkit.run.processes import Processes
@@ -97,7 +98,7 @@ class Session:
         """The first that is written: everything that could refuse the run has been asked."""
         step = self._trainer.progressed.step
         artifacts.clear_run(directory)
-        artifacts.set_aside_after(directory, step)
+        set_aside_after(directory, step)
         drop_metrics_after(directory, step)
         write_json(directory / artifacts.SPEC, self._spec)
 

@@ -28,14 +28,14 @@ class Tally:
 
     def add(self, made: Made) -> None:
         """One update."""
-        terms = tuple(made.terms)
-        if terms != self._terms and (self._pending or self._since_metrics):
+        if not (self._pending or self._since_metrics):
+            self._terms = tuple(made.terms)
+        if made.terms.keys() != set(self._terms):
             raise ComponentError(
-                f"loss: the terms of its record were {list(self._terms)} and are {list(terms)} at "
-                "this update; give the same at every update"
+                f"loss: the terms of its record were {list(self._terms)} and are "
+                f"{list(made.terms)} at this update; give the same at every update"
             )
-        self._terms = terms
-        self._pending.append((made.loss, made.norm, *made.terms.values()))
+        self._pending.append((made.loss, made.norm, *(made.terms[name] for name in self._terms)))
 
     def metrics(self, processes: Processes) -> Taken:
         """Of the updates since this was last called; at least one."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.assembly.network import resolved_precision
+from diffkit.assembly.network import resolved_precision, without_autocast
 from diffkit.assembly.system import System
 from diffkit.core.dataset import Dataset
 from diffkit.core.weights import read_tensors
@@ -163,6 +163,10 @@ class Trainer:
         with ExitStack() as around:
             around.callback(self._system.eval)
             around.enter_context(self._processes.failures_explained(self._what_remains))
+            # Whatever the caller's modes are, weights get their gradients, in the spec's precision.
+            around.enter_context(torch.inference_mode(False))
+            around.enter_context(torch.enable_grad())
+            around.enter_context(without_autocast(self._device))
             around.enter_context(torch.random.fork_rng(devices=devices))
             request = around.enter_context(requests_noted())
             shown = show if self._processes.first else False

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from diffkit.assembly.checks import dropout_problem
 from diffkit.assembly.system import Share, System
 from diffkit.core.dataset import Dataset
-from diffkit.core.loss import Batch, LossRecord
+from diffkit.core.loss import Batch, Loss
 from diffkit.core.noise import BatchNoise, mix
-from diffkit.errors import SpecError, TrainingError
+from diffkit.core.process import GaussianProcess
+from diffkit.core.seeded import sole_use
+from diffkit.errors import ComponentError, SpecError, TrainingError
 from diffkit.functional.ema import ema_decay
 from diffkit.run.averaging import AverageDenoiser, Following
 from diffkit.run.checkpointing import load_optimizer
@@ -25,6 +27,7 @@ from diffkit.run.feeding import feed_of
 from diffkit.run.looking import Looked
 from diffkit.run.mirroring import mirrored
 from diffkit.run.processes import Processes
+from diffkit.run.records import checked_record
 from diffkit.spec.pipeline import TrainingSpec
 
 _CONDITION_DROPOUT = 0.1
@@ -80,12 +83,14 @@ class Updates:
         self._module: nn.Module = processes.wrapped(system)
         self._average = average
         self.names, self.weights = list(trained), list(trained.values())
+        self._loss = system.parts.loss
         self.whole = True
         """Whether weights, optimiser and average are all of one update, which was counted: whoever
         counts says so."""
         self._device = self.weights[0].device
         read = prepared(dataset, system.parts)
-        looked = Looked(dataset=read, data_range=system.parts.data_range)
+        gaussian = isinstance(system.parts.process, GaussianProcess)
+        looked = Looked(dataset=read, data_range=system.parts.data_range, numbers=gaussian)
         self._feed = feed_of(looked, seed, self._device)
         encoder = system.parts.encoder
         if problem := dropout_problem(spec.condition_dropout, encoder is not None):
@@ -98,7 +103,14 @@ class Updates:
         self._following = None if average is None else Following(average, system, processes.local)
 
     def make(self, step: int) -> Made:
-        """Update number `step`, from 0, of this process's rows; nothing is read on the host."""
+        """Update number `step`, from 0, of this process's rows; nothing is read on the host.
+
+        Layers draw from the process's generator, which nobody else may meanwhile.
+        """
+        with sole_use():
+            return self._make(step)
+
+    def _make(self, step: int) -> Made:
         spec, rows = self._spec, self._processes.rows(self._spec.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, spec)
@@ -124,7 +136,11 @@ class Updates:
         self.optimizer.step()
         if spec.ema_decay is not None and self._following is not None:
             self._following.update(ema_decay(step, spec.ema_decay))
-        loss, *terms = (_mean(column) for column in zip(*(m.values() for m in means), strict=True))
+        loss, *terms = (
+            _mean([mean.get(name) for mean in means], name, self._loss) for name in means[0]
+        )
+        if other := {name for mean in means for name in mean} - means[0].keys():
+            raise _other_terms(self._loss, sorted(other)[0])
         return Made(loss, norm, dict(zip(list(means[0])[1:], terms, strict=True)))
 
     def load(self, found: Mapping[str, Tensor], where: str | Path) -> None:
@@ -147,7 +163,8 @@ class Updates:
         """The mean loss, and then those of its terms, on the device."""
         batch, share, noise = self._batch(rows, then, step)
         average = None if self._average is None else AverageDenoiser(self._average, batch.condition)
-        record: LossRecord = self._module(batch, share, noise, step, average)
+        given = self._module(batch, share, noise, step, average)
+        record = checked_record(given, len(batch), self._loss)
         self.feedback.add(step * self._spec.batch_size + rows.start, record)
         loss = record.values.mean()
         # A loss that is not finite makes the whole gradient so, in every process.
@@ -197,5 +214,15 @@ def optimizer(spec: TrainingSpec, weights: list[nn.Parameter]) -> torch.optim.Op
     )
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()
+def _mean(values: Sequence[Tensor | None], name: str, loss: Loss) -> Tensor:
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        raise _other_terms(loss, name)
+    return there[0] if len(there) == 1 else torch.stack(there).mean()
+
+
+def _other_terms(loss: Loss, name: str) -> ComponentError:
+    return ComponentError(
+        f"loss: {type(loss).__name__} gives {name} in some micro-batches and not in others; give "
+        "the same terms always"
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,58 @@ def test_going_on_from_a_checkpoint_on_the_command_line(run, tmp_path) -> None:
     code, output = called("train", spec, "--out", run, "--resume", "--checkpoint", "2", *steps)
     assert code == 0, output
     assert [artifacts.step_of(path) for path in artifacts.checkpoints(run)] == [2, 3]
+
+
+def test_a_plot_is_no_reason_to_lose_a_measurement(run) -> None:
+    code, output = called("eval", run, "--plot", run.parent / "p.foo")
+    assert code == 2
+    assert "must end in .png" in output
+    assert not (run / evaluation.EVAL).exists()
+    # A metric without curves, and a folder that is to be made.
+    code, output = called("eval", run, "--plot", run.parent / "new" / "p.png")
+    assert code == 0
+    assert "has no curves" in output
+    assert (run / evaluation.EVAL).exists()
+
+
+@pytest.mark.parametrize("make", ["fifo", "link", "dangling"])
+def test_what_is_there_is_written_through_or_left(make, run, tmp_path) -> None:
+    out, real = tmp_path / "x.npz", tmp_path / "real.npz"
+    if make == "fifo":
+        os.mkfifo(out)
+    else:
+        out.symlink_to(real)
+    if make == "link":
+        real.write_bytes(b"")
+    code, output = called("sample", run, "--num", 1, "--out", out)
+    if make == "fifo":
+        assert code == 2
+        assert "no regular file" in output
+        assert out.is_fifo()
+    else:
+        assert code == 0, output
+        assert out.is_symlink()
+        assert real.stat().st_size > 0
+
+
+TERMINATED = """
+import os, signal
+from diffkit.cli.main import main
+from diffkit.run import sampling
+real = sampling.Walk.states
+def states(self, *given):
+    for state in real(self, *given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield state
+sampling.Walk.states = states
+main()
+"""
+
+
+def test_termination_clears_what_is_half_written(run, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["sample", str(run), "--num", "2", "--out", str(out / "x.npz")]
+    done = subprocess.run([sys.executable, "-c", TERMINATED, *words], capture_output=True)
+    assert done.returncode == 143, done.stderr
+    assert not list(out.iterdir())

@@ -156,22 +156,34 @@ def test_what_the_recorded_spec_knows_nothing_of_is_said(run, data) -> None:
 @pytest.mark.filterwarnings("ignore:.*begins again")
 def test_training_that_ended_before_its_first_checkpoint_can_go_on(data, tmp_path) -> None:
     """`train` says resume, and resume does it."""
-    run = tmp_path / "run"
-    pipeline = diffkit.build(spec(data))
-    pipeline.train(out=run, progress=False)
+    run, early = tmp_path / "run", spec(data, training={"checkpoint_every": 100})
+    diffkit.build(early).train(out=run, progress=False)
     whole = contents(run)
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(diffkit.CheckpointError, match="resume it"):
-        diffkit.build(spec(data)).train(out=run, progress=False)
+        diffkit.build(early).train(out=run, progress=False)
     with pytest.raises(diffkit.CheckpointError, match=r"before the first checkpoint; resume it"):
         diffkit.load(run)
-    diffkit.build(spec(data)).train(out=run, resume=True, progress=False)
+    diffkit.build(early).train(out=run, resume=True, progress=False)
     again = contents(run)
     weights = [name for name in whole if name.endswith(".safetensors")]
     assert weights
     assert all(again[name] == whole[name] for name in weights)
     steps = [line["step"] for line in artifacts.read_metrics(run)]
     assert steps == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("how", ["gone", "a dangling link", "set aside"])
+def test_checkpoints_that_are_lost_are_not_begun_over(how, run, data, tmp_path) -> None:
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    if how == "a dangling link":
+        (run / "checkpoints").symlink_to(tmp_path / "unmounted")
+    if how == "set aside":
+        (run / "superseded").mkdir()
+    untouched = contents(run)
+    with pytest.raises(diffkit.CheckpointError, match="to update 8, and its checkpoints are not"):
+        diffkit.build(spec(data)).train(out=run, resume=True, progress=False)
+    assert contents(run) == untouched
 
 
 @pytest.mark.parametrize("make", [False, True])

@@ -19,6 +19,7 @@ from torch.nn import functional
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
+from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.core.seeded import seeded
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
 from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
@@ -224,7 +225,7 @@ def read_classifier(folder: Path) -> tuple[Network, Architecture]:
     """What `write_classifier` wrote. Raises ComponentError."""
     path = folder / CONFIG
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MOST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise ComponentError(
             f"{path} cannot be read: {error}; give the folder that `diffkit train-classifier` wrote"

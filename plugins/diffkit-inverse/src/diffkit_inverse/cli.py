@@ -104,6 +104,8 @@ def command(
         raise click.UsageError(
             f"--out {out}: the file must end in .png (a grid) or .npz (an array)"
         )
+    if out.exists() and any(path.exists() and path.samefile(out) for path in _paths(given)):
+        raise click.UsageError(f"--out {out} is one of the pictures asked about; choose another")
     from diffkit.making import load
     from diffkit.run.files import check_writable
     from diffkit.run.finite import Finite, no_warning
@@ -117,6 +119,12 @@ def command(
     _write(pipeline, out, images)
     end_unless(finite, f"{out} {'has them' if out.suffix.lower() == '.npz' else 'leaves them out'}")
     click.echo(f"{len(images)} images are in {out}")
+
+
+def _paths(given: Mapping[str, Any]) -> list[Path]:
+    """The files among the values of options."""
+    values = [value if isinstance(value, tuple) else (value,) for value in given.values()]
+    return [item for value in values for item in value if isinstance(item, Path)]
 
 
 def _checked_task(given: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from diffkit.arguments import expanded
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import DataRange
+from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
 from diffkit.errors import CheckpointError, ComponentError
 from diffkit_latent.network import Architecture, Network
@@ -98,7 +99,7 @@ def _read(folder: Path) -> tuple[Architecture, DataRange | None]:
     """The sizes of the network, and the range of the data that it was trained on."""
     path = folder / CONFIG
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MOST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise ComponentError(
             f"{path} cannot be read: {error}; give the folder that `diffkit train-autoencoder` "

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffkit.arguments import expanded
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, Facts
+from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.errors import ComponentError
 from diffkit_latent.network import latent_shape
 
@@ -168,7 +169,7 @@ def _diffusers() -> Any:
 def _read(folder: str) -> dict[str, Any]:
     path = expanded(folder) / "config.json"
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MOST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise ComponentError(
             f"{path} cannot be read: {error}; give the folder of an {_CLASS} (of a pipeline: vae)"

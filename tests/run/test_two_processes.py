@@ -220,6 +220,7 @@ def test_the_first_fsdp_is_refused_by_name(tmp_path) -> None:
         ("rank in a loss", ["RuntimeError: expected a tensor of rank 4"] * 2),
         ("data", ["TrainingError: .*lost another process", r"DataError: x\.png"]),
         ("locked", ["CheckpointError: .*is being written", "TrainingError: .*process 0 of 2 can"]),
+        ("another number of steps", [r"SpecError: .*training\.steps is 1000 in process 0"] * 2),
         ("signal", ["TrainingInterrupted: training was ended by SIGTERM"] * 2),
     ],
 )

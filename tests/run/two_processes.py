@@ -218,7 +218,8 @@ def own_reasons(folder: Path) -> None:
         pipeline.system.register_forward_pre_hook(IsAskedToEnd())
     try:
         with sole_writer(folder / "run") if kind == "locked" and rank() == 0 else nullcontext():
-            pipeline.train(out=folder / "run", steps=1000)
+            steps = 1000 + rank() if kind == "another number of steps" else 1000
+            pipeline.train(out=folder / "run", steps=steps)
     except (Exception, KeyboardInterrupt) as error:
         (folder / f"error-{rank()}.txt").write_text(f"{type(error).__name__}: {error}")
         raise

@@ -213,7 +213,15 @@ def own_reasons(folder: Path) -> None:
         pipeline.system.register_forward_pre_hook(fails)
     if kind == "data" and rank() == 1:
         digits = type(pipeline.dataset())
-        digits.batch = lambda self, indices: (_ for _ in ()).throw(diffkit.DataError("x.png"))
+        real, reads = digits.batch, []
+
+        def batch(self, indices):
+            reads.append(len(indices))
+            if len(reads) == 6:
+                raise diffkit.DataError("x.png")
+            return real(self, indices)
+
+        digits.batch = batch
     if kind == "signal" and rank() == 1:
         pipeline.system.register_forward_pre_hook(IsAskedToEnd())
     try:

@@ -40,6 +40,12 @@ class Bound:
         levels: how many values data has between the ends of its range, for `L_0`; None takes the
             density of the Gaussian instead.
         data_range: that range.
+
+    A prediction that says no variance has the smallest of each step, and the largest where data
+    have no levels. Broad beside the noise, they leave an error of `1/SNR_t`, and with
+    `r = SNR_s/SNR_t` a term is `(r - 1)/2` with the smallest and `log(r)/2` with the largest,
+    whose sum is the entropy. Where log-SNR is unbounded at t = 0, r is about `(k/(k-1))^2` at the
+    first k however large T is, so that the smallest keep a gap of their own.
     """
 
     process: GaussianProcess
@@ -87,6 +93,11 @@ class Bound:
                 found = found.index_copy(0, where, measure(x_0[where], part, t[chosen]))
         return found
 
+    def _fraction(self, prediction: GaussianPrediction) -> Tensor | float:
+        """Where the variance of a step lies between the smallest, 0, and the largest, 1."""
+        found = prediction.variance_fraction
+        return float(self.levels is None) if found is None else found
+
     def _divergence(self, x_0: Tensor, prediction: GaussianPrediction, t: Tensor) -> Tensor:
         """`KL(q(x_s | x_t, x_0) | p(x_s | x_t))`, `s = t - 1/T`.
 
@@ -97,8 +108,8 @@ class Bound:
         log_snr_t, log_snr_s = process.log_snr(t), process.log_snr(t - 1.0 / self.steps)
         snr = torch.exp(log_snr_s) * gaussian.noise_added(log_snr_t, log_snr_s)
         error = expand(snr, x_0) * (x_0 - prediction.x_0).square()
-        fraction = prediction.variance_fraction
-        if fraction is None:
+        fraction = self._fraction(prediction)
+        if isinstance(fraction, float) and fraction == 0.0:
             return _bits(0.5 * error)
         ends = (log_snr_t, log_snr_s, process.scales(log_snr_t), process.scales(log_snr_s))
         smallest = gaussian.posterior(*ends).variance
@@ -122,11 +133,11 @@ class Bound:
         log_snr_1, log_snr_2 = log_snr[:1], log_snr[1:]
         clean = process.log_snr(0.0)
         largest = gaussian.largest_variance(log_snr_1, clean, at_1, process.scales(clean)).log()
-        fraction = prediction.variance_fraction
+        fraction = self._fraction(prediction)
         if isinstance(fraction, Tensor):
             smallest = gaussian.posterior(log_snr_2, log_snr_1, at_2, at_1).variance.log()
         else:
-            smallest, fraction = -log_snr_1, fraction or 0.0
+            smallest = -log_snr_1
         log_variance = expand(smallest, x_0) + fraction * expand(largest - smallest, x_0)
         log_variance = torch.as_tensor(log_variance, dtype=x_0.dtype, device=x_0.device)
         if self.levels is None or self.data_range is None:

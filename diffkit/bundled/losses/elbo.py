@@ -29,7 +29,8 @@ class Elbo(Loss):
             None: data is not discrete, and the bound is on its density, in the data's own units.
         steps: T, of a continuous schedule; 1000 where None. Of a discrete one it is the schedule's.
         variance: of the reverse steps; see the sampler `ddpm`. None: `learned_range` of a model
-            that has it, else `fixed_small`.
+            that has it; else `fixed_small` of data with levels, and of others `fixed_large`, with
+            which the bound tends to the entropy as T grows.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]

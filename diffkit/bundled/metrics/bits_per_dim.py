@@ -40,7 +40,8 @@ class BitsPerDim(ModelMetric):
         levels: how many values data has between the ends of their range: 256 for 8-bit images.
             None: data is not discrete, and bits are of its density, in the data's own units.
         variance: of the reverse steps; see the sampler `ddpm`. None: `learned_range` of a model
-            that has it, else `fixed_small`.
+            that has it; else `fixed_small` of data with levels, and of others `fixed_large`, with
+            which the bound tends to the entropy as T grows.
         steps: T, of a continuous schedule; 1000 where None. Of a discrete one it is the schedule's.
         draws: how many divergences are drawn for each datum beside prior and decoder, more of them
             at little noise, where most of the bits are, and each weighted by the inverse of its

@@ -18,9 +18,11 @@ from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.dataset import Dataset
+from diffkit.core.denoiser import Denoiser
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
-from diffkit.core.model import Network
+from diffkit.core.model import Condition, Network
 from diffkit.core.sampler import State
 from diffkit.core.weights import Nonfinite, load_state, state_of
 from diffkit.errors import SpecError
@@ -52,7 +54,7 @@ from diffkit.run.memory import Memory
 from diffkit.run.processes import processes_of
 from diffkit.run.progress import bar
 from diffkit.run.resuming import check_changes, checkpoint_to_resume
-from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded
+from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded, range_to_clip_to
 from diffkit.run.session import Run, Session
 from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
 from diffkit.spec.signature import changed_training
@@ -428,8 +430,14 @@ class Pipeline:
             data = Encoded(dataset=data, parts=self.parts, device=self.device)
         system, network = self._sampled()
         read = prepared(data, self.parts)
+        clip_to = range_to_clip_to(None, self._spec.clip, system, self.parts.process)
+
+        def denoiser(condition: Condition) -> Denoiser:
+            found = system.denoiser(condition=system.encoded(condition), network=network)
+            return found if clip_to is None else ClippedDenoiser(found, clip_to)
+
         return chosen.measure_model(
-            lambda condition: system.denoiser(condition=system.encoded(condition), network=network),
+            denoiser,
             Looked(dataset=read, data_range=self.parts.data_range),
             seed,
             self.device,

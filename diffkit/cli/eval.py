@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,14 @@ def command(
     if kept:
         write_evaluation(run, found, context)
         click.echo(f"written to {run / EVAL}")
+    wrong = [name for name, value in found.values.items() if not math.isfinite(value)]
+    if wrong:
+        click.echo(
+            f"{', '.join(wrong)}: not finite. Likely causes: weights that diverged, or predictions "
+            "that leave the range of the data (clip in the spec)",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
     if plot is not None:
         _draw(context.get("curves", {}), plot)
 

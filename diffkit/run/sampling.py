@@ -186,7 +186,7 @@ def chosen_walk(
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
 
-    clip_to = _range_to_clip_to(choices.get("clip"), assembler.spec.clip, system, walked)
+    clip_to = range_to_clip_to(choices.get("clip"), assembler.spec.clip, system, walked)
     denoiser = _asking(system, walked, network, guidance, clip_to)
     device = system.device
     with torch.no_grad():
@@ -243,7 +243,7 @@ def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str
     }
 
 
-def _range_to_clip_to(
+def range_to_clip_to(
     chosen: bool | None, of_spec: bool, system: System, walked: ForwardProcess
 ) -> DataRange | None:
     """The range that predictions are clipped to; None where they are not.

@@ -33,8 +33,8 @@ class BitsPerDim(ModelMetric):
     """The variational bound on `-log2 p(x_0)`, over the number of dimensions; lower is better.
 
     All of Ho et al. (2020), eq. 5: prior, T - 1 divergences and decoder (eq. 13), on the data of
-    the pipeline. The predicted x_0 is clipped to the data's range, as in sampling. The curve
-    `terms` has the mean bits of each term at its time: which t costs how many.
+    the pipeline. The predicted x_0 is clipped to the data's range where sampling clips it. The
+    curve `terms` has the mean bits of each term at its time: which t costs how many.
 
     Args:
         levels: how many values data has between the ends of their range: 256 for 8-bit images.
@@ -47,7 +47,6 @@ class BitsPerDim(ModelMetric):
             at little noise, where most of the bits are, and each weighted by the inverse of its
             probability, which leaves the mean what it is. None: all.
         max_samples: of the data, drawn at random.
-        clip: clip the predicted x_0. None clips where a range is declared.
     """
 
     def __init__(
@@ -58,18 +57,17 @@ class BitsPerDim(ModelMetric):
         steps: Annotated[int, Ge(2)] | None = None,
         draws: Annotated[int, Ge(1)] | None = 20,
         max_samples: Annotated[int, Ge(2)] = 1000,
-        clip: bool | None = None,
     ) -> None:
         self._levels, self._variance, self._steps = levels, variance, steps
-        self._draws, self._max_samples, self._clip = draws, max_samples, clip
+        self._draws, self._max_samples = draws, max_samples
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """A range where data has levels or is clipped, and a variance that there is."""
-        if facts.get("data.range") is None and (config.levels is not None or config.clip):
+        """A range where data has levels, and a variance that there is."""
+        if facts.get("data.range") is None and config.levels is not None:
             yield (
-                "data with levels, and clipping, need a range, and none is declared; set "
-                "data.range, or levels to null for data that are not discrete"
+                "data with levels need a range, and none is declared; set data.range, or levels to "
+                "null for data that are not discrete"
             )
         if config.variance == "learned_range" and not facts.get("model.learned_variance"):
             yield "variance is learned_range, and the model predicts no variance"
@@ -91,10 +89,10 @@ class BitsPerDim(ModelMetric):
             drawn.append(terms)
         whole = torch.cat(totals).double()
         curve = _curve(torch.cat(drawn))
-        error = float(whole.std()) / math.sqrt(count) if count > 1 else math.nan
+        error = {"standard_error": float(whole.std()) / math.sqrt(count)} if count > 1 else {}
         values = {
             "bits_per_dim": float(whole.mean()),
-            "standard_error": error,
+            **error,
             "prior": float(torch.cat(priors).double().mean()),
             "decoder": float(curve[0, 1]),
         }
@@ -141,8 +139,6 @@ class BitsPerDim(ModelMetric):
         prediction = denoiser(x_t, t)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError("bits-per-dim: the denoiser gives no Gaussian prediction")
-        if denoiser.data_range is not None and self._clip is not False:
-            prediction = prediction.clipped(*denoiser.data_range)
         if self._variance in ("fixed_small", "fixed_large"):
             prediction = prediction.with_variance_fraction(float(self._variance == "fixed_large"))
         return prediction

@@ -267,7 +267,7 @@ def test_ode_is_refused_before_it_asks_below_the_trained_levels(monkeypatch):
     asked = []
     walk = ODE.walk
     monkeypatch.setattr(ODE, "walk", lambda *given: asked.append(1) or walk(*given))
-    with pytest.raises(ComponentError, match="t = 0.0001 has a noise level that the network was"):
+    with pytest.raises(ComponentError, match=r"t = 0\.0001 has a noise level that the network was"):
         pipeline.sample(2, steps=4, schedule=finer)
     assert not asked
     # What asks at these times only may: none of them is below the trained levels.

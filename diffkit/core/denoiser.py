@@ -188,6 +188,12 @@ class GaussianDenoiser(Denoiser):
             by_alpha, by_sigma = trained.alpha / walked.alpha, trained.sigma / walked.sigma
             c_in = c_in * torch.where(log_snr > 0, by_alpha, by_sigma)
         c_noise = self._parameterization.c_noise(self._trained_time(t, log_snr), log_snr)
+        if c_noise.ndim > as_time(t).ndim:
+            raise ComponentError(
+                f"{type(self._parameterization).__name__}: it tells the network one log-SNR a "
+                "sample, and the process has one for each coordinate; use a parameterization that "
+                "tells it the time, such as 'epsilon' or 'velocity'"
+            )
         target = self._parameterization.target(trained)
         return Asking(plain(c_in), plain(c_noise), target, walked)
 

@@ -68,6 +68,13 @@ class Sampler(Component):
         """
         return len(times) - 1
 
+    def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
+        """The times between which a walk over `times` asks the denoiser: these, unless overridden.
+
+        They are checked before anything is computed: that the network was trained there.
+        """
+        return times
+
     @abstractmethod
     def walk(
         self,

@@ -40,8 +40,14 @@ class Weighting(Component):
 
         With `output = A x_0 + B epsilon`, an error e of the output at a given `x_t` is one of
         `-sigma e / (alpha B - sigma A)` in `x_0` and of `alpha e / (alpha B - sigma A)` in
-        `epsilon`. Raises ComponentError where `error` is none of the three.
+        `epsilon`. Raises ComponentError where `error` is none of the three, or each coordinate of
+        a sample has a log-SNR of its own: which of them a sample's weight is of, no paper says.
         """
+        if log_snr.ndim > 1:
+            raise ComponentError(
+                f"{type(self).__name__}: a weighting needs one log-SNR a sample, and the process "
+                "has one for each coordinate; leave weighting out, or take another process"
+            )
         weight = self.weight(log_snr)
         if self.error == "output":
             return weight

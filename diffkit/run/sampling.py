@@ -191,7 +191,7 @@ def chosen_walk(
     device = system.device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
-        denoiser(first, {}).check_times(times)
+        denoiser(first, {}).check_times(sampler.asked(times, walked))
     return Walk(
         num=num,
         denoiser=denoiser,

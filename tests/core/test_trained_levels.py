@@ -6,15 +6,23 @@ import pytest
 import torch
 
 import diffkit
+from diffkit.bundled.losses.simple import Simple
+from diffkit.bundled.parameterizations.edm import EDM
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
+from diffkit.bundled.weightings.edm import EDM as EDMWeighting
+from diffkit.bundled.weightings.min_snr import MinSNR
+from diffkit.bundled.weightings.p2 import P2
 from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.loss import Batch, LossContext
+from diffkit.core.noise import BatchNoise
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import NoiseSchedule
+from diffkit.core.times import DrawnTimes
 from diffkit.errors import ComponentError
 from diffkit.functional.gaussian import Scales
 
@@ -144,6 +152,37 @@ def test_coordinates_whose_levels_coincide_are_right(trained, walked):
     u = float(trained.schedule.time_at(walked.schedule.log_snr(0.5)))
     assert torch.allclose(x, trained.diffuse(x_0, u, epsilon), rtol=0, atol=1e-7)
     assert c_noise.tolist() == pytest.approx([1000 * u] * 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("weighting", [MinSNR(), P2(), EDMWeighting()])
+def test_weightings_of_one_level_a_sample_refuse_one_for_each_coordinate(weighting):
+    t = torch.tensor([0.5, 0.3], dtype=torch.float64)
+    context = LossContext(
+        denoiser(EACH),
+        EACH,
+        BatchNoise(seed=0, step=0, rows=range(2), total=2),
+        lambda _: DrawnTimes(t, torch.ones_like(t)),
+        0,
+    )
+    batch = Batch(torch.zeros(2, 3))
+    assert Simple()(batch, context).values.shape == (2,)
+    with pytest.raises(ComponentError, match="a weighting needs one log-SNR a sample"):
+        Simple(weighting=weighting)(batch, context)
+
+
+@pytest.mark.parametrize("t", [0.5, torch.tensor([0.5, 0.3], dtype=torch.float64)])
+def test_a_network_told_one_level_a_sample_refuses_one_for_each_coordinate(t):
+    told = []
+
+    def network(x, c_noise, condition):
+        told.append(c_noise)
+        return 0 * x
+
+    GaussianDenoiser(network, Epsilon(), EACH)(torch.zeros(2, 3), t)
+    assert [tuple(c.shape) for c in told] == [(2,)]
+    with pytest.raises(ComponentError, match="EDM: it tells the network one log-SNR a sample"):
+        GaussianDenoiser(network, EDM(), EACH)(torch.zeros(2, 3), t)
+    assert len(told) == 1
 
 
 def test_what_the_model_takes_and_nobody_gives_is_named():

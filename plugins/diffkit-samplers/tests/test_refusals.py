@@ -250,3 +250,26 @@ def test_they_are_found_by_name(name, spacing):
     samples = diffkit.build(spec).sample(2, steps=3)
     assert samples.shape == (2, 2)
     assert bool(torch.isfinite(samples).all())
+
+
+def test_ode_is_refused_before_it_asks_below_the_trained_levels(monkeypatch):
+    """It asks at the schedule's smallest time, of which the times of a walk need not be one."""
+    spec = {
+        "schedule": {"id": "karras", "config": {"sigma_min": 0.02}},
+        "process": "gaussian",
+        "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
+        "loss": "simple",
+        "sampler": "samplers.ode",
+        "dataset": "digits",
+    }
+    pipeline = diffkit.build(spec, device="cpu")
+    finer = {"id": "karras", "config": {"sigma_min": 0.002}}
+    asked = []
+    walk = ODE.walk
+    monkeypatch.setattr(ODE, "walk", lambda *given: asked.append(1) or walk(*given))
+    with pytest.raises(ComponentError, match=r"t = 0\.0001 has a noise level that the network was"):
+        pipeline.sample(2, steps=4, schedule=finer)
+    assert not asked
+    # What asks at these times only may: none of them is below the trained levels.
+    found = pipeline.sample(2, steps=4, schedule=finer, sampler="samplers.ddim")
+    assert found.shape == (2, 1, 8, 8)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor
 
 from diffkit.core.process import Level
-from diffkit.functional.scalars import combine
+from diffkit.functional.scalars import Number, combine, expm1
 from diffkit_samplers._levels import path_weights, weighted
 
 
@@ -35,48 +34,58 @@ class History:
             self.values.pop()
 
     def step(self, x_t: Tensor, at_t: Level, at_s: Level) -> Tensor:
-        """From t to s along the polynomial in lambda through all that is remembered.
-
-        Along the line through two, its middle stands for all of the step, as in `dpmpp-2m`, of the
-        same order: over long steps its end would weigh most, where it is extrapolated farthest.
-        """
-        start = float(at_t.half)
-        h = float(at_s.half) - start
-        if len(self.halves) == 2:
-            share, whole = 0.5 * h / (self.halves[0] - self.halves[1]), -math.expm1(-h)
-            weights = [whole * (1.0 + share), -whole * share]
-        else:
-            weights = path_weights([half - start for half in self.halves], h)
+        """From t to s along the polynomial in lambda through all that is remembered."""
+        found = weights_along(list(self.halves), float(at_t.half), float(at_s.half))
+        weights = [float(weight) for weight in found]
         path = weighted(list(self.values), weights)
         return combine(at_s.sigma / at_t.sigma, x_t, at_s.alpha, path)
 
 
-LONG = 1.0
-"""A step in lambda beyond which earlier predictions say little of those at its end."""
-MUCH_LONGER = 2.0
-"""How many times the length of the step before."""
+def weights_along(halves: Sequence[Number], start: Number, end: Number) -> list[Number]:
+    """What multiplies predictions at these lambdas in a step along the polynomial through them.
+
+    Of the line through two, the first at the start, its middle stands for all of the step, as in
+    `dpmpp-2m`, of the same order: over long steps its end would weigh most, where it is
+    extrapolated farthest.
+    """
+    h = end - start
+    if len(halves) == 2:
+        share, whole = 0.5 * h / (start - halves[1]), -expm1(-h)
+        return [whole * (1.0 + share), -whole * share]
+    return [*path_weights([float(half) - float(start) for half in halves], float(h))]
+
+
+MOST = {2: 2.25, 3: 1.7}
+"""How large the weights of a step may be together, by its order. Along the line they are 2 in even
+steps however long; along the parabola 1.5 in even steps of 0.5 in lambda, and 4 in those of 2."""
 
 
 def orders(levels: Sequence[Level], highest: int) -> list[int]:
     """The order of each step of a walk over these noise levels, `highest` at most.
 
-    Of high order a polynomial is extrapolated, and multiplies what is wrong or small in the
-    predictions, the more the farther it goes beyond them. So long steps are of second order at
-    most; and in a walk to s = 0 the order is lowered at the end, as in the code of Lu et al.
-    (2022), DPM-Solver++, and Zhao et al. (2023), UniPC (`lower_order_final`): to 2 in the last step
-    between finite noise levels. Where that is much longer than the one before, as on the spacing
-    `leading`, it is of first order, and the one before of second.
+    A polynomial is extrapolated, and its weights w multiply what is wrong in the predictions:
+    errors of size e make one of `alpha_s sum_j |w_j| e` at s. The sum grows with the length of the
+    step, and with how much longer it is than those before: it is `-expm1(-h) (1 + h/h_before)`
+    along the line. A step has the highest order whose sum is in bounds. On short steps it always
+    is, so that the order of the whole stays. Few steps have low orders where they become longer:
+    Lu et al. (2022), DPM-Solver++, and Zhao et al. (2023), UniPC, lower those at the end of short
+    walks (`lower_order_final`), whatever the spacing.
     """
-    halves = [float(level.half) for level in levels]
-    lengths = [after - before for before, after in pairwise(halves)]
-    found = [min(highest, 2) if length > LONG else highest for length in lengths]
-    if levels[-1].t == 0.0 and len(lengths) > 1:
-        last = len(lengths) - 2
-        leaps = last > 0 and lengths[last] > MUCH_LONGER * lengths[last - 1]
-        found[last] = min(found[last], 1 if leaps else 2)
-        if leaps:
-            found[last - 1] = min(found[last - 1], 2)
-    return found
+    return [
+        next(o for o in range(min(highest, at + 1), 0, -1) if _in_bounds(levels, at, o))
+        for at in range(len(levels) - 1)
+    ]
+
+
+def _in_bounds(levels: Sequence[Level], at: int, order: int) -> bool:
+    """Whether the step from `levels[at]` may have this order; where one is infinite, any."""
+    nodes, end = levels[at + 1 - order : at + 1][::-1], levels[at + 1]
+    if order == 1 or not all(level.finite for level in (*nodes, end)):
+        return True
+    weights = weights_along([node.half for node in nodes], nodes[0].half, end.half)
+    # One for each coordinate, of a process with as many noise levels.
+    size = sum(torch.as_tensor(w).detach().abs() for w in weights)
+    return float(torch.as_tensor(size).max()) <= MOST[order]
 
 
 def asks_twice(times: Sequence[float]) -> bool:

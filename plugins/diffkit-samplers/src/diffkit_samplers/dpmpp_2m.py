@@ -14,6 +14,7 @@ from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import Number, combine
+from diffkit_samplers._history import orders
 from diffkit_samplers._levels import level, step_weights
 from diffkit_samplers._predictor import Predictor
 
@@ -24,7 +25,8 @@ class DPMpp2M(Sampler):
 
     `h = lambda_s - lambda_t`, `r` the length of the step before in units of h. Lu et al. (2022),
     DPM-Solver++, Algorithm 2. The first step and the one to s = 0 are of first order, and so is
-    one from a time without signal.
+    one from a time without signal, and one much longer than the one before, as on the spacing
+    `leading`, which would amplify what is wrong in the predictions; see `orders`.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
@@ -50,12 +52,12 @@ class DPMpp2M(Sampler):
         """One call a step; the history is the prediction of the step before."""
         ask = Predictor("samplers.dpmpp-2m", denoiser)
         before: tuple[Level, Tensor] | None = None
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            prediction = ask(x, t)
-            x = _step(x, prediction, before, at_t, at_s)
+        levels = [level(ask.process, t) for t in times]
+        for (at_t, at_s), order in zip(pairwise(levels), orders(levels, 2), strict=True):
+            prediction = ask(x, at_t.t)
+            x = _step(x, prediction, before if order > 1 else None, at_t, at_s)
             before = (at_t, prediction.x_0)
-            yield State(x, s, prediction)
+            yield State(x, at_s.t, prediction)
 
 
 def _step(

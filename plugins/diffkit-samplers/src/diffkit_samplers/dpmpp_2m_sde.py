@@ -15,6 +15,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
 from diffkit.functional.scalars import combine, exp, expm1, sqrt
 from diffkit_samplers._arguments import at_least
+from diffkit_samplers._history import orders
 from diffkit_samplers._levels import data_step, level
 from diffkit_samplers._predictor import Predictor
 from diffkit_samplers.dpmpp_2m import extrapolated
@@ -28,8 +29,9 @@ class DPMpp2MSDE(Sampler):
 
     `d^2 = -sigma_s^2 expm1(-2 eta h)`, and `D'` is extrapolated from the last two predictions as
     in `dpmpp-2m`. With eta = 1 it is SDE-DPM-Solver++(2M), Lu et al. (2022), DPM-Solver++,
-    section 5. The first step, the one to s = 0 and one from a time without signal are of first
-    order; with eta = 1 they are steps of `ddpm` with `fixed_small`.
+    section 5. The first step, the one to s = 0, one from a time without signal and, as in
+    `dpmpp-2m`, one much longer than the one before are of first order; with
+    eta = 1 they are steps of `ddpm` with `fixed_small`.
 
     Args:
         eta: how much noise is drawn in the walk; 0 draws none and is `dpmpp-2m`, 1 solves the
@@ -62,13 +64,13 @@ class DPMpp2MSDE(Sampler):
         """One call a step; the history is the prediction of the step before."""
         ask = Predictor(_NAME, denoiser)
         before: tuple[Level, Tensor] | None = None
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            prediction = ask(x, t)
-            x_0 = extrapolated(prediction.x_0, before, at_t, at_s)
+        levels = [level(ask.process, t) for t in times]
+        for (at_t, at_s), order in zip(pairwise(levels), orders(levels, 2), strict=True):
+            prediction = ask(x, at_t.t)
+            x_0 = extrapolated(prediction.x_0, before if order > 1 else None, at_t, at_s)
             x = self._step(x, x_0, at_t, at_s, noise)
             before = (at_t, prediction.x_0)
-            yield State(x, s, prediction)
+            yield State(x, at_s.t, prediction)
 
     def _step(self, x_t: Tensor, x_0: Tensor, at_t: Level, at_s: Level, noise: Noise) -> Tensor:
         if self._eta == 0.0 or at_s.t == 0.0:

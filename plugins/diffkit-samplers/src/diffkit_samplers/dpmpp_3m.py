@@ -29,9 +29,8 @@ class DPMpp3M(Sampler):
     whole were of order 2; a walk of fewer than two such steps does without. The second is of
     second order, the one to s = 0 and one from a time without signal of first order.
 
-    Steps that are longer than 1 in lambda are of second order, too, and so is the last before that
-    to s = 0. Where it is more than twice as long as the one before, as on the spacing `leading`,
-    it is of first order: otherwise few steps amplify what is wrong in the predictions.
+    The order of long steps, and of those much longer than the ones before, is lower: otherwise few
+    steps amplify what is wrong in the predictions; see `orders`.
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]

@@ -65,6 +65,10 @@ class ODE(Sampler):
         """It depends on the samples: six for a step that the slowest of them tries."""
         return
 
+    def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
+        """Down to the schedule's smallest time, where the walk ends at s = 0."""
+        return (*times[:-1], _last(times, process), times[-1])
+
     def walk(
         self,
         denoiser: Denoiser,
@@ -76,7 +80,7 @@ class ODE(Sampler):
         """States at `times[1:]`, of the dtype of `x`; it computes in float32 at least."""
         ask = Predictor(_NAME, denoiser)
         process, dtype = ask.process, x.dtype
-        last = times[-1] if times[-1] > 0.0 else min(process.schedule.t_min, times[-2])
+        last = _last(times, process)
         first, from_l = noisiest(_NAME, process, times[0], self._tolerance.relative)
         start = x
         if first < times[0]:
@@ -114,6 +118,11 @@ class ODE(Sampler):
         ):
             at = torch.tensor(stop, dtype=torch.float64)
             yield flow.outwards(reached.reshape(shape), at)
+
+
+def _last(times: Sequence[float], process: ForwardProcess) -> float:
+    """Where the integration ends."""
+    return times[-1] if times[-1] > 0.0 else min(process.schedule.t_min, times[-2])
 
 
 def _first_order(

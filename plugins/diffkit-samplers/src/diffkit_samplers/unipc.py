@@ -35,9 +35,8 @@ class UniPC(Sampler):
 
     The solver works up to order p over its first steps. The step to s = 0 is of first order, and
     so is one from a time without signal; neither is corrected, nor is the last of a walk, whose
-    end is not asked at. Steps that are longer than 1 in lambda are of second order at most, and so
-    is the last before that to s = 0; where it is more than twice as long as the one before, as on
-    the spacing `leading`, it is of first order.
+    end is not asked at. The order of long steps, and of those much longer than the ones before, is
+    lower: see `orders`.
 
     Args:
         p: how many predictions the predictor uses.

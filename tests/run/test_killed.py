@@ -17,7 +17,7 @@ from diffkit.run import artifacts
 from diffkit.run.artifacts import read_metrics
 from diffkit.run.files import read_json
 
-KILLS, EVERY = int(os.environ.get("KILLS", "10")), 3
+KILLS, EVERY = int(os.environ.get("KILLS", "6")), 3
 """Of each kind of run; KILLS=20 is the whole suite."""
 STEPS = 4_001
 SPEC = {

@@ -25,6 +25,9 @@ SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """How the names of pictures end, where a folder is searched for them."""
+LONGEST_SIDE = 65_535
+"""Of a picture, in pixels: as of a JPEG. A strip of one by millions takes seconds to resize."""
+
 # Content decides, not the suffix, and some of Pillow's formats start other programs (EPS).
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
@@ -111,6 +114,11 @@ def _check_size(path: str | Path, image: Image, where: str) -> None:
         raise DataError(
             f"{where}: {path} is too large: {image.width} x {image.height} are more than "
             f"{limit} pixels; shrink it or delete it"
+        )
+    if max(image.size) > LONGEST_SIDE:
+        raise DataError(
+            f"{where}: {path} is too long: {image.width} x {image.height}, and a side may have "
+            f"{LONGEST_SIDE} pixels; crop it or delete it"
         )
 
 

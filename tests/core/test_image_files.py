@@ -90,3 +90,16 @@ def test_only_files_are_read(make, tmp_path) -> None:
     make(tmp_path / "a.png")
     with pytest.raises(diffkit.DataError, match="is no regular file"):
         open_picture(tmp_path / "a.png", 3, "--image")
+
+
+def test_a_strip_with_few_pixels_and_an_endless_side_is_refused(tmp_path) -> None:
+    from PIL import Image
+
+    from diffkit.core.image_files import LONGEST_SIDE, open_picture
+    from diffkit.errors import DataError
+
+    for side in (LONGEST_SIDE, LONGEST_SIDE + 1):
+        Image.new("L", (1, side)).save(tmp_path / f"{side}.png")
+    assert open_picture(tmp_path / f"{LONGEST_SIDE}.png", 1, "here").height == LONGEST_SIDE
+    with pytest.raises(DataError, match=r"1 x 65536.*crop it"):
+        open_picture(tmp_path / f"{LONGEST_SIDE + 1}.png", 1, "here")

@@ -48,8 +48,8 @@ def test_nothing_is_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 11))
-def test_no_flake_in_ten_runs(seed):
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_flake_under_other_seeds(seed):
     folders = {full_id: [config()] for full_id, config in OF_FOLDERS.items()}
     configurations = {**CONFIGURATIONS, **folders}
     outcomes = run_checks(

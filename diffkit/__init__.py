@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffkit.api import build, load
+    from diffkit.config.spec import PipelineSpec
     from diffkit.core.text import as_text
     from diffkit.errors import (
         CheckpointError,
@@ -20,12 +22,10 @@ if TYPE_CHECKING:
         TrainingError,
         TrainingInterrupted,
     )
-    from diffkit.making import build, load
     from diffkit.pipeline import Pipeline
     from diffkit.plugins.default import components, resolve
     from diffkit.plugins.hookspecs import hookimpl
     from diffkit.plugins.host import Host
-    from diffkit.spec.pipeline import PipelineSpec
 
 __version__ = "0.1.0"
 
@@ -36,15 +36,15 @@ _HOMES = {
     "DiffkitError": "diffkit.errors",
     "Host": "diffkit.plugins.host",
     "Pipeline": "diffkit.pipeline",
-    "PipelineSpec": "diffkit.spec.pipeline",
+    "PipelineSpec": "diffkit.config.spec",
     "SpecError": "diffkit.errors",
     "TrainingError": "diffkit.errors",
     "TrainingInterrupted": "diffkit.errors",
     "as_text": "diffkit.core.text",
-    "build": "diffkit.making",
+    "build": "diffkit.api",
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
-    "load": "diffkit.making",
+    "load": "diffkit.api",
     "resolve": "diffkit.plugins.default",
 }
 

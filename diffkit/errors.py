@@ -1,4 +1,6 @@
-"""What can go wrong by a user's hand. Everything diffkit raises on purpose is a DiffkitError."""
+"""What can go wrong that a user can cause. Everything diffkit raises on purpose is a
+DiffkitError.
+"""
 
 from __future__ import annotations
 

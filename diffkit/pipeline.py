@@ -13,11 +13,15 @@ from torch import Tensor
 
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembler
-from diffkit.assembly.checks import null_problem, training_problems
+from diffkit.assembly.conditions import Given, check_data, drawn_conditions, prepared
+from diffkit.assembly.incompatibilities import null_problem, training_problems
 from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Compilation, Networks, Precision
+from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.swap import chosen_to_measure, dataset_of
 from diffkit.assembly.system import Parts, System
+from diffkit.config.signature import changed_training
+from diffkit.config.spec import PipelineSpec, TrainingSpec
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
@@ -25,11 +29,13 @@ from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Condition, Network
 from diffkit.core.sampler import State
 from diffkit.core.weights import Nonfinite, load_state, state_of
+from diffkit.distributed.world import world_of
 from diffkit.errors import SpecError
-from diffkit.plugins.events import Events
-from diffkit.plugins.host import Host
-from diffkit.run import artifacts, fingerprint
-from diffkit.run.asked import (
+from diffkit.helpers.files import write_json
+from diffkit.helpers.finite import Finite
+from diffkit.helpers.lock import sole_writer
+from diffkit.helpers.progress import bar
+from diffkit.pipeline_arguments import (
     check_memory,
     checked_checkpoint,
     checked_choices,
@@ -42,22 +48,23 @@ from diffkit.run.asked import (
     checked_show,
     memory_explained,
 )
-from diffkit.run.checkpointing import WEIGHTS, fitting, weights_of
-from diffkit.run.claims import refuse_foreign, refuse_to_hide
-from diffkit.run.conditions import Given, check_data, drawn_conditions, prepared
-from diffkit.run.files import write_json
-from diffkit.run.finite import Finite
-from diffkit.run.latents import Encoded, latents_for
-from diffkit.run.lock import sole_writer
-from diffkit.run.looking import Looked
-from diffkit.run.memory import Memory
-from diffkit.run.processes import processes_of
-from diffkit.run.progress import bar
-from diffkit.run.resuming import check_changes, checkpoint_to_resume
-from diffkit.run.sampling import Choice, Walk, WalkChoices, chosen_walk, decoded, range_to_clip_to
-from diffkit.run.session import Run, Session
-from diffkit.spec.pipeline import PipelineSpec, TrainingSpec
-from diffkit.spec.signature import changed_training
+from diffkit.plugins.events import Events
+from diffkit.plugins.host import Host
+from diffkit.sampling.run import (
+    Choice,
+    SamplingOptions,
+    SamplingRun,
+    decoded,
+    plan_sampling,
+    range_to_clip_to,
+)
+from diffkit.storage import fingerprint, run_directory
+from diffkit.storage.checkpoint import WEIGHTS, fitting, weights_of
+from diffkit.storage.latents import Encoded, latents_for
+from diffkit.storage.ownership import refuse_foreign, refuse_to_hide
+from diffkit.storage.resume import check_changes, checkpoint_to_resume
+from diffkit.training.session import Run, Session
+from diffkit.training.state import Continuation
 
 
 class Pipeline:
@@ -73,7 +80,7 @@ class Pipeline:
         self._average: System | None = None
         self._networks = Networks()
         self._trained_steps, self._trains = 0, False
-        self._memory: Memory | None = None
+        self._continuation: Continuation | None = None
         """What another call of `train` goes on from."""
 
     @property
@@ -126,7 +133,7 @@ class Pipeline:
         *,
         out: str | Path | None = None,
         resume: bool = False,
-        checkpoint: artifacts.Which = "last",
+        checkpoint: run_directory.Which = "last",
         observers: Iterable[object] = (),
         progress: bool | None = None,
         **training: Any,
@@ -162,11 +169,11 @@ class Pipeline:
         self._networks.clear()
         spec = self._spec.model_copy(update={"training": self._changed(training)})
         directory, checkpoint = out, checked_checkpoint(checkpoint)
-        processes = processes_of(self.device)
-        first = processes.first
+        world = world_of(self.device)
+        first = world.is_main
         with ExitStack() as held:
             held.enter_context(memory_explained("training.batch_size"))
-            with processes.together():
+            with world.all_or_none():
                 # Nothing is written in here but the lock, so that what is refused leaves no trace.
                 dataset = self.dataset() if dataset is None else dataset
                 check_data(dataset, self.parts)
@@ -175,12 +182,12 @@ class Pipeline:
                 if directory is not None:
                     described |= fingerprint.of_data(dataset)
                 hooks = self._assembler.host.load_hooks() if first else ()
-            processes.agree(_asked(spec, directory, dataset))
+            world.check_agreement(_asked(spec, directory, dataset))
             self._spec = spec
             if self.parts.latents is not None:
                 encoded = Encoded(dataset=dataset, parts=self.parts, device=self.device)
                 latents = self._spec.training.latents
-                dataset = latents_for(encoded, latents, directory, processes, progress)
+                dataset = latents_for(encoded, latents, directory, world, progress)
             self._follow(self._spec.training.ema_decay is not None)
             session = Session(
                 system=self._system,
@@ -188,7 +195,7 @@ class Pipeline:
                 dataset=dataset,
                 spec=self._spec,
                 directory=directory,
-                processes=processes,
+                world=world,
                 events=Events(hooks, observers if first else ()),
                 goes_on_from=goes_on_from,
                 described=described,
@@ -198,7 +205,7 @@ class Pipeline:
             try:
                 session.run(progress)
             finally:
-                self._trains, self._memory = False, session.memory()
+                self._trains, self._continuation = False, session.continuation()
         return self
 
     def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:
@@ -217,10 +224,10 @@ class Pipeline:
         held: ExitStack,
         directory: Path | None,
         resume: bool,
-        which: artifacts.Which,
+        which: run_directory.Which,
         spec: PipelineSpec,
         dataset: Dataset,
-    ) -> Path | Memory | None:
+    ) -> Path | Continuation | None:
         """What training goes on from: a checkpoint, whose weights are now in the system; what an
         earlier call left in memory; or nothing. The directory is locked.
         """
@@ -229,14 +236,14 @@ class Pipeline:
         if directory is None:
             if resume:
                 raise SpecError(["resume: it needs the run directory to go on in; give out"])
-            return self._memory
+            return self._continuation
         if self._assembler.unsaveable:
             raise SpecError(self._assembler.unsaveable)
-        if processes_of(self.device).first:
+        if world_of(self.device).is_main:
             held.enter_context(sole_writer(directory))
         chosen = checkpoint_to_resume(directory, resume, which)
         if chosen is None:
-            return self._memory
+            return self._continuation
         asked = spec.model_dump(mode="json")
         check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
         self.restore(chosen)
@@ -280,17 +287,17 @@ class Pipeline:
 
         Sample i depends on the seed and on i alone, not on `batch_size`, nor on how many
         processes were launched; they share the work, and each returns all samples. Another
-        sampler, spacing, schedule or process can be walked without training again. Samples that
+        sampler, spacing, schedule or process can be used without training again. Samples that
         are not finite are returned, and warned of once, with their numbers.
 
         Args:
             num: how many, at least 1.
             seed: of the noise.
             sampler: instead of the spec's.
-            steps: of the walk; default the spec's, else as many as the schedule has.
+            steps: of the trajectory; default the spec's, else as many as the schedule has.
             spacing: instead of the spec's.
-            schedule: to walk instead of the one trained with; equal log-SNR is what counts.
-            process: to walk instead of the one trained with.
+            schedule: instead of the one trained with; equal log-SNR is what counts.
+            process: instead of the one trained with.
             guidance: instead of the spec's.
             condition: what samples are to be of: by name, one row a sample, or one for all; texts
                 and numbers in lists, or tensors. An encoder's may be left out: then of anything.
@@ -304,9 +311,9 @@ class Pipeline:
 
         Raises:
             SpecError: a choice is wrong, or does not go with the rest.
-            ComponentError: the walk needs a noise level that the network never saw.
+            ComponentError: the trajectory needs a noise level that the network never saw.
         """
-        walk = self._walk(
+        run = self._plan(
             num,
             sampler=sampler,
             steps=steps,
@@ -320,12 +327,12 @@ class Pipeline:
             compile=compile,
             clip=clip,
         )
-        check_memory("num", walk.num, walk.sample_shape, "take them in turn from batches()")
-        found = [x for _, x in self._batches(walk, seed, batch_size, observers, progress)]
-        mine = torch.cat(found) if found else torch.empty(0, *walk.sample_shape)
-        processes = processes_of(self.device)
-        with processes.failures_explained(lambda: "No samples are returned"):
-            return processes.gathered(mine)
+        check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
+        found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
+        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape)
+        world = world_of(self.device)
+        with world.explain_failures(lambda: "No samples are returned"):
+            return world.all_gather(mine)
 
     def batches(
         self,
@@ -335,53 +342,53 @@ class Pipeline:
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
-        **choices: Unpack[WalkChoices],
+        **choices: Unpack[SamplingOptions],
     ) -> Iterator[tuple[range, Tensor]]:
         """The samples that `sample` gives, in batches with their numbers, as they are finished.
 
         For more samples than memory holds. Where several processes were launched, each yields its
         own share. The arguments are `sample`'s.
         """
-        walk = self._walk(num, **choices)
-        return self._batches(walk, seed, batch_size, observers, progress)
+        run = self._plan(num, **choices)
+        return self._batches(run, seed, batch_size, observers, progress)
 
     def _batches(
         self,
-        walk: Walk,
+        run: SamplingRun,
         seed: int,
         size: int,
         observers: Iterable[object],
         show: bool | None,
     ) -> Iterator[tuple[range, Tensor]]:
         seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
-        check_memory("batch_size", min(size, walk.num), walk.shape, "take fewer at a time")
+        check_memory("batch_size", min(size, run.num), run.shape, "take fewer at a time")
         observers, show = checked_observers(observers), checked_show(show)
-        processes = processes_of(self.device)
+        world = world_of(self.device)
         events = Events(self._assembler.host.load_hooks(), observers)
-        run = Run(None, self._spec.model_dump(mode="json"))
-        finite, show = Finite(), show if processes.first else False
+        told = Run(None, self._spec.model_dump(mode="json"))
+        finite, show = Finite(), show if world.is_main else False
         with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
-            for rows, x in walk.batches(seed, processes.rows(walk.num), size, shown):
-                events.sample(run, finite.look(rows, x))
+            for rows, x in run.batches(seed, world.rows(run.num), size, shown):
+                events.sample(told, finite.look(rows, x))
                 yield rows, x
         finite.warn()
 
-    def walk(
+    def trajectory(
         self,
         num: int,
         *,
         seed: int = 0,
-        **choices: Unpack[WalkChoices],
+        **choices: Unpack[SamplingOptions],
     ) -> Iterator[State]:
         """The states on the way from noise to `num` samples; the arguments are `sample`'s.
 
         With an autoencoder they are latents: see `decoded`.
         """
-        walk = self._walk(num, **choices)
-        return walk.states(checked_seed(seed), range(walk.num))
+        run = self._plan(num, **choices)
+        return run.states(checked_seed(seed), range(run.num))
 
     def decoded(self, x: Tensor) -> Tensor:
-        """What the states of a walk show: latents decoded, or `x` as it is."""
+        """What the states of a trajectory show: latents decoded, or `x` as it is."""
         instance(x, "x", Tensor, "a tensor of states, [b, *shape]")
         return decoded(self.parts.latents, x)
 
@@ -438,7 +445,7 @@ class Pipeline:
 
         return chosen.measure_model(
             denoiser,
-            Looked(dataset=read, data_range=self.parts.data_range),
+            RangeChecked(dataset=read, data_range=self.parts.data_range),
             seed,
             self.device,
         )
@@ -460,9 +467,11 @@ class Pipeline:
         with sole_writer(directory):
             refuse_foreign(directory)
             refuse_to_hide(directory, self._trained_steps)
-            records = {artifacts.SPEC: spec}
-            artifacts.write_checkpoint(directory, self._trained_steps, tensors, records, progress)
-            write_json(directory / artifacts.SPEC, spec)
+            records = {run_directory.SPEC: spec}
+            run_directory.write_checkpoint(
+                directory, self._trained_steps, tensors, records, progress
+            )
+            write_json(directory / run_directory.SPEC, spec)
         return directory
 
     def restore(self, checkpoint: str | Path, *, nonfinite: Nonfinite = "refuse") -> Pipeline:
@@ -473,7 +482,10 @@ class Pipeline:
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
-        files, step = artifacts.recorded_files(checkpoint), artifacts.recorded_step(checkpoint)
+        files, step = (
+            run_directory.recorded_files(checkpoint),
+            run_directory.recorded_step(checkpoint),
+        )
         if self.parts.latents is not None:
             fingerprint.check_autoencoder(checkpoint, self.parts.latents)
         state = state_of(self._system)
@@ -486,14 +498,14 @@ class Pipeline:
             self._follow(True)
             assert self._average is not None
             load_state(self._average, fitted["ema"])
-        self._trained_steps, self._memory = step, None
+        self._trained_steps, self._continuation = step, None
         return self
 
-    def _walk(self, num: int, **choices: Unpack[WalkChoices]) -> Walk:
+    def _plan(self, num: int, **choices: Unpack[SamplingOptions]) -> SamplingRun:
         """Raises TypeError for a choice that there is not, as any function does."""
         num, choices = checked_num(num), checked_choices(choices)
         system, network = self._sampled(choices.get("precision"), choices.get("compile"))
-        return chosen_walk(self._assembler, system, num, choices, network)
+        return plan_sampling(self._assembler, system, num, choices, network)
 
     def _sampled(
         self, precision: Precision | None = None, compilation: Compilation | None = None

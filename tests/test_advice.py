@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from diffkit.cli.main import cli
+from diffkit.config.spec import DataSpec, PipelineSpec, TrainingSpec
 from diffkit.plugins.kinds import VERBS
-from diffkit.spec.pipeline import DataSpec, PipelineSpec, TrainingSpec
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "diffkit", *sorted((ROOT / "plugins").glob("*/src"))]
@@ -79,7 +79,7 @@ def test_keys_to_set_are_there() -> None:
 
 SPEC: dict[str, Any] = {
     "schedule": {"id": "diffkit.cosine", "config": {"steps": 4}},
-    "process": "diffkit.gaussian",
+    "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 8, "depth": 1}},
     "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm",

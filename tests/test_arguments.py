@@ -18,7 +18,7 @@ from diffkit.errors import DiffkitError, SpecError
 
 SPEC = {
     "schedule": {"id": "diffkit.cosine", "config": {"steps": 8}},
-    "process": "diffkit.gaussian",
+    "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 8, "depth": 1}},
     "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm",
@@ -81,8 +81,8 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
     "save": {"directory": ()},
     "restore": {"checkpoint": (), "nonfinite": ()},
 }
-SHARED = {"batches": "sample", "walk": "sample", "evaluate": "measure"}
-NOT_TAKEN = {"walk": {"batch_size", "observers", "progress"}}
+SHARED = {"batches": "sample", "trajectory": "sample", "evaluate": "measure"}
+NOT_TAKEN = {"trajectory": {"batch_size", "observers", "progress"}}
 
 
 def _table() -> dict[str, dict[str, tuple[Any, ...]]]:
@@ -126,7 +126,7 @@ def test_a_wrong_argument_is_an_error_of_ours(
     monkeypatch.chdir(tmp_path)  # Some of them are names of folders to write.
     if (method, argument, value) in (("save", "directory", "no such"), ("train", "out", "no such")):
         return
-    given: dict[str, Any] = {"num": 1} if method in ("sample", "batches", "walk") else {}
+    given: dict[str, Any] = {"num": 1} if method in ("sample", "batches", "trajectory") else {}
     if method == "restore" and argument != "checkpoint":
         given = {"checkpoint": "no such"}
     with pytest.raises(DiffkitError) as caught:
@@ -139,7 +139,7 @@ def test_a_wrong_argument_is_an_error_of_ours(
 
 def _called(pipeline: diffkit.Pipeline, method: str, given: dict[str, Any]) -> None:
     made = getattr(pipeline, method)(**given)
-    if method in ("batches", "walk"):
+    if method in ("batches", "trajectory"):
         list(made)
 
 
@@ -173,7 +173,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
 
 
 def _make(kind: Any, choice: Any, host: Any = None) -> object:
-    from diffkit.making import make
+    from diffkit.api import make
 
     return make(kind, choice, host=host)
 

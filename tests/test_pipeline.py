@@ -10,17 +10,17 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.api import make
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.model import EpsilonModel
 from diffkit.core.sampler import State, StepSampler
-from diffkit.making import make
 
 FIVE = {
     "schedule": {"id": "cosine", "config": {"steps": 50}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -184,7 +184,7 @@ def test_the_sampler_and_its_steps_swap_without_training() -> None:
     assert torch.equal(pipeline.sample(4, sampler=DDPM(), steps=3), small)
 
 
-def test_another_schedule_of_the_same_process_is_walked() -> None:
+def test_another_schedule_of_the_same_process_is_sampled_with() -> None:
     pipeline = diffkit.build({**SMALL, "schedule": "cosine"})
     assert torch.isfinite(pipeline.sample(2, schedule="linear", steps=10)).all()
     finer = pipeline.sample(2, schedule=Linear(), steps=10)
@@ -207,13 +207,13 @@ def test_a_noise_level_never_trained_is_refused() -> None:
         ({"sampler": Cosine()}, "does not belong"),
     ],
 )
-def test_a_wrong_choice_for_a_walk_says_so(choice, words) -> None:
+def test_a_wrong_choice_for_a_trajectory_says_so(choice, words) -> None:
     with pytest.raises(diffkit.DiffkitError, match=words):
         diffkit.build(SMALL).sample(1, **choice)
 
 
-def test_walk_yields_every_state_from_the_prior() -> None:
-    states = list(diffkit.build(SMALL).walk(2, seed=1))
+def test_trajectory_yields_every_state_from_the_prior() -> None:
+    states = list(diffkit.build(SMALL).trajectory(2, seed=1))
     assert [state.t for state in states] == [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
     assert states[0].prediction is None
     assert torch.equal(states[-1].x, diffkit.build(SMALL).sample(2, seed=1))

@@ -38,7 +38,7 @@ class Mean(StepSampler):
 
 SPEC = """
 schedule: {id: cosine, config: {steps: 20}}
-process: gaussian
+process: variance-preserving
 model: {id: mlp, config: {width: 16, depth: 1}}
 loss: simple
 sampler: acme.mean

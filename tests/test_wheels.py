@@ -16,7 +16,7 @@ import diffkit, numpy
 numpy.savez("points.npz", points=numpy.random.randn(50, 2).astype("f4"))
 pipeline = diffkit.build(
     {
-        "schedule": "cosine", "process": "gaussian", "loss": "simple", "sampler": "ddpm",
+        "schedule": "cosine", "process": "variance-preserving", "loss": "simple", "sampler": "ddpm",
         "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
         "dataset": {"id": "npz", "config": {"path": "points.npz", "images": "points"}},
     }
@@ -38,7 +38,7 @@ for name in ("samplers.unipc", "samplers.ode", "diffusers.scheduler"):
 
 small = diffkit.build(
     {
-        "schedule": "linear", "process": "gaussian", "loss": "simple", "sampler": "ddpm",
+        "schedule": "linear", "process": "variance-preserving", "loss": "simple", "sampler": "ddpm",
         "model": {
             "id": "unet",
             "config": {"width": 16, "multipliers": [1, 1], "blocks": 1, "groups": 4},

@@ -10,18 +10,20 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from diffkit.assembly.checks import (
+from diffkit.assembly.create import created
+from diffkit.assembly.incompatibilities import (
     dropout_problem,
-    misfits,
+    incompatibilities,
     null_problem,
     schedule_facts,
     training_problems,
 )
-from diffkit.assembly.creating import created
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.reading import RawSpec, Reading
+from diffkit.assembly.provenance import MOST_NESTED, configuration, provenance_of, references
+from diffkit.assembly.spec_reader import RawSpec, Reading
 from diffkit.assembly.system import Parts
-from diffkit.assembly.written import MOST_NESTED, configuration, provenance_of, references
+from diffkit.config.signature import Signature, alike, explained, signature_of, validated
+from diffkit.config.spec import COMPONENT_FIELDS, ComponentSpec, DataSpec, PipelineSpec
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import FACTS
@@ -33,8 +35,6 @@ from diffkit.core.seeded import seeded
 from diffkit.errors import ComponentError, DiffkitError, SpecError
 from diffkit.plugins.host import Host
 from diffkit.plugins.isolation import cause_of
-from diffkit.spec.pipeline import COMPONENT_FIELDS, ComponentSpec, DataSpec, PipelineSpec
-from diffkit.spec.signature import Signature, alike, explained, signature_of, validated
 
 _DEFAULT_DATA = DataSpec(shape=(3, 32, 32), range=(-1.0, 1.0))
 _SHAPE = "data.shape"
@@ -243,7 +243,9 @@ class Assembler:
         return _DEFAULT_DATA
 
     def _find_latents(self) -> DataSpec:
-        """What the model and the walk see: latents, of which no range is known, or the data."""
+        """What the model and the trajectory see: latents, of which no range is known, or the
+        data.
+        """
         config = self._known(_LATENT) if _LATENT in self._classes else None
         if config is None:
             return self._data
@@ -267,7 +269,7 @@ class Assembler:
         return {**self._facts, _SHAPE: seen.shape, "data.range": seen.range}
 
     def _consult(self, schedule: NoiseSchedule) -> None:
-        """Gather everyone's facts, then ask everyone what they think of them."""
+        """Gather every component's facts, then collect every component's objections."""
         self._facts = {_SHAPE: self._inner.shape, "data.range": self._inner.range}
         found = self._ask("schedule", "log_snr", lambda: schedule_facts(schedule))
         self._facts.update(found or {})
@@ -288,7 +290,7 @@ class Assembler:
                     f"{field}.shape is {list(shape)}, but the {whose} is {list(seen)}; leave it "
                     "out, and it is supplied"
                 )
-        self._problems += misfits(self._classes, self._facts)
+        self._problems += incompatibilities(self._classes, self._facts)
         if self._reading.spec is not None:
             training = self._reading.spec.training
             dropout = training.condition_dropout

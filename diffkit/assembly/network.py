@@ -103,7 +103,7 @@ def for_sampling(
 class Networks:
     """Those of one pipeline that are compiled, which takes long, are made once.
 
-    Others are made for each walk, so that they have the weights of the moment.
+    Others are made for each trajectory, so that they have the weights of the moment.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Other components for a walk, checked like those of a spec."""
+"""Other components for a trajectory, checked like those of a spec."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffkit.assembly.build import Assembler
+from diffkit.assembly.provenance import UNREGISTERED
 from diffkit.assembly.system import Parts
-from diffkit.assembly.written import UNREGISTERED
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.process import ForwardProcess
 from diffkit.errors import SpecError
 
-_WALKED = ("sampler", "spacing", "schedule", "process", "guidance")
+_OF_SAMPLING = ("sampler", "spacing", "schedule", "process", "guidance")
 
 
 def swapped(
     assembler: Assembler, parts: Parts, choices: Mapping[str, Any]
 ) -> dict[str, Component | None]:
-    """The components of a walk, with these choices in place of the pipeline's; a guidance if any.
+    """The components of a trajectory, with these choices in place of the pipeline's; a guidance if
+    any.
 
     A new schedule goes into the process too, which is made again with it. `parts` are those that
-    are walked with, the average's where there is one: a learned schedule has an average too.
+    are sampled with, the average's where there is one: a learned schedule has an average too.
 
     Raises:
         SpecError: with everything that is wrong with the choices.
     """
     own: dict[str, Component] = {"schedule": parts.schedule, "process": parts.process}
     if not choices:
-        return {kind: own.get(kind, assembler.instances.get(kind)) for kind in _WALKED}
+        return {kind: own.get(kind, assembler.instances.get(kind)) for kind in _OF_SAMPLING}
     # What is not chosen is reused as it stands: the model above all is not made again.
     raw: dict[str, Any] = assembler.spec.model_dump(mode="json")
     raw.update({**assembler.instances, **own})
@@ -48,7 +49,7 @@ def swapped(
             )
         raw["process"] = process.model_dump(mode="json")
     made = Assembler(raw, assembler.host).assemble()
-    return {kind: getattr(made, kind) for kind in _WALKED}
+    return {kind: getattr(made, kind) for kind in _OF_SAMPLING}
 
 
 def chosen_to_measure(

@@ -10,7 +10,7 @@ from torch import nn
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.modules import make_writable, module_problems
 from diffkit.assembly.network import Precision, for_training
-from diffkit.core.denoiser import Asking, Denoiser, GaussianDenoiser, ModelDenoiser
+from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser, Preconditioning
 from diffkit.core.encoder import Encoder
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
@@ -58,7 +58,7 @@ class Parts:
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
+class BatchSlice:
     """Some rows of a batch, and what the times of the whole batch are drawn from.
 
     Tensors on the host: in a class of its own, as wrappers move those that they see to the device.
@@ -103,7 +103,7 @@ class System(nn.Module):
     def forward(
         self,
         batch: Batch,
-        share: Share,
+        batch_slice: BatchSlice,
         noise: Noise,
         step: int,
         average: Denoiser | None = None,
@@ -111,8 +111,10 @@ class System(nn.Module):
         """The loss of each sample, at times drawn for the whole batch that it is a share of."""
 
         def draw_times(count: int) -> DrawnTimes:
-            drawn = self.parts.times.draw_with(share.uniform, self.parts.schedule, share.learned)
-            mine = slice(share.rows.start, share.rows.start + count)
+            drawn = self.parts.times.draw_with(
+                batch_slice.uniform, self.parts.schedule, batch_slice.learned
+            )
+            mine = slice(batch_slice.rows.start, batch_slice.rows.start + count)
             return DrawnTimes(drawn.t[mine], drawn.weight[mine])
 
         network = for_training(self.parts.model, self.precision, batch.x_0.device)
@@ -127,7 +129,7 @@ class System(nn.Module):
         return self.parts.loss(batch, context)
 
     def encoded(self, prepared: Condition) -> Condition:
-        """What the model is told of prepared conditions: the encoder's word, where there is one."""
+        """The conditions as the model takes them: encoded, or as they are without an encoder."""
         encoder = self.parts.encoder
         if encoder is None:
             return prepared
@@ -136,14 +138,14 @@ class System(nn.Module):
 
     def denoiser(
         self,
-        walked: ForwardProcess | None = None,
+        process: ForwardProcess | None = None,
         condition: Condition | None = None,
         network: Network | None = None,
-        memo: dict[float, Asking] | None = None,
+        memo: dict[float, Preconditioning] | None = None,
     ) -> Denoiser:
         """The model as a denoiser of its own process, or of another Gaussian one.
 
-        `network` runs the model in its place; denoisers of one walk can share a `memo`.
+        `network` runs the model in its place; denoisers of one trajectory can share a `memo`.
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
@@ -158,19 +160,19 @@ class System(nn.Module):
         taken = {name: given[name] for name in parts.conditions}
         # By identity: what stands for a network may have a length, which asks it.
         trained, model = parts.process, parts.model if network is None else network
-        walked = trained if walked is None else walked
-        if isinstance(trained, GaussianProcess) and isinstance(walked, GaussianProcess):
+        process = trained if process is None else process
+        if isinstance(trained, GaussianProcess) and isinstance(process, GaussianProcess):
             return GaussianDenoiser(
                 model,
                 parts.parameterization,
                 trained,
-                walked,
+                process,
                 condition=taken,
                 data_range=parts.data_range,
                 memo=memo,
                 learned_variance=parts.learned_variance,
                 grid=parts.model_steps,
             )
-        if walked is not trained:
-            raise SpecError(["another process can be walked only where both are Gaussian"])
+        if process is not trained:
+            raise SpecError(["another process can be sampled from only where both are Gaussian"])
         return ModelDenoiser(model, trained, condition=taken, data_range=parts.data_range)

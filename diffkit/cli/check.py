@@ -16,8 +16,8 @@ from diffkit.cli.options import DEBUG, host_options, make_host, printable
 from diffkit.cli.safely import try_components, try_files
 
 if TYPE_CHECKING:
+    from diffkit.testing.component_under_test import ComponentUnderTest
     from diffkit.testing.kit import Outcome
-    from diffkit.testing.subject import Subject
 
 _FAILED = 1
 
@@ -94,9 +94,9 @@ def _subjects(
     config: str | None,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
-) -> list[Subject]:
+) -> list[ComponentUnderTest]:
     from diffkit.plugins.kinds import LOCAL
-    from diffkit.testing.kit import subjects
+    from diffkit.testing.kit import components_under_test
 
     files = tuple(expanded(name) for name in what if name.endswith(".py"))
     patterns = [name for name in what if not name.endswith(".py")]
@@ -105,7 +105,7 @@ def _subjects(
     try_files((*plugin_files, *files))
     host = make_host(disabled, (*plugin_files, *files))
     host.components(kind)  # Raises for a kind that there is not.
-    found = [s for s in subjects(patterns, host=host) if kind in (None, s.kind)]
+    found = [s for s in components_under_test(patterns, host=host) if kind in (None, s.kind)]
     for problem in host.problems:
         click.echo(printable(f"problem: {problem}"), err=True)
     if not found:
@@ -120,13 +120,13 @@ def _subjects(
     entry = found[0].entry
     return [
         s
-        for s in subjects(entry.id, configurations={entry.id: [given]}, host=host)
+        for s in components_under_test(entry.id, configurations={entry.id: [given]}, host=host)
         if s.kind == entry.kind
     ]
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    from diffkit.spec.files import parse_yaml
+    from diffkit.config.files import parse_yaml
 
     try:
         value = parse_yaml(text)

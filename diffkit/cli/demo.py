@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffkit.pipeline import Pipeline
 
 _GRID = 64
-_WALKS = 8
+_TRAJECTORIES = 8
 _STAGES = 10
 
 
@@ -49,7 +49,7 @@ def command(
     digit, and the loss.
     """
     directory = _directory(out)
-    from diffkit.making import build
+    from diffkit.api import build
 
     spec = demo_spec()
     spec["training"] = {**spec["training"], "max_seconds": seconds}
@@ -66,7 +66,7 @@ def command(
 
 def demo_spec() -> dict[str, Any]:
     """The demo's spec, as its file has it."""
-    from diffkit.spec.files import parse_yaml
+    from diffkit.config.files import parse_yaml
 
     text = resources.files("diffkit.cli").joinpath("demo.yaml").read_text(encoding="utf-8")
     spec = parse_yaml(text)
@@ -87,9 +87,9 @@ def _directory(out: Path | None) -> Path:
 def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     """Write the pictures and the evaluation."""
     from diffkit.cli.eval import measured, write_evaluation
-    from diffkit.run import pictures
-    from diffkit.run.artifacts import read_metrics
-    from diffkit.run.finite import Finite, no_warning
+    from diffkit.helpers import pictures
+    from diffkit.helpers.finite import Finite, no_warning
+    from diffkit.storage.run_directory import read_metrics
 
     data_range = pipeline.parts.sample_range
     finite = Finite()
@@ -101,7 +101,7 @@ def results(pipeline: Pipeline, directory: Path, seed: int) -> dict[str, float]:
     sheets = [pictures.grid(pictures.to_bytes(x, data_range), 8) for x in (samples, real)]
     together = pictures.side_by_side(sheets[0], sheets[1], ("samples", "real digits"))
     pictures.write_png(directory / "samples.png", together)
-    states = (state.x for state in pipeline.walk(_WALKS, seed=seed))
+    states = (state.x for state in pipeline.trajectory(_TRAJECTORIES, seed=seed))
     stages = pictures.evenly(states, _STAGES)
     strip = pictures.strip([pictures.to_bytes(pipeline.decoded(x), data_range) for x in stages])
     pictures.write_png(directory / "denoising.png", strip)

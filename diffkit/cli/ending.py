@@ -12,7 +12,7 @@ import click
 from diffkit.errors import CheckpointError, DiffkitError
 
 if TYPE_CHECKING:
-    from diffkit.run.interruption import Request
+    from diffkit.helpers.interruption import Request
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from diffkit.errors import CheckpointError
 if TYPE_CHECKING:
     from diffkit.core.metric import Measured
     from diffkit.pipeline import Pipeline
-    from diffkit.run.artifacts import Which
+    from diffkit.storage.run_directory import Which
 
 EVAL = "eval.json"
 """The file in a run that holds its last evaluation."""
@@ -48,8 +48,8 @@ def command(
 
     Prints the values, and writes them to eval.json in the run.
     """
-    from diffkit.making import load
-    from diffkit.run.files import check_writable
+    from diffkit.api import load
+    from diffkit.helpers.files import check_writable
 
     if plot is not None:
         if plot.suffix.lower() != ".png":
@@ -93,7 +93,7 @@ def measured(
     checkpoint: Which = "last",
 ) -> tuple[Measured, dict[str, Any]]:
     """What the spec's metric or another finds, and what that depends on."""
-    from diffkit.run.artifacts import chosen_checkpoint
+    from diffkit.storage.run_directory import chosen_checkpoint
 
     found = pipeline.measure(
         metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed
@@ -110,7 +110,7 @@ def measured(
 
 def write_evaluation(run: Path, found: Measured, context: Mapping[str, Any]) -> None:
     """Write `eval.json` into the run. Raises CheckpointError."""
-    from diffkit.run.files import write_json
+    from diffkit.helpers.files import write_json
 
     write_json(run / EVAL, {**found.values, **context})
 
@@ -119,8 +119,8 @@ def _reference(
     pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The full id and the arguments of what was chosen, or of what the spec names, if any."""
-    from diffkit.assembly.written import written_out
-    from diffkit.spec.pipeline import ComponentSpec
+    from diffkit.assembly.provenance import written_out
+    from diffkit.config.spec import ComponentSpec
 
     if choice is None:
         named: ComponentSpec | None = getattr(pipeline.spec, kind)
@@ -135,7 +135,7 @@ def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:
     if not curves:
         click.echo("--plot: this metric has no curves, so that nothing is drawn", err=True)
         return
-    from diffkit.run.files import write_file
+    from diffkit.helpers.files import write_file
 
     try:
         from matplotlib.figure import Figure

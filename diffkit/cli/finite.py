@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from diffkit.run.finite import Finite
+    from diffkit.helpers.finite import Finite
 
 
 def end_unless(finite: Finite, where: str) -> None:

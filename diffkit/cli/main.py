@@ -15,8 +15,8 @@ import click
 
 from diffkit import __version__
 from diffkit.cli.options import DEBUG, debug_option, printable
+from diffkit.distributed.launcher import launched
 from diffkit.errors import ComponentError, DiffkitError
-from diffkit.launcher import launched
 from diffkit.plugins.isolation import cause_of
 from diffkit.plugins.kinds import VERBS
 from diffkit.plugins.loading import load_command

@@ -112,7 +112,7 @@ def command_line(
 
 def choice_of(kind: str, text: str) -> str | Mapping[str, Any]:
     """A name, or `{id, config}` as YAML."""
-    from diffkit.spec.files import parse_yaml
+    from diffkit.config.files import parse_yaml
 
     if not text.lstrip().startswith("{"):
         return text

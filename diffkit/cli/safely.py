@@ -12,7 +12,7 @@ import click
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import CORE
 from diffkit.plugins.entries import ComponentEntry, Origin
-from diffkit.plugins.examination import examine_alone
+from diffkit.plugins.probe import examine_alone
 
 SECONDS = 60.0
 """How long the imports of one distribution, or of one file, may take."""

@@ -15,13 +15,13 @@ from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_opt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from diffkit.helpers.finite import Finite
     from diffkit.pipeline import Pipeline
-    from diffkit.run.artifacts import Which
-    from diffkit.run.finite import Finite
+    from diffkit.storage.run_directory import Which
 
 _ENDINGS = {
     ".png": "a grid of samples",
-    ".gif": "an animation of the walk from noise",
+    ".gif": "an animation of the trajectory from noise",
     ".npz": "an array",
     "/": "a folder of pictures",
 }
@@ -39,14 +39,14 @@ _BATCH = 64
     "--out",
     required=True,
     metavar="FILE",
-    help="Where to: .png (a grid), .gif (the walk from noise), .npz (an array), or a folder, "
+    help="Where to: .png (a grid), .gif (the trajectory from noise), .npz (an array), or a folder, "
     "written as NAME/, for a .png of each sample. The last two hold one batch at a time.",
 )
 @click.option("--sampler", metavar="NAME", help="Another sampler than the spec's.")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the walk.")
+@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.")
 @click.option("--spacing", metavar="NAME", help="Another spacing of the steps.")
-@click.option("--schedule", metavar="NAME", help="Walk another schedule than was trained.")
-@click.option("--process", metavar="NAME", help="Walk another process than was trained.")
+@click.option("--schedule", metavar="NAME", help="Sample with another schedule than was trained.")
+@click.option("--process", metavar="NAME", help="Sample with another process than was trained.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "auto"]),
@@ -107,10 +107,10 @@ def command(
     """
     out = os.path.expanduser(out)
     ending, path = _checked_ending(out, batch_size), Path(out)
-    from diffkit.making import load
-    from diffkit.run.files import check_writable, check_writable_folder
-    from diffkit.run.finite import Finite, no_warning
-    from diffkit.run.processes import first_of_all
+    from diffkit.api import load
+    from diffkit.distributed.world import first_of_all
+    from diffkit.helpers.files import check_writable, check_writable_folder
+    from diffkit.helpers.finite import Finite, no_warning
 
     chosen: dict[str, Any] = {
         kind: choice_of(kind, text) for kind, text in choices.items() if text is not None
@@ -163,7 +163,7 @@ def _checked_ending(out: str, batch_size: int | None) -> str:
         raise click.UsageError(f"--out {out}: the file must end in one of {known}")
     if ending == ".gif" and batch_size is not None:
         raise click.UsageError(
-            "--batch-size does not go with .gif: an animation walks all samples together"
+            "--batch-size does not go with .gif: an animation shows all samples together"
         )
     return ending
 
@@ -188,10 +188,10 @@ def _write(
     choices: Mapping[str, Any],
     finite: Finite,
 ) -> None:
-    from diffkit.run import pictures
-    from diffkit.run.processes import processes_of
+    from diffkit.distributed.world import world_of
+    from diffkit.helpers import pictures
 
-    alone = processes_of(pipeline.device).count == 1
+    alone = world_of(pipeline.device).count == 1
     data_range = pipeline.parts.sample_range
     if ending == "/":
         looked = ((rows, finite.look(rows, x)) for rows, x in pipeline.batches(num, **choices))
@@ -206,10 +206,10 @@ def _write(
 
 def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) -> None:
     """One file of all samples, by the first process where there are several."""
-    from diffkit.run import pictures
-    from diffkit.run.processes import processes_of
+    from diffkit.distributed.world import world_of
+    from diffkit.helpers import pictures
 
-    if not processes_of(pipeline.device).first:
+    if not world_of(pipeline.device).is_main:
         return
     if ending == ".npz":
         pictures.write_npz(out, tuple(samples.shape), [samples])
@@ -221,20 +221,20 @@ def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) ->
 def _animate(
     pipeline: Pipeline, out: Path, num: int, choices: Mapping[str, Any], finite: Finite
 ) -> None:
-    from diffkit.run import pictures
-    from diffkit.run.progress import bar
+    from diffkit.helpers import pictures
+    from diffkit.helpers.progress import bar
 
-    walk = pipeline.walk(num, **choices)
+    states = pipeline.trajectory(num, **choices)
     with bar("sampling", 1.0) as progress:
 
         def counted() -> Any:
-            for state in walk:
+            for state in states:
                 progress.update(1.0 - state.t, "")
                 yield state.x
 
-        states = pictures.evenly(counted(), _FRAMES)
+        stages = pictures.evenly(counted(), _FRAMES)
     data_range, columns = pipeline.parts.sample_range, pictures.columns_for(num)
-    shown = [pipeline.decoded(x).cpu() for x in states]
+    shown = [pipeline.decoded(x).cpu() for x in stages]
     finite.look(range(num), shown[-1])
     frames = [pictures.grid(pictures.to_bytes(x, data_range), columns) for x in shown]
     pictures.write_gif(out, frames)

@@ -7,9 +7,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from diffkit.config.files import parse_yaml
+from diffkit.config.spec import COMPONENT_FIELDS, DataSpec, PipelineSpec, SpecModel, TrainingSpec
 from diffkit.errors import SpecError
-from diffkit.spec.files import parse_yaml
-from diffkit.spec.pipeline import COMPONENT_FIELDS, DataSpec, PipelineSpec, SpecModel, TrainingSpec
 
 _SECTIONS: dict[str, type[SpecModel]] = {"training": TrainingSpec, "data": DataSpec}
 _FIELDS = tuple(name for name in PipelineSpec.model_fields if name != "provenance")
@@ -23,7 +23,7 @@ def with_settings(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, 
     `sampler=ddpm`. Values are YAML 1.2, so JSON too.
 
     Raises:
-        SpecError: a setting cannot be read, or its path leads nowhere; with all of them.
+        SpecError: a setting cannot be read, or there is no such path; with all of them.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(raw))
     problems = []

@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Describe the component NAME of the kind KIND: what it does, and what it takes."""
     from diffkit.cli.schema import described
-    from diffkit.spec.signature import signature_of
+    from diffkit.config.signature import signature_of
 
     host = make_host(disabled, plugin_files)
     entry = host.find(kind, name)

@@ -18,7 +18,7 @@ from diffkit.cli.options import (
 from diffkit.errors import ComponentError, DataError, TrainingError, TrainingInterrupted
 
 if TYPE_CHECKING:
-    from diffkit.run.artifacts import Which
+    from diffkit.storage.run_directory import Which
 
 
 @click.command("train")
@@ -56,10 +56,10 @@ def command(
     """
     if checkpoint != "last" and not resume:
         raise click.UsageError("--checkpoint says where to go on; it goes with --resume")
+    from diffkit.api import build
     from diffkit.cli.settings import with_settings
-    from diffkit.making import build
-    from diffkit.run.processes import first_of_all
-    from diffkit.spec.files import read_data
+    from diffkit.config.files import read_data
+    from diffkit.distributed.world import first_of_all
 
     raw = with_settings(read_data(spec), settings)
     pipeline = build(raw, host=make_host(disabled, plugin_files))
@@ -98,7 +98,7 @@ def _interrupted(error: KeyboardInterrupt, out: Path, again: str) -> str:
 
 
 def _kept(out: Path) -> Path | None:
-    from diffkit.run.artifacts import checkpoints
+    from diffkit.storage.run_directory import checkpoints
 
     found = checkpoints(out)
     return found[-1] if found else None

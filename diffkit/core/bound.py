@@ -15,11 +15,11 @@ from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional import gaussian
+from diffkit.functional.coefficients import broadcast_right
 from diffkit.functional.likelihood import (
     discretized_gaussian_log_probability,
     gaussian_log_density,
 )
-from diffkit.functional.scalars import expand
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -70,9 +70,9 @@ class Bound:
         """`L_T = KL(q(x_1 | x_0) | p(x_1))`."""
         scales = self.process.scales(self.process.log_snr(1.0))
         deviation = self.process.prior_deviation
-        signal = expand((scales.alpha / deviation).square(), x_0) * x_0.square()
+        signal = broadcast_right((scales.alpha / deviation).square(), x_0) * x_0.square()
         log_ratio = 2.0 * torch.log(scales.sigma / deviation)
-        rest = expand(torch.expm1(log_ratio) - log_ratio, x_0)
+        rest = broadcast_right(torch.expm1(log_ratio) - log_ratio, x_0)
         return _bits(0.5 * (signal + rest))
 
     def term(
@@ -107,14 +107,14 @@ class Bound:
         process = self.process
         log_snr_t, log_snr_s = process.log_snr(t), process.log_snr(t - 1.0 / self.steps)
         snr = torch.exp(log_snr_s) * gaussian.noise_added(log_snr_t, log_snr_s)
-        error = expand(snr, x_0) * (x_0 - prediction.x_0).square()
+        error = broadcast_right(snr, x_0) * (x_0 - prediction.x_0).square()
         fraction = self._fraction(prediction)
         if isinstance(fraction, float) and fraction == 0.0:
             return _bits(0.5 * error)
         ends = (log_snr_t, log_snr_s, process.scales(log_snr_t), process.scales(log_snr_s))
         smallest = gaussian.posterior(*ends).variance
         widening = (gaussian.largest_variance(*ends) / smallest).log()
-        d = torch.as_tensor(fraction * expand(widening, x_0), dtype=x_0.dtype)
+        d = torch.as_tensor(fraction * broadcast_right(widening, x_0), dtype=x_0.dtype)
         return _bits(0.5 * (d + torch.expm1(-d) + torch.exp(-d) * error))
 
     def _decoder(self, x_0: Tensor, prediction: GaussianPrediction, t: Tensor) -> Tensor:
@@ -138,7 +138,9 @@ class Bound:
             smallest = gaussian.posterior(log_snr_2, log_snr_1, at_2, at_1).variance.log()
         else:
             smallest = -log_snr_1
-        log_variance = expand(smallest, x_0) + fraction * expand(largest - smallest, x_0)
+        log_variance = broadcast_right(smallest, x_0) + fraction * broadcast_right(
+            largest - smallest, x_0
+        )
         log_variance = torch.as_tensor(log_variance, dtype=x_0.dtype, device=x_0.device)
         if self.levels is None or self.data_range is None:
             return _bits(-gaussian_log_density(x_0, prediction.x_0, log_variance))

@@ -51,7 +51,7 @@ class ClippedDenoiser(Denoiser):
         return self._denoiser.data_range
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
-        """The denoiser for one walk, clipped."""
+        """The denoiser for one trajectory, clipped."""
         return ClippedDenoiser(self._denoiser.start(inputs), self._range)
 
     def check_times(self, times: Sequence[float]) -> None:

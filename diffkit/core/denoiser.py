@@ -1,4 +1,4 @@
-"""Denoiser: what a sampler or a loss asks, whatever stands behind it."""
+"""Denoiser: predicts clean data from a noisy sample."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.process import ForwardProcess, GaussianProcess, has_parameters
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
+from diffkit.functional.coefficients import Number, as_float, broadcast_right
 from diffkit.functional.gaussian import Scales
-from diffkit.functional.scalars import Number, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,7 +27,7 @@ DataRange = tuple[float, float]
 class Denoiser(ABC):
     """Predicts the data behind a noisy sample of the process it exposes.
 
-    Guidance wraps a denoiser into a denoiser. State that lives for one walk only is made by
+    Guidance wraps a denoiser into a denoiser. State that lives for one trajectory only is made by
     `start` and nowhere else.
     """
 
@@ -46,11 +46,13 @@ class Denoiser(ABC):
         """The prediction at `x_t`; `t` is a host number, or a host tensor `[b]`."""
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
-        """The denoiser for one walk. What wraps a denoiser wraps what that one's `start` gives."""
+        """The denoiser for one trajectory. What wraps a denoiser wraps what that one's `start`
+        gives.
+        """
         return self
 
     def check_times(self, times: Sequence[float]) -> None:
-        """Raise ComponentError where a walk over these times asks what was never trained.
+        """Raise ComponentError where a trajectory over these times asks what was never trained.
 
         Called before anything is computed. What wraps a denoiser asks that one.
         """
@@ -88,20 +90,20 @@ class ModelDenoiser(Denoiser):
         return self._process.interpret(output, x_t, t)
 
 
-class Asking(NamedTuple):
+class Preconditioning(NamedTuple):
     """How a network is asked at one time."""
 
     c_in: Number
     c_noise: Number
     target: Target
-    walked: Scales
+    sampling: Scales
 
 
 class GaussianDenoiser(Denoiser):
     """A network trained under one Gaussian process, asked about samples of another.
 
-    At walked time t with log-SNR l it finds the trained time u with the same l, and asks the
-    network at `c_in alpha_trained(l)/alpha_walked(l) x_t` and `c_noise(u, l)`. The rescaled
+    At sampling time t with log-SNR l it finds the trained time u with the same l, and asks the
+    network at `c_in alpha_trained(l)/alpha_sampling(l) x_t` and `c_noise(u, l)`. The rescaled
     sample is exactly a sample of the trained process, since equal l means equal `x_0` and
     `epsilon`, so nothing is approximated.
 
@@ -119,11 +121,11 @@ class GaussianDenoiser(Denoiser):
         model: Network,
         parameterization: Parameterization,
         trained: GaussianProcess,
-        walked: GaussianProcess | None = None,
+        sampling: GaussianProcess | None = None,
         *,
         condition: Condition | None = None,
         data_range: DataRange | None = None,
-        memo: dict[float, Asking] | None = None,
+        memo: dict[float, Preconditioning] | None = None,
         learned_variance: bool = False,
         grid: int | None = None,
     ) -> None:
@@ -131,31 +133,39 @@ class GaussianDenoiser(Denoiser):
         self._learned_variance = learned_variance
         self._parameterization = parameterization
         self._trained = trained
-        self._walked = trained if walked is None else walked
+        self._sampling = trained if sampling is None else sampling
         self._memo = {} if memo is None else memo
-        parts = (parameterization, trained, self._walked, trained.schedule, self._walked.schedule)
+        parts = (
+            parameterization,
+            trained,
+            self._sampling,
+            trained.schedule,
+            self._sampling.schedule,
+        )
         self._fixed = not any(has_parameters(part) for part in parts)
         self._condition = dict(condition or {})
         self._data_range = data_range
 
     @property
     def process(self) -> GaussianProcess:
-        return self._walked
+        return self._sampling
 
     @property
     def data_range(self) -> DataRange | None:
         return self._data_range
 
     def __call__(self, x_t: Float[Tensor, "b *data"], t: Time) -> GaussianPrediction:
-        asking = self._asking(t)
-        inside = scaled(asking.c_in, x_t)
-        output = self._network(inside, per_sample(asking.c_noise, x_t), self._condition)
+        preconditioning = self._preconditioning(t)
+        inside = scaled(preconditioning.c_in, x_t)
+        output = self._network(inside, per_sample(preconditioning.c_noise, x_t), self._condition)
         self._check(output, x_t)
         output, fraction = output.to(x_t.dtype), None
         if self._learned_variance:
             output, placed = output.chunk(2, dim=1)
             fraction = 0.5 * (placed + 1.0)
-        return GaussianPrediction(output, x_t, asking.target, asking.walked, fraction)
+        return GaussianPrediction(
+            output, x_t, preconditioning.target, preconditioning.sampling, fraction
+        )
 
     def _check(self, output: object, x_t: Tensor) -> None:
         """Raise ComponentError for an output that would be broadcast, or is none."""
@@ -169,23 +179,23 @@ class GaussianDenoiser(Denoiser):
                 f"give {shape}"
             )
 
-    def _asking(self, t: Time) -> Asking:
+    def _preconditioning(self, t: Time) -> Preconditioning:
         """Remembered at host times, unless a parameter can change it."""
         if isinstance(t, Tensor) or not self._fixed:
-            return self._asked_at(t)
+            return self._preconditioning_at(t)
         found = self._memo.get(t)
         if found is None:
-            found = self._memo[t] = self._asked_at(t)
+            found = self._memo[t] = self._preconditioning_at(t)
         return found
 
-    def _asked_at(self, t: Time) -> Asking:
-        log_snr = self._walked.log_snr(t)
+    def _preconditioning_at(self, t: Time) -> Preconditioning:
+        log_snr = self._sampling.log_snr(t)
         trained = self._trained.scales(log_snr)
-        walked = self._walked.scales(log_snr)
+        sampling = self._sampling.scales(log_snr)
         c_in = self._parameterization.c_in(trained)
-        if self._walked is not self._trained:
+        if self._sampling is not self._trained:
             # Equal l makes both ratios equal; take the one whose terms are not vanishing.
-            by_alpha, by_sigma = trained.alpha / walked.alpha, trained.sigma / walked.sigma
+            by_alpha, by_sigma = trained.alpha / sampling.alpha, trained.sigma / sampling.sigma
             c_in = c_in * torch.where(log_snr > 0, by_alpha, by_sigma)
         c_noise = self._parameterization.c_noise(self._trained_time(t, log_snr), log_snr)
         if c_noise.ndim > as_time(t).ndim:
@@ -195,30 +205,31 @@ class GaussianDenoiser(Denoiser):
                 "tells it the time, such as 'epsilon' or 'velocity'"
             )
         target = self._parameterization.target(trained)
-        return Asking(plain(c_in), plain(c_noise), target, walked)
+        return Preconditioning(as_float(c_in), as_float(c_noise), target, sampling)
 
     def check_times(self, times: Sequence[float]) -> None:
-        """Raise ComponentError where a walk over these times leaves the trained noise levels, or
-        the grid that the network can be asked on.
+        """Raise ComponentError where a trajectory over these times leaves the trained noise levels,
+        or the grid that the network can be asked on.
         """
         for t in times:
             if t == 0.0:
                 continue
-            u = self._trained_time(t, self._walked.log_snr(t))
+            u = self._trained_time(t, self._sampling.log_snr(t))
             grid = self._grid
             if grid is not None and float((u * grid - (u * grid).round()).abs().max()) > 1e-3:
                 where = f"at t = {t:.6g}"
-                if self._walked is not self._trained:
+                if self._sampling is not self._trained:
                     where += f", which has the noise level of the trained time {float(u):.6g}"
                 raise ComponentError(
                     f"the model is asked {where}, and it can be asked only at multiples of "
-                    f"1/{grid}; walk the schedule that it was trained with, by steps of its grid"
+                    f"1/{grid}; sample with the schedule that it was trained with, by steps of its "
+                    "grid"
                 )
 
     def _trained_time(self, t: Time, log_snr: Tensor) -> Tensor:
         """The trained time with this log-SNR. Raises ComponentError where there is none."""
         schedule = self._trained.schedule
-        u = as_time(t) if self._walked is self._trained else self._matched(t, log_snr)
+        u = as_time(t) if self._sampling is self._trained else self._matched(t, log_snr)
         # Half a per mille covers grids that agree but for rounding. Times are on the host.
         if u.device.type == "cpu" and bool((u < 0.9995 * schedule.t_min).any()):
             raise ComponentError(
@@ -231,7 +242,7 @@ class GaussianDenoiser(Denoiser):
     def _matched(self, t: Time, log_snr: Tensor) -> Tensor:
         """The trained time at which all coordinates have the log-SNR that they have at `t`."""
         each = log_snr.ndim > as_time(t).ndim
-        wanted = self._walked.schedule.log_snr(t) if each else log_snr
+        wanted = self._sampling.schedule.log_snr(t) if each else log_snr
         try:
             u = self._trained.schedule.time_at(wanted)
         except ComponentError as error:
@@ -250,15 +261,15 @@ def _check_coordinates(found: Tensor, wanted: Tensor, t: Time) -> None:
     """
     # Inverses of tables are good to 1e-9; a millionth of another level is no rounding.
     alike = torch.isclose(
-        torch.as_tensor(expand(found, wanted)),
-        torch.as_tensor(expand(wanted, found)),
+        torch.as_tensor(broadcast_right(found, wanted)),
+        torch.as_tensor(broadcast_right(wanted, found)),
         rtol=1e-6,
         atol=1e-6,
     )
     if not bool(alike.all()):
         raise ComponentError(
-            "a process with one log-SNR for each coordinate was trained or is walked, and no "
-            f"trained time has together those that are walked {_where(t)}; walk the process and "
+            "a process with one log-SNR for each coordinate was trained or is sampled from, and no "
+            f"trained time has together those of sampling {_where(t)}; sample with the process and "
             "the schedule that the network was trained with"
         )
 
@@ -267,7 +278,7 @@ def scaled(c_in: Number, x_t: Tensor) -> Tensor:
     """`c_in x_t`, or `x_t` itself where the one coefficient is exactly 1."""
     if isinstance(c_in, float) and c_in == 1.0:
         return x_t
-    return (expand(c_in, x_t) * x_t).to(x_t.dtype)
+    return (broadcast_right(c_in, x_t) * x_t).to(x_t.dtype)
 
 
 def per_sample(value: Number, x_t: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
@@ -283,6 +294,6 @@ def _where(t: Time) -> str:
 
 def _unseen(t: Time) -> str:
     return (
-        f"the walked process {_where(t)} has a noise level that the network was never trained at; "
-        "walk a schedule whose log-SNR stays within the trained one's"
+        f"the sampling process {_where(t)} has a noise level that the network was never trained "
+        "at; sample with a schedule whose log-SNR stays within the trained one's"
     )

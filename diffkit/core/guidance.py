@@ -1,4 +1,4 @@
-"""Guidance: how a walk is led towards its condition."""
+"""Guidance: how a trajectory is led towards its condition."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Encoder
 from diffkit.core.model import Condition
 
-Ask = Callable[[Condition], Denoiser]
+MakeDenoiser = Callable[[Condition], Denoiser]
 """The denoiser for conditions with one row for each sample that it will be asked about."""
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Conditioning:
     """The conditions of some samples, on the device, one row a sample."""
 
     condition: Condition
@@ -40,9 +40,9 @@ class Guidance(Component):
     """The names of conditions that it reads itself, whether or not the network takes them."""
 
     @abstractmethod
-    def guide(self, ask: Ask, told: Told) -> Denoiser:
+    def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser, for samples that are told this.
 
-        `ask(told.condition)` is the denoiser without guidance, started for the walk. One batch may
-        hold both conditions in turn, if it is asked about as many samples.
+        `ask(told.condition)` is the denoiser without guidance, started for the trajectory. One
+        batch may hold both conditions in turn, if it is asked about as many samples.
         """

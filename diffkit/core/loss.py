@@ -40,7 +40,7 @@ class LossContext:
     process: ForwardProcess
     noise: Noise
     draw_times: Callable[[int], DrawnTimes]
-    """Times for so many samples, from the law of training times."""
+    """Times for so many samples, from the distribution of training times."""
     step: int
     """How many updates have been made."""
     average: Denoiser | None = None

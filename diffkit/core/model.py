@@ -1,4 +1,4 @@
-"""EpsilonModel: who predicts."""
+"""EpsilonModel: the denoising network."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from diffkit.functional.coefficients import Number, as_float, axpby, broadcast_right, divide
 from diffkit.functional.gaussian import Scales
-from diffkit.functional.scalars import Number, combine, divide, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -63,7 +63,7 @@ class GaussianPrediction(Prediction):
     def x_0(self) -> Float[Tensor, "b *data"]:
         """The predicted data."""
         _, on_epsilon, _, sigma, determinant = self._numbers
-        return combine(
+        return axpby(
             divide(on_epsilon, determinant), self.x_t, divide(-sigma, determinant), self.output
         )
 
@@ -71,7 +71,7 @@ class GaussianPrediction(Prediction):
     def epsilon(self) -> Float[Tensor, "b *data"]:
         """The predicted noise."""
         on_x_0, _, alpha, _, determinant = self._numbers
-        return combine(
+        return axpby(
             divide(-on_x_0, determinant), self.x_t, divide(alpha, determinant), self.output
         )
 
@@ -79,21 +79,21 @@ class GaussianPrediction(Prediction):
     def velocity(self) -> Float[Tensor, "b *data"]:
         """`alpha epsilon - sigma x_0`. Salimans & Ho (2022), section 4 and appendix D."""
         _, _, alpha, sigma, _ = self._numbers
-        return combine(alpha, self.epsilon, -sigma, self.x_0)
+        return axpby(alpha, self.epsilon, -sigma, self.x_0)
 
     @property
     def score(self) -> Float[Tensor, "b *data"]:
         """The gradient of log q(x_t): `-epsilon / sigma`. Song et al. (2021), SDE, eq. 9."""
-        return -self.epsilon / expand(self.scales.sigma, self.x_t)
+        return -self.epsilon / broadcast_right(self.scales.sigma, self.x_t)
 
-    def mixed(self, on_x_0: Number, on_x_t: Number) -> Float[Tensor, "b *data"]:
+    def affine(self, on_x_0: Number, on_x_t: Number) -> Float[Tensor, "b *data"]:
         """`on_x_0 x_0 + on_x_t x_t`, straight from the output where x_0 was not asked for yet."""
         _, on_epsilon, _, sigma, determinant = self._numbers
         numbers = (on_x_0, on_x_t, on_epsilon, determinant)
         if not all(isinstance(n, float) and n != 0.0 for n in numbers) or "x_0" in self.__dict__:
-            return combine(on_x_0, self.x_0, on_x_t, self.x_t)
+            return axpby(on_x_0, self.x_0, on_x_t, self.x_t)
         share = divide(on_x_0, determinant)
-        return combine(on_x_t + share * on_epsilon, self.x_t, -share * sigma, self.output)
+        return axpby(on_x_t + share * on_epsilon, self.x_t, -share * sigma, self.output)
 
     def clipped(self, low: float, high: float) -> GaussianPrediction:
         """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from it."""
@@ -117,11 +117,11 @@ class GaussianPrediction(Prediction):
             output, self.x_t, self.target, self.scales, self.variance_fraction
         )
 
-    def in_terms_of(self, target: Target) -> Float[Tensor, "b *data"]:
+    def as_target(self, target: Target) -> Float[Tensor, "b *data"]:
         """What a network with this target would have to put out to say the same."""
-        return combine(target.on_x_0, self.x_0, target.on_epsilon, self.epsilon)
+        return axpby(target.on_x_0, self.x_0, target.on_epsilon, self.epsilon)
 
-    def parts(self, count: int) -> tuple[GaussianPrediction, ...]:
+    def chunk(self, count: int) -> tuple[GaussianPrediction, ...]:
         """The predictions for the samples of each of `count` equal parts of the batch."""
         size = len(self.x_t) // count
 
@@ -145,6 +145,6 @@ class GaussianPrediction(Prediction):
     @cached_property
     def _numbers(self) -> tuple[Number, Number, Number, Number, Number]:
         """A, B, alpha, sigma and `alpha B - sigma A`."""
-        on_x_0, on_epsilon = (plain(c) for c in self.target)
-        alpha, sigma = (plain(c) for c in self.scales)
+        on_x_0, on_epsilon = (as_float(c) for c in self.target)
+        alpha, sigma = (as_float(c) for c in self.scales)
         return on_x_0, on_epsilon, alpha, sigma, alpha * on_epsilon - sigma * on_x_0

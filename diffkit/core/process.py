@@ -16,8 +16,8 @@ from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.schedule import NoiseSchedule, Time
 from diffkit.functional import gaussian
+from diffkit.functional.coefficients import Number, as_float, axpby, broadcast_right
 from diffkit.functional.gaussian import Affine, Scales
-from diffkit.functional.scalars import Number, combine, expand, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -63,7 +63,7 @@ class ForwardProcess(Component):
 @final
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The noise level at one time of a walk: numbers, or float64 tensors over coordinates."""
+    """The noise level at one time of a trajectory: numbers, or float64 tensors over coordinates."""
 
     t: float
     log_snr: Number
@@ -72,7 +72,7 @@ class Level:
     sigma: Number
 
     @property
-    def half(self) -> Number:
+    def lambda_(self) -> Number:
         """`lambda = log(alpha / sigma)`, half the log-SNR."""
         return 0.5 * self.log_snr
 
@@ -93,7 +93,9 @@ class Gaussian(NamedTuple):
 
 @dataclass(frozen=True)
 class _Memo:
-    """What a walk asks for at host times, which the next walk over them asks for again."""
+    """What a trajectory asks for at host times, which the next trajectory over them asks for
+    again.
+    """
 
     levels: dict[float, Level] = field(default_factory=dict)
     steps: dict[tuple[float, float], tuple[Number, Number]] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class GaussianProcess(ForwardProcess):
         found = None if memo is None else memo.levels.get(t)
         if found is None:
             log_snr = self.log_snr(t)
-            found = Level(t, plain(log_snr), *(plain(c) for c in self.scales(log_snr)))
+            found = Level(t, as_float(log_snr), *(as_float(c) for c in self.scales(log_snr)))
             if memo is not None:
                 memo.levels[t] = found
         return found
@@ -154,12 +156,12 @@ class GaussianProcess(ForwardProcess):
     ) -> Float[Tensor, "b *data"]:
         """`x_t = alpha_t x_0 + sigma_t epsilon`. Ho et al. (2020), eq. 4."""
         alpha, sigma = self.scales(self.log_snr(t))
-        return combine(alpha, x_0, sigma, epsilon)
+        return axpby(alpha, x_0, sigma, epsilon)
 
     def transition(self, x_s: Float[Tensor, "b *data"], s: Time, t: Time) -> Gaussian:
         """`q(x_t | x_s)` for `s < t`. Ho et al. (2020), eq. 2, where s and t are neighbours."""
         step = gaussian.transition(*self._ends(t, s))
-        return Gaussian(expand(step.on_x_t, x_s) * x_s, _spread(step.variance, x_s))
+        return Gaussian(broadcast_right(step.on_x_t, x_s) * x_s, _spread(step.variance, x_s))
 
     def posterior(
         self, x_0: Float[Tensor, "b *data"], x_t: Float[Tensor, "b *data"], t: Time, s: Time
@@ -185,7 +187,9 @@ class GaussianProcess(ForwardProcess):
         if not isinstance(fraction, Tensor):
             return torch.lerp(smallest, largest, fraction)
         like = prediction.x_t
-        return expand(smallest, like) + fraction * expand(largest - smallest, like)
+        return broadcast_right(smallest, like) + fraction * broadcast_right(
+            largest - smallest, like
+        )
 
     def interpret(
         self,
@@ -217,15 +221,15 @@ class GaussianProcess(ForwardProcess):
             return mean
         assert isinstance(prediction, GaussianPrediction)
         deviation = self._deviation(prediction, t, s)
-        return combine(1.0, mean, deviation, noise.normal(x_t.shape))
+        return axpby(1.0, mean, deviation, noise.normal(x_t.shape))
 
     def _mean_back(self, prediction: Prediction, x_t: Tensor, t: float, s: float) -> Tensor:
         if type(self).posterior is not GaussianProcess.posterior:
             return self.posterior(prediction.x_0, x_t, t, s).mean
         on_x_0, on_x_t = self._step_back(t, s)
         if isinstance(prediction, GaussianPrediction) and prediction.x_t is x_t:
-            return prediction.mixed(on_x_0, on_x_t)
-        return combine(on_x_0, prediction.x_0, on_x_t, x_t)
+            return prediction.affine(on_x_0, on_x_t)
+        return axpby(on_x_0, prediction.x_0, on_x_t, x_t)
 
     def _step_back(self, t: float, s: float) -> tuple[Number, Number]:
         """The mean of `posterior`; where nothing is learned, it is computed once."""
@@ -233,7 +237,7 @@ class GaussianProcess(ForwardProcess):
         found = None if memo is None else memo.steps.get((t, s))
         if found is None:
             step = gaussian.posterior(*self._ends(t, s))
-            found = plain(step.on_x_0), plain(step.on_x_t)
+            found = as_float(step.on_x_0), as_float(step.on_x_t)
             if memo is not None:
                 memo.steps[t, s] = found
         return found
@@ -245,7 +249,7 @@ class GaussianProcess(ForwardProcess):
             return torch.exp(0.5 * self.log_variance(prediction, t, s))
         found = memo.deviations.get((t, s, fraction))
         if found is None:
-            found = plain(torch.exp(0.5 * self.log_variance(prediction, t, s)))
+            found = as_float(torch.exp(0.5 * self.log_variance(prediction, t, s)))
             memo.deviations[t, s, fraction] = found
         return found
 
@@ -268,11 +272,11 @@ class GaussianProcess(ForwardProcess):
 
     @staticmethod
     def _mean_and_variance(step: Affine, x_0: Tensor, x_t: Tensor) -> Gaussian:
-        mean = combine(step.on_x_0, x_0, step.on_x_t, x_t)
+        mean = axpby(step.on_x_0, x_0, step.on_x_t, x_t)
         return Gaussian(mean, _spread(step.variance, x_t))
 
 
 def _spread(variance: Tensor, like: Tensor) -> Tensor:
-    shaped = expand(variance, like)
+    shaped = broadcast_right(variance, like)
     assert isinstance(shaped, Tensor)
     return shaped

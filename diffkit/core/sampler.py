@@ -1,4 +1,4 @@
-"""Sampler: how one walks back from noise to data."""
+"""Sampler: from noise back to data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffkit.core.process import ForwardProcess
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a walk stands: `x` at time `t`, and the prediction that led here, if any.
+    """Where a trajectory stands: `x` at time `t`, and the prediction that led here, if any.
 
     A state is never written again after it is yielded.
     """
@@ -30,8 +30,8 @@ class State:
 
 
 class Sampler(Component):
-    """A walk as a generator function. It owns the loop: adaptive steps, history kept in local
-    variables, correctors and walks that climb back up in time all fit.
+    """A trajectory as a generator function. It owns the loop: adaptive steps, history kept in local
+    variables, correctors and trajectories that climb back up in time all fit.
 
     The consumer wraps each `next()` in `no_grad`; a sampler that needs gradients through the
     denoiser enables them itself, never around a `yield`.
@@ -39,13 +39,13 @@ class Sampler(Component):
 
     kind: ClassVar[str] = "sampler"
     process_class: ClassVar[type[ForwardProcess]] = ForwardProcess  # type: ignore[type-abstract]
-    """The class of process that it can walk."""
+    """The class of process that it samples from."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names of the tensors it needs beside the noise: an image, a mask."""
 
     @property
     def order(self) -> int | None:
-        """p, where the error of a walk of S even steps in log-SNR falls like `S^-p`.
+        """p, where the error of a trajectory of S even steps in log-SNR falls like `S^-p`.
 
         Of a sampler that draws noise, the error of the mean and the variance. None declares
         nothing: for one without a step size, or without a limit to converge to.
@@ -62,21 +62,23 @@ class Sampler(Component):
         return None
 
     def calls(self, times: Sequence[float]) -> int | None:
-        """How often a walk over these times asks the denoiser: once a step, unless overridden.
+        """How often a trajectory over these times asks the denoiser: once a step, unless
+        overridden.
 
         None where that depends on the samples, as with adaptive steps.
         """
         return len(times) - 1
 
     def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
-        """The times between which a walk over `times` asks the denoiser: these, unless overridden.
+        """The times between which a trajectory over `times` asks the denoiser: these, unless
+        overridden.
 
         They are checked before anything is computed: that the network was trained there.
         """
         return times
 
     @abstractmethod
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -90,7 +92,7 @@ class Sampler(Component):
 class StepSampler(Sampler):
     """A sampler whose step from `t` to `s` needs nothing but the state at `t`."""
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 _lock = threading.RLock()
+_within: dict[str, int] = {}
+_before: dict[str, torch.Tensor] = {}
 
 
 @contextmanager
@@ -31,6 +33,38 @@ def sole_use() -> Iterator[None]:
     """Within, nobody else who asks here uses the process's generator."""
     with _lock:
         yield
+
+
+@contextmanager
+def generators_restored(device: torch.device) -> Iterator[None]:
+    """What the process's generators of the host and of this device were before the first thread
+    came here, they are after the last has gone.
+
+    `torch.random.fork_rng` in each thread would restore them in the middle of another's draws.
+    """
+    with _lock:
+        _save("cpu", torch.get_rng_state)
+        if device.type == "cuda":
+            _save(str(device), lambda: torch.cuda.get_rng_state(device))
+    try:
+        yield
+    finally:
+        with _lock:
+            _restore("cpu", torch.set_rng_state)
+            if device.type == "cuda":
+                _restore(str(device), lambda state: torch.cuda.set_rng_state(state, device))
+
+
+def _save(name: str, read: Callable[[], torch.Tensor]) -> None:
+    if not _within.get(name):
+        _before[name] = read()
+    _within[name] = _within.get(name, 0) + 1
+
+
+def _restore(name: str, write: Callable[[torch.Tensor], None]) -> None:
+    _within[name] -= 1
+    if not _within[name]:
+        write(_before.pop(name))
 
 
 @contextmanager

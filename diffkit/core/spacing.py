@@ -1,4 +1,4 @@
-"""Spacing: at which times a walk stops."""
+"""Spacing: at which times a trajectory stops."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from diffkit.core.schedule import NoiseSchedule
 
 
 class Spacing(Component):
-    """Chooses the times of a walk: host numbers, strictly decreasing, ending at 0."""
+    """Chooses the times of a trajectory: host numbers, strictly decreasing, ending at 0."""
 
     kind: ClassVar[str] = "spacing"
     starts_at_one: ClassVar[bool] = True
-    """Whether every walk starts at t = 1, where the prior is. One that does not is flawed: Lin et
-    al. (2024), section 3.3; it may declare that, to reproduce others' samples."""
+    """Whether every trajectory starts at t = 1, where the prior is. One that does not is flawed:
+    Lin et al. (2024), section 3.3; it may declare that, to reproduce others' samples."""
 
     @abstractmethod
     def times(self, steps: int, schedule: NoiseSchedule) -> tuple[float, ...]:

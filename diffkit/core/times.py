@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 TimesState = Mapping[str, Tensor]
-"""What a law of times has learned: named tensors on the host, whose shapes never change."""
+"""What a time distribution has learned: named tensors on the host, whose shapes never change."""
 
 
 class DrawnTimes(NamedTuple):
     """Times for a batch, on the host, and what each must be weighted by.
 
-    The weights make the expectation the one under the uniform law, where the law means that;
-    a law that is meant to change the objective gives ones.
+    The weights make the expectation the one under the uniform distribution, where the distribution
+    means that; a distribution that is meant to change the objective gives ones.
     """
 
     t: Float64[Tensor, " b"]
@@ -30,11 +30,12 @@ class DrawnTimes(NamedTuple):
 
 
 class TrainingTimes(Component):
-    """The law of t in training.
+    """The distribution of t in training.
 
-    A law that follows the losses keeps nothing itself. What it has learned is a state: `init` makes
-    it, `update` makes the next one, `draw_with` draws with it. The trainer keeps it, gives it the
-    losses of all processes, and saves it in checkpoints. A law that never changes has `draw` alone.
+    A distribution that follows the losses keeps nothing itself. What it has learned is a state:
+    `init` makes it, `update` makes the next one, `draw_with` draws with it. The trainer keeps it,
+    gives it the losses of all processes, and saves it in checkpoints. A distribution that never
+    changes has `draw` alone.
     """
 
     kind: ClassVar[str] = "times"
@@ -44,12 +45,15 @@ class TrainingTimes(Component):
         """Times in (0, 1] from independent uniform numbers in [0, 1), snapped to the schedule.
 
         The numbers are those of a whole batch, whoever computes which of its rows, so that times
-        may depend on each other. A law that learns draws as it does before any loss is known.
+        may depend on each other. A distribution that learns draws as it does before any loss is
+        known.
         """
 
     @property
     def every(self) -> int:
-        """After how many updates a law that learns is given losses; then the host waits once."""
+        """After how many updates a distribution that learns is given losses; then the host waits
+        once.
+        """
         return 20
 
     def init(self, schedule: NoiseSchedule) -> TimesState:

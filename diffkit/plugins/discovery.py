@@ -16,9 +16,9 @@ from diffkit.plugins.entries import (
     HooksEntry,
     Origin,
     Problem,
+    name_problem,
     namespace_of,
     normalized,
-    what_is_wrong,
 )
 from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS, LOCAL, VERBS
 from diffkit.plugins.metadata import (
@@ -220,7 +220,7 @@ def _component(
             return HooksEntry(entry.name, entry.value, origin)
         return Problem(origin, f"{where}: the target must be a module")
     if entry.group == COMMANDS_GROUP:
-        wrong = what_is_wrong(entry.name, entry.value)
+        wrong = name_problem(entry.name, entry.value)
         if wrong is None and entry.name in VERBS:
             wrong = f"'{entry.name}' is a verb of diffkit's own, which is used instead"
             advice = f"its authors have to rename the command '{entry.name}'; {_or_else(origin)}"
@@ -244,10 +244,10 @@ def _component(
             "or another diffkit"
         )
         return Problem(origin, message, full_id, kind.name)
-    wrong = what_is_wrong(entry.name, entry.value)
+    wrong = name_problem(entry.name, entry.value)
     if wrong is not None:
         # A target that is fine leaves the name to be wrong.
-        name_alone = what_is_wrong(entry.name, object) is not None
+        name_alone = name_problem(entry.name, object) is not None
         todo = "rename" if name_alone else "mend the target of"
         advice = (
             f"its authors have to {todo} the entry point '{entry.name}': {wrong}; "

@@ -24,9 +24,9 @@ from diffkit.plugins.cases import (
 )
 from diffkit.plugins.discovery import CORE, Declared, discover
 from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin, Problem, normalized
-from diffkit.plugins.examination import Examined, Outcome, examine_alone
 from diffkit.plugins.host import DISABLE_VARIABLE, Host
 from diffkit.plugins.kinds import KINDS
+from diffkit.plugins.probe import Examined, Outcome, examine_alone
 
 Status = Outcome | Literal["clash", "disabled"]
 HEALTHY: tuple[Status, ...] = ("ok", "disabled")

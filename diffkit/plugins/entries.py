@@ -19,7 +19,7 @@ def namespace_of(distribution: str) -> str:
     return normalized(distribution).removeprefix("diffkit-")
 
 
-def what_is_wrong(name: str, target: str | type) -> str | None:
+def name_problem(name: str, target: str | type) -> str | None:
     """Why a component cannot be announced with this name and target; None where it can."""
     if not _NAME.fullmatch(name):
         return f"the name '{name}' must be made of a-z, 0-9, '-' and '_', and hold no dot"

@@ -22,8 +22,8 @@ from diffkit.plugins.entries import (
     HooksEntry,
     Origin,
     Problem,
+    name_problem,
     normalized,
-    what_is_wrong,
 )
 from diffkit.plugins.hookspecs import Register
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
@@ -237,7 +237,7 @@ class Host:
         def arguments(plugin: str) -> dict[str, Register]:
             def announce(kind: str, name: str, target: str | type) -> None:
                 _check_kind(kind)
-                wrong = what_is_wrong(name, target)
+                wrong = name_problem(name, target)
                 if wrong is not None:
                     raise ComponentError(wrong)
                 self.add(ComponentEntry(kind, name, target, self._origins[plugin]))

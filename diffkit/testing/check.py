@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 import diffkit
+from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable
-from diffkit.testing.subject import CannotBeMade, Subject
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Check:
     name: str
     law: str
     """The law in one sentence."""
-    measure: Callable[[Subject], None]
+    measure: Callable[[ComponentUnderTest], None]
 
-    def __call__(self, subject: Subject) -> None:
+    def __call__(self, subject: ComponentUnderTest) -> None:
         """Measure.
 
         Raises:
@@ -34,7 +34,7 @@ class Check:
         """
         try:
             # The kit's tensors are small: threads would wait for each other, not help.
-            # Walks that yield inside a mode and go on in turn leave it changed behind them.
+            # Generators that yield inside a mode and go on in turn leave it changed behind them.
             with _on_one_thread(), torch.enable_grad(), torch.autocast("cpu", enabled=False):
                 self.measure(subject)
         except NotApplicable:
@@ -73,7 +73,7 @@ def _place(error: Exception) -> str:
     return f" in {others[-1].filename}:{others[-1].lineno}, {others[-1].name}" if others else ""
 
 
-def check(measure: Callable[[Subject], None]) -> Check:
+def check(measure: Callable[[ComponentUnderTest], None]) -> Check:
     """Make a check of a function; its name is the check's, its docstring's first line the law."""
     law = (inspect.getdoc(measure) or "").partition("\n")[0].rstrip(".")
     if not law:

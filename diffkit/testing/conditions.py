@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.model import Condition
@@ -16,9 +16,9 @@ from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.core.text import as_text
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.networks import facts_of
-from diffkit.testing.subject import Subject
 
 _WORDS = ("a cat", "two grey cats on a mat", "caf\u00e9", "boots", "one boat", "ash", "a hat")
 MEANS = "mean"
@@ -35,12 +35,12 @@ _KNOWN: Mapping[str, Callable[[int], Tensor]] = {
 }
 
 
-def raw_conditions(subject: Subject, count: int) -> dict[str, Tensor]:
+def raw_conditions(subject: ComponentUnderTest, count: int) -> dict[str, Tensor]:
     """What an encoder takes, for so many samples, of which neighbours differ.
 
-    Raises ComponentError where neither the bench nor the kit has such a condition.
+    Raises ComponentError where neither the fixtures nor the kit has such a condition.
     """
-    offered, found = subject.bench.condition(count), {}
+    offered, found = subject.fixtures.condition(count), {}
     for name in facts_of(subject).get("takes", ()):
         if name in offered:
             found[name] = offered[name]
@@ -49,7 +49,7 @@ def raw_conditions(subject: Subject, count: int) -> dict[str, Tensor]:
         else:
             raise ComponentError(
                 f"the encoder takes {name!r}, which the kit does not have; give "
-                f"`Bench(conditions={{{name!r}: ...}})`"
+                f"`Fixtures(conditions={{{name!r}: ...}})`"
             )
     return found
 
@@ -90,7 +90,7 @@ class Classes(Denoiser):
         if not self.started:
             self.not_started.append(len(x_t))
         scales = self._process.scales(self._process.log_snr(t))
-        alpha, sigma = (expand(c, x_t) for c in scales)
+        alpha, sigma = (broadcast_right(c, x_t) for c in scales)
         total = alpha**2 * self._variance + sigma**2
         epsilon = sigma * (x_t - alpha * self.mean.to(x_t.dtype)) / total
         one = torch.ones_like(scales.alpha)
@@ -100,15 +100,15 @@ class Classes(Denoiser):
 def asking(made: list[Classes]) -> Callable[[Condition], Classes]:
     """Asks for `Classes` of the condition `mean`, and keeps those that were made."""
 
-    def ask(condition: Condition) -> Classes:
+    def make_denoiser(condition: Condition) -> Classes:
         made.append(Classes(condition[MEANS]))
         return made[-1]
 
-    return ask
+    return make_denoiser
 
 
-def means(subject: Subject, count: int, purpose: str) -> dict[str, Tensor]:
+def means(subject: ComponentUnderTest, count: int, purpose: str) -> dict[str, Tensor]:
     """Means of data, drawn for this purpose."""
-    shape = (count, *subject.bench.shape)
+    shape = (count, *subject.fixtures.shape)
     generator = subject.generator(purpose)
     return {MEANS: torch.randn(shape, generator=generator, dtype=torch.float64)}

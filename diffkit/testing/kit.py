@@ -16,8 +16,8 @@ from diffkit.plugins.host import Host, default_host
 from diffkit.plugins.kinds import KINDS
 from diffkit.testing.check import Check
 from diffkit.testing.checks import checks_for
+from diffkit.testing.component_under_test import ComponentUnderTest, Fixtures
 from diffkit.testing.laws import LawBroken, NotApplicable
-from diffkit.testing.subject import Bench, Subject
 
 if TYPE_CHECKING:
     import pytest
@@ -26,7 +26,7 @@ Configurations = Mapping[str, Sequence[Mapping[str, Any]]]
 """By full id: the configurations to check it with."""
 ExpectedFailures = Mapping[str, Mapping[str, str]]
 """By full id and name of a check: why it fails."""
-Benches = Mapping[str, Bench]
+FixturesById = Mapping[str, Fixtures]
 """By full id: what the component is tried with."""
 
 
@@ -34,7 +34,7 @@ Benches = Mapping[str, Bench]
 class Outcome:
     """What one check said of one component."""
 
-    subject: Subject
+    subject: ComponentUnderTest
     check: Check
     status: Literal["passed", "failed", "skipped"]
     message: str
@@ -48,7 +48,7 @@ def parametrize_with_checks(
     *,
     configurations: Configurations | None = None,
     expected_failures: ExpectedFailures | None = None,
-    benches: Benches | None = None,
+    fixtures: FixturesById | None = None,
     host: Host | None = None,
     seed: int = 0,
 ) -> pytest.MarkDecorator:
@@ -64,7 +64,7 @@ def parametrize_with_checks(
             `__init__` has by default.
         expected_failures: by full id and check, why it fails. They are strict: a check that
             passes nevertheless fails the test.
-        benches: by full id, other shapes or conditions to try it with.
+        fixtures: by full id, other shapes or conditions to try it with.
         host: where components are found; default what is installed.
         seed: of everything random in the checks.
 
@@ -75,7 +75,9 @@ def parametrize_with_checks(
     import pytest
 
     expected = expected_failures or {}
-    found = subjects(components, configurations=configurations, benches=benches, host=host)
+    found = components_under_test(
+        components, configurations=configurations, fixtures=fixtures, host=host
+    )
     pairs = [(subject, check) for subject in _seeded(found, seed) for check in checks_for(subject)]
     _refuse_unknown(expected, pairs)
     parameters = []
@@ -88,13 +90,13 @@ def parametrize_with_checks(
     return pytest.mark.parametrize(("component", "check"), parameters)
 
 
-def subjects(
+def components_under_test(
     components: str | type[Component] | Sequence[str | type[Component]],
     *,
     configurations: Configurations | None = None,
-    benches: Benches | None = None,
+    fixtures: FixturesById | None = None,
     host: Host | None = None,
-) -> list[Subject]:
+) -> list[ComponentUnderTest]:
     """The subjects that these ids, patterns or classes name; a class need not be registered.
 
     Raises:
@@ -106,27 +108,27 @@ def subjects(
     for name in named:
         entries.update(_of_class(name) if isinstance(name, type) else _matching(name, host))
     ids = {entry.id for entry in entries}
-    for given in (configurations or {}, benches or {}):
+    for given in (configurations or {}, fixtures or {}):
         for full_id in given:
             if full_id not in ids:
                 known = ", ".join(sorted(ids))
                 raise ComponentError(f"{full_id!r} is not among the components checked: {known}")
     found = []
     for entry, finder in entries.items():
-        bench = (benches or {}).get(entry.id, Bench())
+        own = (fixtures or {}).get(entry.id, Fixtures())
         for config in (configurations or {}).get(entry.id, [{}]):
-            found.append(Subject(entry, finder, config, bench))
+            found.append(ComponentUnderTest(entry, finder, config, own))
     return found
 
 
-def run_checks(found: Iterable[Subject], *, seed: int = 0) -> Iterator[Outcome]:
+def run_checks(found: Iterable[ComponentUnderTest], *, seed: int = 0) -> Iterator[Outcome]:
     """Every check of every subject, one outcome each, as they come."""
     for subject in _seeded(found, seed):
         for check in checks_for(subject):
             yield _outcome(subject, check)
 
 
-def _outcome(subject: Subject, check: Check) -> Outcome:
+def _outcome(subject: ComponentUnderTest, check: Check) -> Outcome:
     start = time.perf_counter()
     status: Literal["passed", "failed", "skipped"] = "passed"
     message, cause = "", None
@@ -139,9 +141,11 @@ def _outcome(subject: Subject, check: Check) -> Outcome:
     return Outcome(subject, check, status, message, time.perf_counter() - start, cause)
 
 
-def _seeded(found: Iterable[Subject], seed: int) -> Iterator[Subject]:
+def _seeded(found: Iterable[ComponentUnderTest], seed: int) -> Iterator[ComponentUnderTest]:
     for subject in found:
-        yield Subject(subject.entry, subject.host, subject.config, subject.bench, seed)
+        yield ComponentUnderTest(
+            subject.entry, subject.host, subject.config, subject.fixtures, seed
+        )
 
 
 def _matching(pattern: str, host: Host) -> dict[ComponentEntry, Host]:
@@ -186,7 +190,9 @@ def _of_class(component: type[Component]) -> dict[ComponentEntry, Host]:
     return {entry: host}
 
 
-def _refuse_unknown(expected: ExpectedFailures, pairs: Sequence[tuple[Subject, Check]]) -> None:
+def _refuse_unknown(
+    expected: ExpectedFailures, pairs: Sequence[tuple[ComponentUnderTest, Check]]
+) -> None:
     checked = {(subject.entry.id, check.name) for subject, check in pairs}
     for full_id, failures in expected.items():
         for name in failures:

@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from diffkit.config.signature import signature_of, validated
 from diffkit.core.component import Config
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.parameterization import TIME_SCALE
 from diffkit.errors import ComponentError
-from diffkit.spec.signature import signature_of, validated
+from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import NotApplicable
-from diffkit.testing.subject import CannotBeMade, Subject
 
 _GRID = 1000
 _FEW = 25
@@ -35,7 +35,7 @@ class Input:
         return Input(self.x[chosen], self.c_noise[chosen], condition)
 
 
-def trained(subject: Subject) -> EpsilonModel:
+def trained(subject: ComponentUnderTest) -> EpsilonModel:
     """The network in float64 and eval mode, moved off its zeros."""
     network: EpsilonModel = subject.make()
     generator = subject.generator("moved")
@@ -49,19 +49,19 @@ def trained(subject: Subject) -> EpsilonModel:
     return network.double().eval()
 
 
-def input_of(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -> Input:
+def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch.float64) -> Input:
     """Samples, noise levels from end to end, and the conditions that the network declares."""
     facts = facts_of(subject)
-    shape = (count, *subject.bench.shape)
+    shape = (count, *subject.fixtures.shape)
     x = torch.randn(shape, generator=subject.generator("x"), dtype=torch.float64).to(dtype)
     grid = facts.get("steps") or _GRID
     levels = TIME_SCALE / grid * torch.linspace(1, grid, count).round()
-    offered, condition = subject.bench.condition(count), {}
+    offered, condition = subject.fixtures.condition(count), {}
     for name in facts.get("conditions", ()):
         if name not in offered:
             raise ComponentError(
-                f"the network declares the condition {name!r}, and the bench offers "
-                f"{sorted(offered) or 'none'}; give `Bench(conditions={{{name!r}: ...}})`"
+                f"the network declares the condition {name!r}, and the fixtures offers "
+                f"{sorted(offered) or 'none'}; give `Fixtures(conditions={{{name!r}: ...}})`"
             )
         value = offered[name]
         condition[name] = value.to(dtype) if value.is_floating_point() else value
@@ -69,12 +69,12 @@ def input_of(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -
     return Input(x, levels, condition)
 
 
-def facts_of(subject: Subject) -> Mapping[str, Any]:
+def facts_of(subject: ComponentUnderTest) -> Mapping[str, Any]:
     """What the component so configured says of itself."""
     return subject.cls.facts(config_of(subject))
 
 
-def config_of(subject: Subject) -> Config:
+def config_of(subject: ComponentUnderTest) -> Config:
     """The configuration, checked, with its defaults. Raises CannotBeMade."""
     signature = signature_of(subject.cls, subject.host)
     config, problems = validated(signature, subject.config, subject.entry.id)
@@ -83,7 +83,7 @@ def config_of(subject: Subject) -> Config:
     return cast(Config, config)
 
 
-def at_neighbours(subject: Subject) -> Input:
+def at_neighbours(subject: ComponentUnderTest) -> Input:
     """One sample at runs of eight neighbouring noise levels."""
     grid = facts_of(subject).get("steps") or _GRID
     if grid == 1:
@@ -109,7 +109,7 @@ def another(name: str, value: Tensor, row: int) -> Tensor:
         if not torch.equal(other, value[row]):
             return other
     raise ComponentError(
-        f"the bench gives {len(value)} samples the same condition {name!r}; make them differ"
+        f"the fixtures gives {len(value)} samples the same condition {name!r}; make them differ"
     )
 
 

@@ -10,13 +10,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.checks import schedule_facts
+from diffkit.assembly.incompatibilities import schedule_facts
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
@@ -25,11 +25,11 @@ from diffkit.core.noise import SampleNoise
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.process import GaussianProcess
 from diffkit.core.times import DrawnTimes
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.networks import config_of
 from diffkit.testing.oracles import ExactGaussian, OracleModel
-from diffkit.testing.subject import Subject
 
 _RANGE = (-1.0, 1.0)
 ROWS = 6
@@ -40,7 +40,7 @@ ROWS = 6
 class Trial:
     """A batch of one point at known times, noise, and a network that is as wrong as one likes."""
 
-    subject: Subject
+    subject: ComponentUnderTest
     process: GaussianProcess
     parameterization: Parameterization
     t: Tensor
@@ -75,7 +75,7 @@ class Trial:
         levels, which reach to infinity, the exact answer would not be its best.
         """
         generator = self.subject.generator("point")
-        shape = self.subject.bench.shape
+        shape = self.subject.fixtures.shape
         low, high = _RANGE
         levels = torch.randint(1, 255, shape, generator=generator, dtype=torch.float64)
         return low + (high - low) * levels / 255.0
@@ -91,10 +91,10 @@ class Trial:
             first=self.first + row,
         )
 
-    def direction(self, subject: Subject, number: int) -> Tensor:
+    def direction(self, subject: ComponentUnderTest, number: int) -> Tensor:
         """A random error of the network, about 1 a coordinate."""
         generator = subject.generator(f"direction {number}")
-        shape = (self.count, *subject.bench.shape)
+        shape = (self.count, *subject.fixtures.shape)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
@@ -131,7 +131,9 @@ class _Wrong(EpsilonModel):
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         trial = self._trial
         t = c_noise.detach().double() / TIME_SCALE
-        alpha, sigma = (expand(c, x) for c in trial.process.scales(trial.process.log_snr(t)))
+        alpha, sigma = (
+            broadcast_right(c, x) for c in trial.process.scales(trial.process.log_snr(t))
+        )
         trial.asked.append((x.detach() - alpha * trial.point) / sigma)
         exact = cast(Tensor, self._oracle(x, c_noise, condition))
         output = torch.lerp(x, exact, trial.knowing)
@@ -143,7 +145,7 @@ class _Wrong(EpsilonModel):
         return output
 
 
-def trials(subject: Subject) -> Iterator[Trial]:
+def trials(subject: ComponentUnderTest) -> Iterator[Trial]:
     """Each process with each parameterization, at times from end to end."""
     for process, parameterization in itertools.product(processes(), parameterizations()):
         schedule = process.schedule
@@ -151,7 +153,7 @@ def trials(subject: Subject) -> Iterator[Trial]:
         yield Trial(subject, process, parameterization, schedule.snap(t))
 
 
-def made(subject: Subject) -> Loss:
+def made(subject: ComponentUnderTest) -> Loss:
     """The loss. Raises NotApplicable where the process or the network here is not for it."""
     loss: Loss = subject.make()
     if not issubclass(VariancePreserving, loss.process_class):
@@ -162,15 +164,15 @@ def made(subject: Subject) -> Loss:
     return loss
 
 
-def needs_variance(subject: Subject) -> bool:
+def needs_variance(subject: ComponentUnderTest) -> bool:
     """Whether the loss takes a model with a learned variance only."""
     return bool(_problems(subject, False)) and not _problems(subject, True)
 
 
-def _problems(subject: Subject, learned_variance: bool) -> list[str]:
+def _problems(subject: ComponentUnderTest, learned_variance: bool) -> list[str]:
     known = {
         **schedule_facts(Linear()),
-        "data.shape": subject.bench.shape,
+        "data.shape": subject.fixtures.shape,
         "data.range": _RANGE,
         "model.conditions": (),
         "model.learned_variance": learned_variance,

@@ -22,8 +22,8 @@ from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
+from diffkit.functional.coefficients import broadcast_right
 from diffkit.functional.gaussian import Scales
-from diffkit.functional.scalars import expand
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -255,6 +255,6 @@ def _exact(x_0: Tensor, x_t: Tensor, scales: Scales) -> GaussianPrediction:
 
 
 def _per_row(coefficient: Tensor, x: Tensor) -> Tensor:
-    shaped = expand(coefficient, x.double())
+    shaped = broadcast_right(coefficient, x.double())
     assert isinstance(shaped, Tensor)
     return shaped

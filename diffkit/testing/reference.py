@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class UniformLogSNR(NoiseSchedule):
     """`l(t) = first + (last - first) t`: as smooth as can be, and finite at both ends.
 
-    On it an even walk in t is even in log-SNR, where orders of convergence are defined.
+    On it an even trajectory in t is even in log-SNR, where orders of convergence are defined.
 
     Args:
         first: the log-SNR as t falls to 0.

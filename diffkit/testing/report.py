@@ -6,8 +6,8 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.kit import Outcome
-from diffkit.testing.subject import Subject
 
 _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-"}
 _INDENT = " " * 9
@@ -22,7 +22,7 @@ class Report:
 
     def __init__(self, *, debug: bool = False) -> None:
         self._debug = debug
-        self._subject: Subject | None = None
+        self._subject: ComponentUnderTest | None = None
         self._seen: Counter[tuple[str, ...]] = Counter()
 
     def told(self, outcome: Outcome) -> Iterator[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffkit.spec.signature import Signature, signature_of, validated
-from diffkit.testing.subject import Subject
+from diffkit.config.signature import Signature, signature_of, validated
+from diffkit.testing.component_under_test import ComponentUnderTest
 
 _TRIES = 5
 
 
-def variations(subject: Subject) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+def variations(subject: ComponentUnderTest) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
     """For each argument with values to choose from: its name, and configurations that change it.
 
     Arguments that the pipeline supplies, texts, and components have no such values.
@@ -31,7 +31,7 @@ def variations(subject: Subject) -> Iterator[tuple[str, list[Mapping[str, Any]]]
 
 
 def _valid(
-    subject: Subject, signature: Signature, name: str, values: list[Any]
+    subject: ComponentUnderTest, signature: Signature, name: str, values: list[Any]
 ) -> Iterator[Mapping[str, Any]]:
     for value in values:
         changed = {**subject.config, name: value}

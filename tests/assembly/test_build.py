@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
+from diffkit.config.spec import PipelineSpec
 from diffkit.core.model import EpsilonModel
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import NoiseSchedule, as_time
-from diffkit.spec.pipeline import PipelineSpec
 
 FIVE = {
     "schedule": "linear",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -30,7 +30,7 @@ def _problems(spec: dict) -> tuple[str, ...]:
 def test_every_problem_is_reported_together() -> None:
     spec = {
         "schedule": "linaer",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "unet", "config": {"widht": 3, "dropout": 7}},
         "loss": {"id": "simple", "config": {"weighting": "nune"}},
         "sampler": "os.system",

@@ -149,7 +149,7 @@ def host(tmp_path_factory) -> diffkit.Host:
 def build(name: str, host: diffkit.Host) -> diffkit.Pipeline:
     spec = {
         "schedule": {"id": "cosine", "config": {"steps": 20}},
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": f"local.{name}",
         "loss": "simple",
         "sampler": "ddpm",

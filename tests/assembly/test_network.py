@@ -21,7 +21,7 @@ from diffkit.assembly.network import (
 CPU = torch.device("cpu")
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {
         "id": "unet",
         "config": {"width": 16, "multipliers": [1, 2], "blocks": 1, "groups": 4},

@@ -22,7 +22,7 @@ class MeanOnly(StepSampler):
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": {"id": "local.mean_only", "config": {"gain": 0.5}},

@@ -52,7 +52,7 @@ def spec(folder: str, schedule: str, loss: str, updates: int) -> dict[str, Any]:
     }
     return {
         "schedule": {"id": schedule, "config": {"steps": CHAIN}},
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "unet", "config": unet},
         "parameterization": "epsilon",
         "loss": loss,

@@ -18,11 +18,11 @@ import torch
 
 import diffkit
 from diffkit.cli.demo import demo_spec, results
-from diffkit.run.files import read_json
+from diffkit.helpers.files import read_json
 
 
 def run(seed: int, seconds: float, steps: int | None, directory: Path) -> tuple[float, ...]:
-    """Updates, seconds of training, and the ratio."""
+    """TrainStep, seconds of training, and the ratio."""
     spec = demo_spec()
     limit = {"max_seconds": seconds} if steps is None else {"max_seconds": None, "steps": steps}
     spec["training"] = {**spec["training"], **limit}

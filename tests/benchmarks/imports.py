@@ -11,7 +11,7 @@ import sys
 from harness import Record, in_turn, main
 
 SPEC = (
-    "{'schedule': 'cosine', 'process': 'gaussian', 'model': 'mlp', 'loss': 'simple', "
+    "{'schedule': 'cosine', 'process': 'variance-preserving', 'model': 'mlp', 'loss': 'simple', "
     "'sampler': 'ddpm', 'data': {'shape': [2]}}"
 )
 PROGRAMS = {

@@ -26,7 +26,7 @@ print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 SPEC = {
     "schedule": "cosine",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",

@@ -45,10 +45,10 @@ def same_network(device: torch.device) -> tuple[UNet2DModel, diffkit.Pipeline]:
     return theirs.to(device), pipeline.to(device)
 
 
-def azula_walk(
+def azula_loop(
     name: str, steps: int, x: torch.Tensor, output: torch.Tensor
 ) -> Callable[[], torch.Tensor]:
-    """A walk of azula's, with a network that costs nothing."""
+    """A trajectory of azula's, with a network that costs nothing."""
     from azula.denoise import Denoiser, DiracPosterior
     from azula.noise import VPSchedule
     from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, HeunSampler
@@ -80,8 +80,8 @@ def lucidrains() -> ModuleType:
     return denoising_diffusion_pytorch
 
 
-def lucidrains_walk(name: str, steps: int, output: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """A walk of denoising-diffusion-pytorch's, with a network that costs nothing."""
+def lucidrains_loop(name: str, steps: int, output: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A trajectory of denoising-diffusion-pytorch's, with a network that costs nothing."""
     library = lucidrains()
     library.tqdm = lambda steps, **options: steps
 
@@ -100,5 +100,5 @@ def lucidrains_walk(name: str, steps: int, output: torch.Tensor) -> Callable[[],
         beta_schedule="cosine",
         **grid,
     )
-    walk = diffusion.p_sample_loop if name == "DDPM" else diffusion.ddim_sample
-    return lambda: walk(tuple(output.shape))
+    loop = diffusion.p_sample_loop if name == "DDPM" else diffusion.ddim_sample
+    return lambda: loop(tuple(output.shape))

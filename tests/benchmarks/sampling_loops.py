@@ -2,7 +2,7 @@
 
     python tests/benchmarks/sampling_loops.py [--json FILE]
 
-All walk 50 steps, 16 samples of 3x32x32, and are given the same numbers as the network's output.
+All take 50 steps, 16 samples of 3x32x32, and are given the same numbers as the network's output.
 diffusers' loop is that of its pipelines. The loop by hand has its coefficients in a list of Python
 numbers before it starts, and draws one noise for the whole batch: the floor.
 """
@@ -18,10 +18,10 @@ from diffkit_samplers.dpmpp_2m import DPMpp2M
 from diffkit_samplers.euler import Euler
 from diffkit_samplers.heun import Heun
 from harness import Record, in_turn, main, ratio, verdict
-from peers import azula_walk, lucidrains_walk
+from peers import azula_loop, lucidrains_loop
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
@@ -49,14 +49,14 @@ def by_diffkit(sampler: Sampler, x: torch.Tensor, output: torch.Tensor) -> Calla
     # Made once, like the scheduler, for all batches of a pipeline's samples.
     denoiser = GaussianDenoiser(network, Epsilon(), process)
 
-    def walk():
+    def trajectory():
         noise = SampleNoise(seed=0, indices=range(len(x)))
         with torch.no_grad():
-            for state in sampler.walk(denoiser, x, times, noise, {}):
+            for state in sampler.trajectory(denoiser, x, times, noise, {}):
                 here = state.x
         return here
 
-    return walk
+    return trajectory
 
 
 def by_diffusers(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
@@ -68,7 +68,7 @@ def by_diffusers(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[
     draws = {"generator": [torch.Generator().manual_seed(i) for i in range(len(x))]}
     arguments = draws if name == "DDPMScheduler" else {}
 
-    def walk():
+    def trajectory():
         here = x
         scheduler.set_timesteps(STEPS)
         with torch.no_grad():
@@ -77,7 +77,7 @@ def by_diffusers(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[
                 here = scheduler.step(output, t, here, return_dict=False, **arguments)[0]
         return here
 
-    return walk
+    return trajectory
 
 
 def by_hand(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
@@ -96,13 +96,13 @@ def by_hand(name: str, x: torch.Tensor, output: torch.Tensor) -> Callable[[], ob
             here.add_(torch.randn_like(here), alpha=0.1)
         return here
 
-    walk = ancestral if name == "DDPM" else deterministic
+    loop = ancestral if name == "DDPM" else deterministic
 
-    def walked():
+    def without_gradients():
         with torch.no_grad():
-            return walk()
+            return loop()
 
-    return walked
+    return without_gradients
 
 
 def measure() -> list[Record]:
@@ -118,9 +118,9 @@ def measure() -> list[Record]:
             "diffkit": by_diffkit(sampler, x, output),
         }
         if name in ("DDIM", "DDPM", "Euler", "Heun"):
-            calls["azula"] = azula_walk(name, STEPS, x, output)
+            calls["azula"] = azula_loop(name, STEPS, x, output)
         if name in ("DDIM", "DDPM"):
-            calls["denoising-diffusion-pytorch"] = lucidrains_walk(name, STEPS, output)
+            calls["denoising-diffusion-pytorch"] = lucidrains_loop(name, STEPS, output)
         if name in ("DDIM", "DDPM", "Euler"):
             calls["by hand"] = by_hand(name, x, output)
         timings = in_turn(calls, 20, warmups=3)

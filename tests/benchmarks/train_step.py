@@ -18,8 +18,8 @@ from peers import FLOP_PER_IMAGE, same_network
 import diffkit
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
-from diffkit.run.processes import Alone
-from diffkit.run.updates import Updates
+from diffkit.distributed.world import SingleProcess
+from diffkit.training.train_step import TrainStep
 
 BATCH = 16
 TARGETS = {
@@ -48,7 +48,7 @@ class Images(Dataset):
 def by_diffkit(precision: str, where: torch.device) -> Callable[[], object]:
     spec = {
         "schedule": "linear",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": "unet",
         "loss": "simple",
         "sampler": "ddpm",
@@ -58,13 +58,13 @@ def by_diffkit(precision: str, where: torch.device) -> Callable[[], object]:
     pipeline = diffkit.build({**spec, "training": {"batch_size": BATCH}}, device=where)
     average = diffkit.build(spec, device=where).system.requires_grad_(False)
     pipeline.system.train()
-    updates = Updates(
+    updates = TrainStep(
         system=pipeline.system,
         average=average,
         dataset=Images(),
         spec=pipeline.spec.training,
         seed=0,
-        processes=Alone(),
+        world=SingleProcess(),
     )
     step = 0
 

@@ -21,7 +21,7 @@ import diffkit
 STEPS, BATCH, LOG_EVERY = 200, 128, 50
 SPEC = {
     "schedule": "linear",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 64, "depth": 2}},
     "loss": "simple",
     "sampler": "ddpm",

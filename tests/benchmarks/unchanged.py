@@ -107,7 +107,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "inverse.sdedit": {},
     "diffusers.scheduler": {},
 }
-WALKED = {
+SWAPPED = {
     "ddim on rectified flow": {"sampler": "samplers.ddim", "process": "rectified-flow"},
     "heun on exploding": {"sampler": "samplers.heun", "process": "variance-exploding"},
     "2m on uniform steps": {"sampler": "samplers.dpmpp-2m", "spacing": "samplers.uniform-log-snr"},
@@ -185,11 +185,15 @@ def figures(names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         for sampler, config in SAMPLERS.items():
             reference = {"id": renamed(sampler, names), "config": config}
             yield f"with {sampler}", sampled(first, sampler=reference, inputs=inputs_of(sampler))
-        for name, choices in WALKED.items():
+        for name, choices in SWAPPED.items():
             yield name, sampled(first, **renamed(choices, names))
-        yield "measured", {
-            key: float(value).hex() for key, value in first.evaluate(metric="bits-per-dim").items()
-        }
+        yield (
+            "measured",
+            {
+                key: float(value).hex()
+                for key, value in first.evaluate(metric="bits-per-dim").items()
+            },
+        )
 
 
 def compare(before: Path, after: Path) -> int:

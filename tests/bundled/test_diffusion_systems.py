@@ -12,9 +12,9 @@ import torch
 import diffkit
 from diffkit.bundled.parameterizations.edm import EDM
 from diffkit.bundled.parameterizations.flow import Flow
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.karras import Karras
 from diffkit.bundled.schedules.linear import Linear
@@ -25,7 +25,7 @@ from diffkit.core.bound import Bound
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.errors import ComponentError
-from diffkit.run.artifacts import read_metrics
+from diffkit.storage.run_directory import read_metrics
 
 GRID = torch.arange(1, 1001, dtype=torch.float64) / 1000
 
@@ -152,10 +152,10 @@ SYSTEMS = {
     },
     "zero terminal SNR": {
         "schedule": {"id": "zero-terminal", "config": {"schedule": {"id": "linear"}}},
-        "process": "gaussian",
+        "process": "variance-preserving",
         "parameterization": "velocity",
     },
-    "sigmoid": {"schedule": "sigmoid", "process": "gaussian"},
+    "sigmoid": {"schedule": "sigmoid", "process": "variance-preserving"},
 }
 
 
@@ -174,19 +174,19 @@ def test_systems_learn_and_sample(system, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schedule": "rectified", "process": "gaussian"}, "zero terminal SNR"),
+        ({"schedule": "rectified", "process": "variance-preserving"}, "zero terminal SNR"),
         (
             {"schedule": "rectified", "process": "variance-exploding", "parameterization": "flow"},
             "infinite noise",
         ),
         (
-            {"schedule": "rectified", "process": "gaussian", "parameterization": "edm"},
+            {"schedule": "rectified", "process": "variance-preserving", "parameterization": "edm"},
             "infinite where no signal is left",
         ),
         (
             {
                 "schedule": {"id": "zero-terminal", "config": {"schedule": "linear"}},
-                "process": "gaussian",
+                "process": "variance-preserving",
                 "parameterization": "epsilon",
             },
             "zero terminal SNR",

@@ -9,7 +9,7 @@ from diffkit.cli.main import cli
 
 TINY = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {
         "id": "unet",
         "config": {"width": 8, "multipliers": [1], "blocks": 1, "groups": 4, "attention": []},

@@ -11,7 +11,7 @@ FILES = ("samples.png", "denoising.png", "loss.png", "eval.json", "spec.json", "
 
 @pytest.fixture
 def _small(monkeypatch):
-    """The demo's spec with a small network and few samples: the same road, in seconds."""
+    """The demo's spec with a small network and few samples: the same steps, in seconds."""
     spec = demo.demo_spec()
     spec["model"]["config"] |= {"width": 8, "groups": 4, "multipliers": [1], "attention": []}
     spec |= {

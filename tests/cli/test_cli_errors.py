@@ -81,7 +81,7 @@ def test_truncated_weights(invoke, tiny_run, tmp_path):
     _fails(invoke("sample", run, "--out", tmp_path / "x.png"), "not a whole safetensors file")
 
 
-def test_a_bad_sampler_for_a_walk(invoke, tiny_run, tmp_path):
+def test_a_bad_sampler_for_a_trajectory(invoke, tiny_run, tmp_path):
     out = tmp_path / "x.npz"
     _fails(invoke("sample", tiny_run, "--out", out, "--sampler", "dpm"), "no sampler is called")
     _fails(invoke("sample", tiny_run, "--out", out, "--sampler", "{id: ddpm"), "--sampler")

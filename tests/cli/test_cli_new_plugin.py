@@ -19,7 +19,7 @@ from diffkit.plugins.kinds import KINDS
 ROOT = Path(__file__).parents[2]
 SPEC = {
     "schedule": {"id": "linear", "config": {"steps": 100}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",

@@ -9,7 +9,7 @@ import torch
 
 import diffkit
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.cli.new_plugin import EXAMPLES, package
 from diffkit.core.denoiser import GaussianDenoiser
@@ -81,7 +81,7 @@ def test_sampler(whole, eta):
     x = process.prior((4000, 1), noise)
     times = [1 - i / 100 for i in range(100)] + [0.0]
     exact = ExactGaussian(process, covariance=0.25)
-    for state in whole.DDIM(eta=eta).walk(exact, x, times, noise, {}):
+    for state in whole.DDIM(eta=eta).trajectory(exact, x, times, noise, {}):
         x = state.x
     # 4 standard errors of 4000 samples are 4.5 %; a hundred steps are off by 3 % at eta = 0.
     assert abs(float(x.std()) - 0.5) < 0.04

@@ -11,11 +11,11 @@ from PIL import Image
 
 import diffkit
 from diffkit.core.sampler import State, StepSampler
-from diffkit.run.finite import Finite, NotFiniteWarning
+from diffkit.helpers.finite import Finite, NotFiniteWarning
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",

@@ -20,7 +20,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -54,7 +54,7 @@ def test_a_folder_of_pictures(run, tmp_path, invoke) -> None:
     assert np.abs(pixels - (expected.numpy() + 1) * 127.5).max() <= 0.5 + 1e-4
 
 
-def test_a_full_walk_that_fails_leaves_no_file(run, tmp_path, invoke) -> None:
+def test_a_full_trajectory_that_fails_leaves_no_file(run, tmp_path, invoke) -> None:
     done = invoke("sample", run, "--num", 3, "--sampler", "nothing", "--out", tmp_path / "a.npz")
     assert done.exit_code == 2
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ def test_arguments_and_origin():
 def test_supplied_arguments():
     supplied = _show("model", "unet").partition("Supplied by the pipeline:")[2]
     assert "data.shape" in supplied
-    assert "from schedule" in _show("process", "gaussian").partition("Supplied")[2]
+    assert "from schedule" in _show("process", "variance-preserving").partition("Supplied")[2]
 
 
 def test_choices_and_nested_components():

@@ -15,11 +15,11 @@ import diffkit
 from diffkit.cli import eval as evaluation
 from diffkit.cli.main import cli
 from diffkit.errors import CheckpointError
-from diffkit.run import artifacts
+from diffkit.storage import run_directory
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -48,7 +48,7 @@ def unloaded(monkeypatch) -> None:
     def load(*_: object, **__: object) -> None:
         raise AssertionError("work began")
 
-    monkeypatch.setattr("diffkit.making.load", load)
+    monkeypatch.setattr("diffkit.api.load", load)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.npz", "x.gif", "x/"])
@@ -67,7 +67,7 @@ def test_what_was_measured_is_shown_though_it_cannot_be_kept(run, monkeypatch) -
     def full(path: Path, data: object) -> None:
         raise CheckpointError(f"{path} cannot be written: no space left")
 
-    monkeypatch.setattr("diffkit.run.files.write_json", full)
+    monkeypatch.setattr("diffkit.helpers.files.write_json", full)
     code, output = called("eval", run)
     assert code == 2
     assert "frechet_ratio" in output
@@ -104,7 +104,7 @@ def test_a_checkpoint_is_chosen(which, run) -> None:
     code, output = called("eval", run, "--checkpoint", which)
     assert code == 0, output
     found = json.loads((run / evaluation.EVAL).read_text())["checkpoint"]
-    assert found == artifacts.chosen_checkpoint(run, int(which) if which == "2" else which).name
+    assert found == run_directory.chosen_checkpoint(run, int(which) if which == "2" else which).name
     code, output = called(
         "sample", run, "--num", 1, "--checkpoint", which, "--out", run.parent / "x.npz"
     )
@@ -127,7 +127,7 @@ def test_going_on_from_a_checkpoint_on_the_command_line(run, tmp_path) -> None:
     steps = ["--set", "training.steps=3"]
     code, output = called("train", spec, "--out", run, "--resume", "--checkpoint", "2", *steps)
     assert code == 0, output
-    assert [artifacts.step_of(path) for path in artifacts.checkpoints(run)] == [2, 3]
+    assert [run_directory.step_of(path) for path in run_directory.checkpoints(run)] == [2, 3]
 
 
 def test_a_plot_is_no_reason_to_lose_a_measurement(run) -> None:
@@ -165,13 +165,13 @@ def test_what_is_there_is_written_through_or_left(make, run, tmp_path) -> None:
 TERMINATED = """
 import os, signal
 from diffkit.cli.main import main
-from diffkit.run import sampling
-real = sampling.Walk.states
+from diffkit.sampling import run
+real = run.SamplingRun.states
 def states(self, *given):
     for state in real(self, *given):
         os.kill(os.getpid(), signal.SIGTERM)
         yield state
-sampling.Walk.states = states
+run.SamplingRun.states = states
 main()
 """
 

@@ -55,7 +55,7 @@ def test_sample_with_other_components(invoke, tiny_run, tmp_path):
         words = ["--sampler", sampler, "--spacing", "leading", "--batch-size", "2"]
         result = invoke(
             "sample", tiny_run, "--num", 3, "--out", out, "--steps", 5, "--seed", 1, *words,
-            "--schedule", "{id: cosine, config: {steps: 20}}", "--process", "gaussian",
+            "--schedule", "{id: cosine, config: {steps: 20}}", "--process", "variance-preserving",
         )  # fmt: skip
         assert result.exit_code == 0, result.output
         arrays.append(np.load(out)["samples"])

@@ -15,7 +15,7 @@ from diffkit.cli.main import cli
 
 SPEC = {
     "schedule": {"id": "diffkit.cosine", "config": {"steps": 4}},
-    "process": "diffkit.gaussian",
+    "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 8, "depth": 1}},
     "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm",

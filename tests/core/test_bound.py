@@ -12,7 +12,7 @@ from diffkit.bundled.losses.elbo import Elbo
 from diffkit.bundled.losses.hybrid import Hybrid
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.bound import NATS_PER_BIT, Bound
@@ -21,8 +21,8 @@ from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import BatchNoise
 from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.times import DrawnTimes
+from diffkit.functional.coefficients import broadcast_right
 from diffkit.functional.likelihood import discretized_gaussian_log_probability
-from diffkit.functional.scalars import expand
 
 LINEAR = VariancePreserving(schedule=Linear())
 ENTROPY = 0.5 * math.log(2.0 * math.pi * math.e)
@@ -46,7 +46,7 @@ def test_the_bound_on_a_normal_variable_is_its_entropy() -> None:
     x_0 = torch.randn(rows, 50, generator=generator, dtype=torch.float64)
     for k in range(1, 1001):
         t = torch.full((rows,), k / 1000, dtype=torch.float64)
-        alpha, sigma = (expand(c, x_0) for c in LINEAR.scales(LINEAR.log_snr(t)))
+        alpha, sigma = (broadcast_right(c, x_0) for c in LINEAR.scales(LINEAR.log_snr(t)))
         epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
         x_t = alpha * x_0 + sigma * epsilon
         total += bound.term(x_0, prediction_of(alpha * x_t, x_t, t, 1.0), t)
@@ -191,8 +191,8 @@ def test_what_is_predicted_makes_no_difference() -> None:
     found = []
     for parameterization in (Epsilon(), Velocity()):
         target = parameterization.target(scales)
-        a, b = (expand(c, x_t) for c in target)
-        alpha, sigma = (expand(c, x_t) for c in scales)
+        a, b = (broadcast_right(c, x_t) for c in target)
+        alpha, sigma = (broadcast_right(c, x_t) for c in scales)
         guess = 0.9 * X_0
         output = a * guess + b * (x_t - alpha * guess) / sigma
         found.append(bound.term(X_0, GaussianPrediction(output, x_t, target, scales, 0.3), t))
@@ -218,7 +218,7 @@ def test_values_are_finite_to_both_ends(schedule) -> None:
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1, "learned_variance": True}},
     "loss": "hybrid",
     "sampler": "ddpm",

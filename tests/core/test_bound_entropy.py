@@ -13,9 +13,9 @@ import torch
 
 from diffkit.bundled.losses.elbo import Elbo
 from diffkit.bundled.metrics.bits_per_dim import BitsPerDim
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.karras import Karras
 from diffkit.bundled.schedules.learned import Learned

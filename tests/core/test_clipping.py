@@ -9,7 +9,7 @@ import torch
 
 import diffkit
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.clipping import ClippedDenoiser
@@ -21,13 +21,13 @@ from diffkit.core.prediction import Prediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import State, StepSampler
 from diffkit.errors import ComponentError, SpecError
-from diffkit.testing.walks import Insists
+from diffkit.testing.trajectories import ConstantDenoiser
 
 PROCESS = VariancePreserving(schedule=Linear())
 RANGE = (-1.0, 0.5)
 SPEC = {
     "schedule": "cosine",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -83,8 +83,8 @@ def test_a_step_is_that_of_a_network_that_predicted_the_clipped_data():
         ends = [
             sampler.step(denoiser, x, 0.5, 0.4, SampleNoise(seed=0, indices=range(1))).x
             for denoiser in (
-                ClippedDenoiser(Insists(PROCESS, 7.0), RANGE),
-                Insists(PROCESS, 0.5),
+                ClippedDenoiser(ConstantDenoiser(PROCESS, 7.0), RANGE),
+                ConstantDenoiser(PROCESS, 0.5),
             )
         ]
         assert torch.equal(*ends)
@@ -101,10 +101,10 @@ def test_a_gradient_can_be_that_before_clipping():
 
 
 def test_it_hands_on_the_start_and_the_times():
-    class Starts(Insists):
+    class Starts(ConstantDenoiser):
         def start(self, inputs):
             started.append(dict(inputs))
-            return Insists(PROCESS, 3.0)
+            return ConstantDenoiser(PROCESS, 3.0)
 
         def check_times(self, times):
             raise ComponentError(f"asked {list(times)}")
@@ -122,7 +122,7 @@ def test_what_is_not_gaussian_is_not_clipped():
     class Other(Prediction):
         x_0 = torch.zeros(1)
 
-    class Stub(Insists):
+    class Stub(ConstantDenoiser):
         def __call__(self, x_t, t):
             return Other()
 
@@ -142,7 +142,7 @@ def test_what_is_not_gaussian_is_not_clipped():
 @pytest.mark.parametrize("sampler", [DDPM(), Deterministic()], ids=lambda s: type(s).__name__)
 def test_a_run_clips_whatever_the_sampler(sampler):
     pipeline = wild()
-    states = list(pipeline.walk(3, sampler=sampler))
+    states = list(pipeline.trajectory(3, sampler=sampler))
     for state in states[1:]:
         assert state.prediction.x_0.min() >= RANGE[0]
         assert state.prediction.x_0.max() <= RANGE[1]
@@ -157,7 +157,7 @@ def test_the_run_says_or_else_the_spec(of_spec, of_run):
     ends = [
         pipeline.sample(3, clip=of_run, progress=False),
         torch.cat([x for _, x in pipeline.batches(3, clip=of_run)]),
-        [state.x for state in pipeline.walk(3, clip=of_run)][-1],
+        [state.x for state in pipeline.trajectory(3, clip=of_run)][-1],
     ]
     for end in ends:
         assert torch.equal(end, ends[0])
@@ -189,19 +189,19 @@ def test_it_is_clipped_once_and_after_guidance():
             return prediction.with_output(2 * prediction.output)
 
     class Twice(Guidance):
-        def guide(self, ask, told):
-            return Doubled(ask(told.condition))
+        def guide(self, make_denoiser, conditioning):
+            return Doubled(make_denoiser(conditioning.condition))
 
     seen = []
     pipeline = wild(guidance=Twice())
-    states = list(pipeline.walk(3))[1:]
+    states = list(pipeline.trajectory(3))[1:]
     assert max(seen) > 1.0
     for state in states:
         assert state.prediction.x_0.abs().max() <= 1.0
         assert state.prediction.unclipped.unclipped is state.prediction.unclipped
 
 
-def test_a_short_walk_of_an_untamed_network_stays_finite():
+def test_a_short_trajectory_of_an_untamed_network_stays_finite():
     """Errors of epsilon are divided by alpha, which is 6e-5 at first: clipping stops that."""
     pipeline = wild(steps=10, schedule="cosine")
     free = pipeline.sample(4, sampler=Deterministic(), clip=False, progress=False)
@@ -213,8 +213,13 @@ def test_a_short_walk_of_an_untamed_network_stays_finite():
 
 @pytest.mark.slow
 def test_the_readmes_sampler_gives_digits_on_the_readmes_model():
-    """Trained for a moment; without clipping the same walk is thousands of ranges away."""
-    five = {"schedule": "cosine", "process": "gaussian", "model": "mlp", "loss": "simple"}
+    """Trained for a moment; without clipping the same trajectory is thousands of ranges away."""
+    five = {
+        "schedule": "cosine",
+        "process": "variance-preserving",
+        "model": "mlp",
+        "loss": "simple",
+    }
     pipeline = diffkit.build({**five, "sampler": "ddpm", "dataset": "digits"}, device="cpu")
     pipeline.train(steps=600, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99, progress=False)
     digits = pipeline.dataset().batch(range(len(pipeline.dataset()))).x_0.flatten(1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffkit.bundled.models.mlp import MLP
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.component import Component, arguments_of

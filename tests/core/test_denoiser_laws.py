@@ -13,9 +13,9 @@ from scipy.stats import norm
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core import denoiser as denoiser_module
@@ -281,18 +281,18 @@ def test_the_declared_range_is_kept():
 
 @pytest.mark.parametrize("parameterization", [Epsilon(), X0(), Velocity(), ScaledInput()])
 @pytest.mark.parametrize("trained", CURVES)
-@pytest.mark.parametrize("walked", CURVES)
+@pytest.mark.parametrize("sampling", CURVES)
 @pytest.mark.parametrize("exactly", [True, False], ids=["float64", "float32"])
-def test_trained_under_cosine_and_walked_under_linear(
-    trained, walked, parameterization, exactly, monkeypatch
+def test_trained_under_cosine_and_sampled_under_linear(
+    trained, sampling, parameterization, exactly, monkeypatch
 ):
-    trained, walked = trained(schedule=COSINE), walked(schedule=LINEAR)
+    trained, sampling = trained(schedule=COSINE), sampling(schedule=LINEAR)
     means, variances = [[-1.0, 0.0], [1.0, 0.5]], [0.1, 0.3]
     model = OracleModel(
         denoiser=ExactMixture(trained, means, variances), parameterization=parameterization
     )
-    denoiser = GaussianDenoiser(model, parameterization, trained, walked)
-    assert denoiser.process is walked
+    denoiser = GaussianDenoiser(model, parameterization, trained, sampling)
+    assert denoiser.process is sampling
     if exactly:
         # Let networks be told c_noise in float64, to see the formulas without its rounding.
         monkeypatch.setattr(
@@ -301,9 +301,9 @@ def test_trained_under_cosine_and_walked_under_linear(
             lambda c, x: torch.as_tensor(c, dtype=torch.float64).expand(len(x)),
         )
     times = rows(0.001, 0.003, 0.05, 0.25, 0.5, 0.75, 0.999, 1.0)
-    alpha, sigma = (c[:, None] for c in walked.scales(walked.log_snr(times)))
+    alpha, sigma = (c[:, None] for c in sampling.scales(sampling.log_snr(times)))
     x_t = alpha * rows([0.3, -0.5]) + sigma * rows([1.0, 0.2])
-    expected = ExactMixture(walked, means, variances)(x_t, times)
+    expected = ExactMixture(sampling, means, variances)(x_t, times)
     # log-SNRs are off by 1e-13 (the inverse of the schedule near t = 1, where its slope is 200
     # and more); by up to 1e-5 with c_noise in float32. So are, relatively, alpha and sigma, and
     # x_0 is recovered from epsilon, or epsilon from x_0, with their ratio.
@@ -317,28 +317,28 @@ def test_trained_under_cosine_and_walked_under_linear(
         assert ((getattr(together, part) - truth).abs() <= tolerance).all()
 
 
-@pytest.mark.parametrize("walked", CURVES)
-def test_a_float32_walk_under_another_process(walked):
-    trained, walked = VariancePreserving(schedule=COSINE), walked(schedule=LINEAR)
+@pytest.mark.parametrize("sampling", CURVES)
+def test_a_float32_trajectory_under_another_process(sampling):
+    trained, sampling = VariancePreserving(schedule=COSINE), sampling(schedule=LINEAR)
     model = OracleModel(denoiser=ExactGaussian(trained, 0.3, 0.25), parameterization=Velocity())
-    denoiser = GaussianDenoiser(model, Velocity(), trained, walked)
+    denoiser = GaussianDenoiser(model, Velocity(), trained, sampling)
     for t in (0.001, 0.5, 1.0):
-        alpha, sigma = walked.scales(walked.log_snr(t))
+        alpha, sigma = sampling.scales(sampling.log_snr(t))
         x_t = alpha * rows([0.3, -0.5]) + sigma * rows([1.0, 0.2])
         answer = denoiser(x_t.float(), t)
         assert answer.x_0.dtype == torch.float32
         # c_noise in float32, as above, and rounding at 1e-7; a velocity amplifies neither.
-        truth = ExactGaussian(walked, 0.3, 0.25)(x_t, t).x_0
+        truth = ExactGaussian(sampling, 0.3, 0.25)(x_t, t).x_0
         assert torch.allclose(answer.x_0.double(), truth, rtol=0, atol=2e-5)
 
 
 def test_without_rescaling_the_swap_would_fail():
     # What the law above would let pass, if its data were too easy: x_t fed as it is.
-    trained, walked = VariancePreserving(schedule=COSINE), VarianceExploding(schedule=LINEAR)
+    trained, sampling = VariancePreserving(schedule=COSINE), VarianceExploding(schedule=LINEAR)
     spy = Spy()
-    GaussianDenoiser(spy, Epsilon(), trained, walked)(torch.full((1, 1), 10.0).double(), 0.5)
+    GaussianDenoiser(spy, Epsilon(), trained, sampling)(torch.full((1, 1), 10.0).double(), 0.5)
     x, c_noise, _ = spy.asked[0]
-    log_snr = walked.log_snr(0.5)
+    log_snr = sampling.log_snr(0.5)
     assert x.item() == pytest.approx(10.0 * torch.sigmoid(log_snr).sqrt().item(), rel=1e-14)
     # The time is float32.
     assert c_noise.item() / 1000 == pytest.approx(COSINE.time_at(log_snr).item(), rel=1e-7)
@@ -346,8 +346,8 @@ def test_without_rescaling_the_swap_would_fail():
 
 @every_curve
 def test_more_noise_than_was_trained_is_an_error(curve):
-    trained, walked = VariancePreserving(schedule=LINEAR), curve(schedule=COSINE)
-    denoiser = GaussianDenoiser(Spy(), Epsilon(), trained, walked)
+    trained, sampling = VariancePreserving(schedule=LINEAR), curve(schedule=COSINE)
+    denoiser = GaussianDenoiser(Spy(), Epsilon(), trained, sampling)
     with pytest.raises(ComponentError, match=r"at t = 1 has a noise level .* never trained at"):
         denoiser(torch.ones(1, 1), 1.0)
     with pytest.raises(ComponentError, match="at these times"):
@@ -357,8 +357,8 @@ def test_more_noise_than_was_trained_is_an_error(curve):
 
 @every_curve
 def test_less_noise_than_was_trained_is_an_error(curve):
-    trained, walked = VariancePreserving(schedule=LINEAR), curve(schedule=COSINE)
-    denoiser = GaussianDenoiser(Spy(), Epsilon(), trained, walked)
+    trained, sampling = VariancePreserving(schedule=LINEAR), curve(schedule=COSINE)
+    denoiser = GaussianDenoiser(Spy(), Epsilon(), trained, sampling)
     with pytest.raises(ComponentError, match=r"less noise than the smallest trained time, 0\.001"):
         denoiser(torch.ones(1, 1), 0.001)
     # An equal schedule of another instance is no other noise level, even at its last time.

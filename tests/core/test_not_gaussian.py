@@ -113,14 +113,14 @@ def process():
     return Masking(schedule=Linear())
 
 
-def walk(process, model, count, steps, indices=None):
+def trajectory(process, model, count, steps, indices=None):
     shape = (count, 5)
     noise = SampleNoise(seed=8, indices=range(count) if indices is None else indices)
     times = Trailing().times(steps, process.schedule)
     denoiser = ModelDenoiser(model, process)
     x = process.prior(shape, noise)
     with torch.no_grad():
-        return list(Ancestral().walk(denoiser, x, times, noise, {}))
+        return list(Ancestral().trajectory(denoiser, x, times, noise, {}))
 
 
 def test_diffusion_masks_with_the_right_probability(process):
@@ -138,7 +138,7 @@ def test_diffusion_masks_with_the_right_probability(process):
 @pytest.mark.parametrize("steps", [1, 7])
 def test_ancestral_sampling_reaches_the_law_of_the_data(process, steps):
     model, count = Lookup(law=LAW), 2000
-    states = walk(process, model, count, steps)
+    states = trajectory(process, model, count, steps)
     assert len(states) == len(model.asked) == steps
     assert states[-1].t == 0.0
     tokens = states[-1].x
@@ -151,7 +151,7 @@ def test_ancestral_sampling_reaches_the_law_of_the_data(process, steps):
 
 
 def test_half_way_as_many_are_masked_as_the_process_says(process):
-    states = walk(process, Lookup(law=LAW), 2000, 4)
+    states = trajectory(process, Lookup(law=LAW), 2000, 4)
     for state in states[:-1]:
         masked = process.masked(state.t).item()
         share = (state.x == MASK).double().mean().item()
@@ -159,15 +159,15 @@ def test_half_way_as_many_are_masked_as_the_process_says(process):
 
 
 def test_revealed_tokens_stay(process):
-    states = walk(process, Lookup(law=LAW), 50, 10)
+    states = trajectory(process, Lookup(law=LAW), 50, 10)
     for before, after in pairwise(states):
         known = before.x != MASK
         assert torch.equal(before.x[known], after.x[known])
 
 
 def test_a_sample_does_not_depend_on_its_batch(process):
-    alone = walk(process, Lookup(law=LAW), 1, 10, indices=[6])[-1].x
-    assert torch.equal(alone[0], walk(process, Lookup(law=LAW), 7, 10)[-1].x[6])
+    alone = trajectory(process, Lookup(law=LAW), 1, 10, indices=[6])[-1].x
+    assert torch.equal(alone[0], trajectory(process, Lookup(law=LAW), 7, 10)[-1].x[6])
 
 
 def test_a_loss_for_it_is_smallest_at_the_law_of_the_data(process):

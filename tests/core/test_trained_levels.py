@@ -9,8 +9,8 @@ import diffkit
 from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.parameterizations.edm import EDM
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
@@ -42,14 +42,14 @@ def zero(x, c_noise, condition):
     return 0 * x
 
 
-def denoiser(trained=FLOW, walked=None, **more):
-    return GaussianDenoiser(zero, Epsilon(), trained, walked, **more)
+def denoiser(trained=FLOW, sampling=None, **more):
+    return GaussianDenoiser(zero, Epsilon(), trained, sampling, **more)
 
 
-@pytest.mark.parametrize("walked", [None, RectifiedFlow(schedule=Rectified())], ids=["own", "as"])
-def test_below_the_smallest_trained_time_is_an_error(walked):
+@pytest.mark.parametrize("sampling", [None, RectifiedFlow(schedule=Rectified())], ids=["own", "as"])
+def test_below_the_smallest_trained_time_is_an_error(sampling):
     """Whether the schedule is named again or not."""
-    asked = denoiser(FLOW, walked)
+    asked = denoiser(FLOW, sampling)
     asked.check_times((1.0, 0.5, 1e-3, 0.0))
     asked.check_times((1.0, 0.9996e-3, 0.0))
     for t in (0.9e-3, torch.tensor([0.5, 0.9e-3], dtype=torch.float64)):
@@ -60,13 +60,13 @@ def test_below_the_smallest_trained_time_is_an_error(walked):
 
 
 @pytest.mark.parametrize("choices", [{}, {"schedule": "rectified"}, {"process": "rectified-flow"}])
-def test_every_way_to_a_walk_says_so_before_anything_is_computed(choices):
+def test_every_way_to_sample_says_so_before_anything_is_computed(choices):
     pipeline = diffkit.build(SPEC, device="cpu")
     asked = []
     pipeline.system.model.register_forward_pre_hook(lambda *_: asked.append(1))
-    for walk in (pipeline.sample, pipeline.walk, pipeline.batches):
+    for sample in (pipeline.sample, pipeline.trajectory, pipeline.batches):
         with pytest.raises(ComponentError, match="1000 at most"):
-            walk(1, steps=2000, **choices)
+            sample(1, steps=2000, **choices)
     assert not asked
     assert pipeline.sample(1, steps=1000, sampler="ddpm", progress=False).shape == (1, 2)
 
@@ -108,7 +108,7 @@ EACH, ALL = PerCoordinate(schedule=Cosine()), VariancePreserving(schedule=Cosine
 
 
 @pytest.mark.parametrize(
-    ("trained", "walked"),
+    ("trained", "sampling"),
     [
         (EACH, ALL),
         (ALL, EACH),
@@ -117,8 +117,8 @@ EACH, ALL = PerCoordinate(schedule=Cosine()), VariancePreserving(schedule=Cosine
     ],
     ids=["to one", "from one", "schedule", "slope"],
 )
-def test_coordinates_whose_levels_never_came_together_are_refused(trained, walked):
-    asked = denoiser(trained, walked)
+def test_coordinates_whose_levels_never_came_together_are_refused(trained, sampling):
+    asked = denoiser(trained, sampling)
     with pytest.raises(ComponentError, match="one log-SNR for each coordinate"):
         asked.check_times((0.9, 0.5, 0.0))
     for t in (0.5, torch.tensor([0.5, 0.3], dtype=torch.float64)):
@@ -127,7 +127,7 @@ def test_coordinates_whose_levels_never_came_together_are_refused(trained, walke
 
 
 @pytest.mark.parametrize(
-    ("trained", "walked"),
+    ("trained", "sampling"),
     [
         (EACH, PerCoordinate(schedule=Cosine())),
         (PerCoordinate(schedule=Cosine(), apart=0.0), ALL),
@@ -136,7 +136,7 @@ def test_coordinates_whose_levels_never_came_together_are_refused(trained, walke
     ],
     ids=["same", "to one", "from one", "schedule"],
 )
-def test_coordinates_whose_levels_coincide_are_right(trained, walked):
+def test_coordinates_whose_levels_coincide_are_right(trained, sampling):
     """The rescaled sample is one of the trained process, with the same x_0 and epsilon."""
     x_0, epsilon = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0)).double()
     seen = []
@@ -145,11 +145,11 @@ def test_coordinates_whose_levels_coincide_are_right(trained, walked):
         seen.append((x, c_noise))
         return 0 * x
 
-    asked = GaussianDenoiser(noted, Epsilon(), trained, walked)
+    asked = GaussianDenoiser(noted, Epsilon(), trained, sampling)
     asked.check_times((0.5, 0.3, 0.0))
-    asked(walked.diffuse(x_0, 0.5, epsilon), 0.5)
+    asked(sampling.diffuse(x_0, 0.5, epsilon), 0.5)
     ((x, c_noise),) = seen
-    u = float(trained.schedule.time_at(walked.schedule.log_snr(0.5)))
+    u = float(trained.schedule.time_at(sampling.schedule.log_snr(0.5)))
     assert torch.allclose(x, trained.diffuse(x_0, u, epsilon), rtol=0, atol=1e-7)
     assert c_noise.tolist() == pytest.approx([1000 * u] * 2, rel=1e-6)
 

@@ -8,9 +8,9 @@ import torch
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.weightings.edm import EDM
 from diffkit.bundled.weightings.min_snr import MinSNR
 from diffkit.bundled.weightings.p2 import P2

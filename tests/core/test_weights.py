@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_told(changes, words) -> None:
         fit_tensors(found, WANTED, "the file")
 
 
-def test_other_precisions_of_floats_fit_unless_bytes_are_to_be_walked() -> None:
+def test_other_precisions_of_floats_fit_unless_bytes_are_read_in_place() -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         found = {**WANTED, "a": torch.ones(2, 3, dtype=dtype)}
         assert torch.equal(fit_tensors(found, WANTED, "x")["a"], torch.ones(2, 3))

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.making import make
+from diffkit.api import make
+from diffkit.config.files import parse_yaml
 from diffkit.plugins.host import default_host
 from diffkit.plugins.kinds import COMMANDS_GROUP, HOOKS_GROUP, KINDS
-from diffkit.spec.files import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted((ROOT / "plugins").iterdir(), reverse=True)

@@ -22,7 +22,7 @@ import torch
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
@@ -133,7 +133,7 @@ def test_noisy_samples(betas):
 @every_schedule
 @every_spacing
 @pytest.mark.parametrize("steps", [1, 2, 4, 10, 50, 100, 250, 1000])
-def test_the_times_of_a_walk(betas, spacing, steps):
+def test_the_times_of_a_trajectory(betas, spacing, steps):
     scheduler = theirs(betas, timestep_spacing=spacing)
     scheduler.set_timesteps(steps)
     times = SPACINGS[spacing].times(steps, SCHEDULES[betas])
@@ -192,7 +192,7 @@ def test_one_step(betas, prediction, variance, clip, steps, monkeypatch):
         assert torch.allclose(state.x, expected.prev_sample, rtol=0, atol=scale)
 
 
-def whole_walk(betas, prediction, variance, clip, spacing, steps, monkeypatch, dtype):
+def whole_trajectory(betas, prediction, variance, clip, spacing, steps, monkeypatch, dtype):
     """Our last state and theirs, from the same start and with the same noise."""
     exact = dtype == torch.float64
     scheduler = theirs(
@@ -210,7 +210,7 @@ def whole_walk(betas, prediction, variance, clip, spacing, steps, monkeypatch, d
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", their_noise.as_randn_tensor)
     denoiser = ours(betas, prediction, clip)
     times = SPACINGS[spacing].times(steps, SCHEDULES[betas])
-    *_, state = DDPM(variance=variance).walk(denoiser, start, times, mine, {})
+    *_, state = DDPM(variance=variance).trajectory(denoiser, start, times, mine, {})
     x = start
     for index in scheduler.timesteps.tolist():
         output = model(x, torch.full((2,), index + 1.0), {})
@@ -225,12 +225,13 @@ def whole_walk(betas, prediction, variance, clip, spacing, steps, monkeypatch, d
 @every_variance
 @clipped_or_not
 @every_spacing
-def test_a_walk_of_50_steps(betas, prediction, variance, clip, spacing, monkeypatch):
-    actual, expected = whole_walk(
+def test_a_trajectory_of_50_steps(betas, prediction, variance, clip, spacing, monkeypatch):
+    actual, expected = whole_trajectory(
         betas, prediction, variance, clip, spacing, 50, monkeypatch, torch.float64
     )
     # Rounding of 1e-14 a step; relative to how large x became, since without clipping this model,
-    # far from optimal, makes walks from epsilon diverge (cosine starts with a division by 5e-5).
+    # far from optimal, makes trajectories from epsilon diverge (cosine starts with a division by
+    # 5e-5).
     size = max(1.0, expected.abs().max().item())
     assert torch.allclose(actual, expected, rtol=0, atol=1e-12 * size)
 
@@ -244,8 +245,8 @@ def test_a_walk_of_50_steps(betas, prediction, variance, clip, spacing, monkeypa
         ("squaredcos_cap_v2", "sample", "fixed_large", False),
     ],
 )
-def test_a_walk_of_1000_steps(betas, prediction, variance, clip, monkeypatch):
-    actual, expected = whole_walk(
+def test_a_trajectory_of_1000_steps(betas, prediction, variance, clip, monkeypatch):
+    actual, expected = whole_trajectory(
         betas, prediction, variance, clip, "trailing", 1000, monkeypatch, torch.float64
     )
     # A thousand steps of 1e-14 each, as above, for values up to 4.
@@ -257,8 +258,8 @@ def test_a_walk_of_1000_steps(betas, prediction, variance, clip, monkeypatch):
 @pytest.mark.parametrize(
     ("variance", "steps"), [("fixed_small", 50), ("fixed_large", 50), ("fixed_small", 1000)]
 )
-def test_a_walk_as_shipped_in_float32(betas, prediction, variance, steps, monkeypatch):
-    actual, expected = whole_walk(
+def test_a_trajectory_as_shipped_in_float32(betas, prediction, variance, steps, monkeypatch):
+    actual, expected = whole_trajectory(
         betas, prediction, variance, True, "trailing", steps, monkeypatch, torch.float32
     )
     assert actual.dtype == torch.float32

@@ -134,7 +134,7 @@ def test_the_host_sees_what_others_are_spared(tmp_path: Path) -> None:
 BUILD = """
 import diffkit
 host = diffkit.Host()
-pipeline = diffkit.build({"schedule": "diffkit.cosine", "process": "diffkit.gaussian",
+pipeline = diffkit.build({"schedule": "diffkit.cosine", "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 8, "depth": 1}}, "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm", "data": {"shape": [2]}}, host=host)
 print(tuple(pipeline.sample(1, steps=1, progress=False).shape), len(host.problems))

@@ -205,7 +205,7 @@ def test_a_setting_that_is_changed_is_told(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_signal_noted_within_a_hook_stays_noted() -> None:
-    from diffkit.run.interruption import requests_noted
+    from diffkit.helpers.interruption import requests_noted
 
     with requests_noted() as request:
         Events([], [Calls(lambda _: signal.raise_signal(signal.SIGINT))]).step(Run(), 1, {})
@@ -216,7 +216,7 @@ def test_a_signal_noted_within_a_hook_stays_noted() -> None:
 
 SPEC = {
     "schedule": {"id": "diffkit.cosine", "config": {"steps": 20}},
-    "process": "diffkit.gaussian",
+    "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 16, "depth": 1}},
     "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffkit.testing import Bench
+from diffkit.testing import Fixtures
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Mutant:
     mistake: str
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    bench: Bench = field(default_factory=Bench)
+    fixtures: Fixtures = field(default_factory=Fixtures)
 
     @property
     def name(self) -> str:

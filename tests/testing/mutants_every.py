@@ -15,7 +15,7 @@ from diffkit.core.loss import LossRecord
 from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.functional.betas import cosine_betas
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class CannotBeBorn(Weighting):
@@ -78,7 +78,7 @@ class AlwaysSingle(Simple):
 
 class ScalesInPlace(Simple):
     def __call__(self, batch, context):
-        batch.x_0.mul_(expand(torch.tensor(0.5, dtype=torch.float64), batch.x_0))
+        batch.x_0.mul_(broadcast_right(torch.tensor(0.5, dtype=torch.float64), batch.x_0))
         return super().__call__(batch, context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mutant import Mutant
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Guidance
@@ -37,8 +37,8 @@ class Right(Guidance):
     needs_null = True
     scale = 3.0
 
-    def guide(self, ask, told):
-        return Led(self, ask(told.condition), ask(told.null))
+    def guide(self, make_denoiser, conditioning):
+        return Led(self, make_denoiser(conditioning.condition), make_denoiser(conditioning.null))
 
     def process_of(self, denoiser):
         return denoiser.process
@@ -60,11 +60,16 @@ class Right(Guidance):
 class Joint(Right):
     """A right one, in one call."""
 
-    def both(self, told):
-        return {name: torch.cat([v, told.null[name]]) for name, v in told.condition.items()}
+    def both(self, conditioning):
+        return {
+            name: torch.cat([v, conditioning.null[name]])
+            for name, v in conditioning.condition.items()
+        }
 
-    def guide(self, ask, told):
-        return Led(self, ask(told.condition), ask(self.both(told)))
+    def guide(self, make_denoiser, conditioning):
+        return Led(
+            self, make_denoiser(conditioning.condition), make_denoiser(self.both(conditioning))
+        )
 
     def started(self, led, inputs):
         twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
@@ -72,7 +77,7 @@ class Joint(Right):
 
     def led(self, towards, away, x_t, t):
         times = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
-        first, second = away(torch.cat([x_t, x_t]), times).parts(2)
+        first, second = away(torch.cat([x_t, x_t]), times).chunk(2)
         return first.with_output(self.combined(first.output, second.output))
 
 
@@ -97,10 +102,10 @@ class AnotherProcess(Right):
 
 
 class InterleavedConditions(Joint):
-    def both(self, told):
+    def both(self, conditioning):
         return {
-            name: torch.stack([v, told.null[name]], dim=1).flatten(0, 1)
-            for name, v in told.condition.items()
+            name: torch.stack([v, conditioning.null[name]], dim=1).flatten(0, 1)
+            for name, v in conditioning.condition.items()
         }
 
 

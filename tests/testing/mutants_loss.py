@@ -11,7 +11,7 @@ from diffkit.core.bound import Bound
 from diffkit.core.loss import Loss, LossRecord
 from diffkit.core.process import GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Squared(Loss):
@@ -29,7 +29,7 @@ class Squared(Loss):
         return t
 
     def target(self, prediction, x_0, epsilon, context):
-        on_x_0, on_epsilon = (expand(c, epsilon) for c in prediction.target)
+        on_x_0, on_epsilon = (broadcast_right(c, epsilon) for c in prediction.target)
         return on_x_0 * x_0 + on_epsilon * epsilon
 
     def errors(self, output, target):
@@ -54,7 +54,7 @@ class Squared(Loss):
         target = self.target(prediction, batch.x_0, epsilon, context)
         errors = self.errors(prediction.output, target)
         weight = self.weight(t, importance, process, prediction)
-        return self.record(expand(weight, errors) * errors, t)
+        return self.record(broadcast_right(weight, errors) * errors, t)
 
 
 class OtherNoiseInTheTarget(Squared):
@@ -205,16 +205,16 @@ class WithVariance(Squared):
     def __call__(self, batch, context):
         asked = []
 
-        class Asking:
+        class Preconditioning:
             def __call__(self, x_t, t):
                 asked.append(context.denoiser(x_t, t))
                 return asked[-1]
 
-        record = super().__call__(batch, replace(context, denoiser=Asking()))
+        record = super().__call__(batch, replace(context, denoiser=Preconditioning()))
         bound = Bound(context.process, context.process.schedule.steps, None, None)
         prediction = self.bound_on(self.stopped(asked[-1]))
         term = bound.term(batch.x_0, prediction, record.t)
-        importance = expand(context.draw_times(len(batch)).weight, term)
+        importance = broadcast_right(context.draw_times(len(batch)).weight, term)
         return replace(record, values=record.values + importance * term)
 
 
@@ -244,7 +244,7 @@ MUTANTS = (
     Mutant(OneStepOff, "the network asked one step below the time of x_t"),
     Mutant(OneStepLate, "the network asked one step above the time of x_t"),
     Mutant(OneTimeForAll, "the network asked at the first sample's time"),
-    Mutant(ImportanceIgnored, "the weights of the law of times ignored"),
+    Mutant(ImportanceIgnored, "the importance weights of the time distribution ignored"),
     Mutant(WeightingIgnored, "the weighting ignored"),
     Mutant(WeightAtTheOppositeLogSNR, "the weighting asked at minus the log-SNR"),
     Mutant(WeightOneStepOff, "the weighting asked one step below"),

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from diffkit.bundled.models.embedding import NoiseEmbedding
 from diffkit.core.data import DataShape
 from diffkit.core.model import EpsilonModel
-from diffkit.testing import Bench
+from diffkit.testing import Fixtures
 
 
 @dataclass(frozen=True)
 class Conditional(Mutant):
-    bench: Bench = field(default_factory=lambda: Bench(conditions={"label": torch.arange}))
+    fixtures: Fixtures = field(default_factory=lambda: Fixtures(conditions={"label": torch.arange}))
 
 
 def drawn(count):
@@ -34,7 +34,7 @@ TOKENS = {
 
 @dataclass(frozen=True)
 class WithTokens(Mutant):
-    bench: Bench = field(default_factory=lambda: Bench(conditions=TOKENS))
+    fixtures: Fixtures = field(default_factory=lambda: Fixtures(conditions=TOKENS))
 
 
 class Plain(EpsilonModel):

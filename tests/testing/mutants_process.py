@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from mutant import Mutant
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.prediction import Target
 from diffkit.core.process import Gaussian
 from diffkit.functional import gaussian
+from diffkit.functional.coefficients import axpby, broadcast_right
 from diffkit.functional.gaussian import Affine, Scales
-from diffkit.functional.scalars import combine, expand
 
 
 class SwappedPosterior(VariancePreserving):
@@ -57,7 +57,7 @@ class Reversing(VariancePreserving):
         if s == 0.0:
             return mean
         deviation = self._deviation(self.log_variance(prediction, t, s))
-        return mean + expand(deviation, x_t) * noise.normal(x_t.shape)
+        return mean + broadcast_right(deviation, x_t) * noise.normal(x_t.shape)
 
 
 class RootOfLogVariance(Reversing):
@@ -112,14 +112,14 @@ class VariancesSubtracted(VariancePreserving):
     def transition(self, x_s, s, t):
         mean, _ = super().transition(x_s, s, t)
         sigma_t, sigma_s = (self.scales(self.log_snr(time)).sigma for time in (t, s))
-        return Gaussian(mean, expand(sigma_t.square() - sigma_s.square(), x_s))
+        return Gaussian(mean, broadcast_right(sigma_t.square() - sigma_s.square(), x_s))
 
 
 class RatioOfAlphaBars(VariancePreserving):
     def transition(self, x_s, s, t):
         _, variance = super().transition(x_s, s, t)
         alpha_t, alpha_s = (self.scales(self.log_snr(time)).alpha for time in (t, s))
-        return Gaussian(expand((alpha_t / alpha_s).square(), x_s) * x_s, variance)
+        return Gaussian(broadcast_right((alpha_t / alpha_s).square(), x_s) * x_s, variance)
 
 
 class FractionReversed(VariancePreserving):
@@ -153,7 +153,7 @@ class BetaForFlow(RectifiedFlow):
 class AlphaBarForAlpha(VariancePreserving):
     def diffuse(self, x_0, t, epsilon):
         alpha, sigma = self.scales(self.log_snr(t))
-        return combine(alpha.square(), x_0, sigma.square(), epsilon)
+        return axpby(alpha.square(), x_0, sigma.square(), epsilon)
 
 
 class WrongAxis(VariancePreserving):

@@ -10,7 +10,7 @@ from mutant import Mutant
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State, StepSampler
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Step(StepSampler):
@@ -39,7 +39,7 @@ class AskedOneStepEarly(Flow):
 
 
 class BetasOfTheWholeGrid(Step):
-    """The step's noise from the T-step chain, though the walk has fewer steps."""
+    """The step's noise from the T-step chain, though the trajectory has fewer steps."""
 
     def step(self, denoiser, x_t, t, s, noise):
         prediction = denoiser(x_t, t)
@@ -127,7 +127,7 @@ class Multistep(Sampler):
     def weight(self, last, h):
         return h / (2 * last)
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         process = denoiser.process
         before, last = None, None
         for t, s in pairwise(times):
@@ -162,7 +162,7 @@ class LengthOfTheStepBefore(Sampler):
 
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         process, last = denoiser.process, None
         for t, s in pairwise(times):
             at_t, at_s = (process.scales(process.log_snr(time)) for time in (t, s))
@@ -199,7 +199,7 @@ class HistoryOnTheInstance(Flow):
 class WritesIntoItsStates(Sampler):
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         x = x.clone()
         for t, s in pairwise(times):
             prediction = denoiser(x, t)
@@ -242,7 +242,7 @@ class ThresholdOfTheBatch(Flow):
 class StopsShort(Sampler):
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         for t, s in pairwise(times[:-1]):
             prediction = denoiser(x, t)
             x = denoiser.process.diffuse(prediction.x_0, s, prediction.epsilon)
@@ -252,7 +252,7 @@ class StopsShort(Sampler):
 class StartsLate(Sampler):
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         for t, s in pairwise(times[1:]):
             prediction = denoiser(x, t)
             x = denoiser.process.diffuse(prediction.x_0, s, prediction.epsilon)
@@ -315,7 +315,7 @@ class TimesAsTensors(Flow):
 class YieldsWithoutGradients(Sampler):
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         with torch.no_grad():
             for t, s in pairwise(times):
                 prediction = denoiser(x, t)
@@ -379,12 +379,12 @@ class OneNoiseForAll(Step):
 class OneNoiseForAllSteps(Sampler):
     process_class = GaussianProcess
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         epsilon = noise.normal(x.shape)
         for t, s in pairwise(times):
             prediction = denoiser(x, t)
             mean, variance = denoiser.process.posterior(prediction.x_0, x, t, s)
-            x = mean + expand(variance.sqrt(), x) * epsilon
+            x = mean + broadcast_right(variance.sqrt(), x) * epsilon
             yield State(x, s, prediction)
 
 
@@ -413,7 +413,7 @@ RIGHT = (Flow, Multistep)
 
 MUTANTS = (
     Mutant(AskedOneStepEarly, "off by one in the time grid: asked at k - 1"),
-    Mutant(BetasOfTheWholeGrid, "a respaced walk with the betas of the whole grid"),
+    Mutant(BetasOfTheWholeGrid, "a respaced trajectory with the betas of the whole grid"),
     Mutant(RootOfALogVariance, "the square root of a log-variance"),
     Mutant(VarianceForDeviation, "noise multiplied by the variance"),
     Mutant(NoiseInTheLastStep, "noise added in the last step"),
@@ -425,7 +425,7 @@ MUTANTS = (
     Mutant(RatioIgnored, "a multistep solver, declared for uneven steps, without its step ratio"),
     Mutant(LengthOfTheStepBefore, "the length of the step before taken for the step's"),
     Mutant(SecondOrderIntoZero, "a multistep solver of second order in the step to t = 0"),
-    Mutant(HistoryOnTheInstance, "history kept on the instance, between walks"),
+    Mutant(HistoryOnTheInstance, "history kept on the instance, between trajectories"),
     Mutant(WritesIntoItsStates, "one buffer for all states"),
     Mutant(WritesIntoTheStart, "the start written over"),
     Mutant(DrawsForNothing, "noise drawn and multiplied by 0"),

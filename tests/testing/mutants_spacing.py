@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant(WholeStrides, "a whole stride, which gives more steps than asked for"),
     Mutant(PastTheEnd, "the first time is past 1"),
     Mutant(RoundsTogether, "neighbouring times are rounded to one"),
-    Mutant(StopsEarly, "the walk stops before t = 0"),
+    Mutant(StopsEarly, "the trajectory stops before t = 0"),
     Mutant(Ascending, "times in ascending order"),
     Mutant(WithoutZero, "the last time, 0, is left out"),
     Mutant(OneStepMore, "one step more than asked for"),

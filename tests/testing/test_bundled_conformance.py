@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffkit.plugins.host import default_host
-from diffkit.testing import Bench, parametrize_with_checks, run_checks, subjects
+from diffkit.testing import Fixtures, components_under_test, parametrize_with_checks, run_checks
 
 # Files are written by the tests of these datasets, which hold them to the same checks.
 NEED_FILES = {"diffkit.idx", "diffkit.image-folder", "diffkit.npz"}
@@ -65,10 +65,10 @@ def _drawn(*shape: int) -> Callable[[int], torch.Tensor]:
 
 
 CONDITIONS = {"vector": _drawn(6), "tokens": _drawn(3, 5), "mask": _mask}
-BENCHES = {"diffkit.unet": Bench(conditions=CONDITIONS)}
+FIXTURES = {"diffkit.unet": Fixtures(conditions=CONDITIONS)}
 
 
-@parametrize_with_checks(BUNDLED, configurations=SMALL, benches=BENCHES)
+@parametrize_with_checks(BUNDLED, configurations=SMALL, fixtures=FIXTURES)
 def test_contract(component, check) -> None:
     check(component)
 
@@ -76,7 +76,7 @@ def test_contract(component, check) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_flake_under_other_seeds(seed) -> None:
-    found = subjects(BUNDLED, configurations=SMALL, benches=BENCHES)
+    found = components_under_test(BUNDLED, configurations=SMALL, fixtures=FIXTURES)
     assert not [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]
 
 

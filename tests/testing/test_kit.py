@@ -16,7 +16,13 @@ from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.errors import ComponentError
 from diffkit.plugins.entries import ComponentEntry, Origin
 from diffkit.plugins.host import Host
-from diffkit.testing import LawBroken, Subject, parametrize_with_checks, run_checks, subjects
+from diffkit.testing import (
+    ComponentUnderTest,
+    LawBroken,
+    components_under_test,
+    parametrize_with_checks,
+    run_checks,
+)
 from diffkit.testing.checks import checks_of
 from diffkit.testing.laws import normal_limit, within
 
@@ -57,7 +63,7 @@ def test_an_authors_file(tmp_path) -> None:
 def test_a_broken_law_says_what_was_measured_and_why() -> None:
     check = next(c for c in checks_of("sampler") if c.name == "converges_as_declared")
     with pytest.raises(LawBroken) as caught:
-        check(subjects(DeclaresTooMuch)[0])
+        check(components_under_test(DeclaresTooMuch)[0])
     message = str(caught.value)
     assert message.startswith("classes.declarestoomuch: On a schedule even in log-SNR")
     assert re.search(r"measured: (0\.9|1\.0)", message)
@@ -70,13 +76,17 @@ def test_an_exception_of_the_component_breaks_the_law() -> None:
         def step(self, denoiser, x_t, t, s, noise):
             raise KeyError("oh")
 
-    outcome = next(o for o in run_checks(subjects(Raises)) if o.check.name == "visits_its_times")
+    outcome = next(
+        o for o in run_checks(components_under_test(Raises)) if o.check.name == "visits_its_times"
+    )
     assert outcome.status == "failed"
     assert "KeyError: 'oh'" in outcome.message
 
 
 def test_a_component_that_leaks_a_mode_does_not_disturb_the_next() -> None:
-    caught = [o.check.name for o in run_checks(subjects(YieldsWithoutGradients)) if o.message]
+    caught = [
+        o.check.name for o in run_checks(components_under_test(YieldsWithoutGradients)) if o.message
+    ]
     assert "modes_do_not_leak" in caught
     assert torch.is_grad_enabled()
 
@@ -97,7 +107,7 @@ def test_names_that_match_nothing_are_refused(components, options, words) -> Non
 
 def test_configurations_are_checked_one_by_one() -> None:
     given = {"diffkit.ddpm": [{"variance": "fixed_large"}, {"variance": "fixed_small"}]}
-    found = subjects("diffkit.ddpm", configurations=given)
+    found = components_under_test("diffkit.ddpm", configurations=given)
     assert [dict(subject.config) for subject in found] == given["diffkit.ddpm"]
     assert found[0].make()._variance == "fixed_large"
 
@@ -105,7 +115,7 @@ def test_configurations_are_checked_one_by_one() -> None:
 def test_an_ignored_option_is_named() -> None:
     check = next(c for c in checks_of("every") if c.name == "every_option_does_something")
     with pytest.raises(LawBroken, match="measured: offset"):
-        check(subjects(OffsetIgnored)[0])
+        check(components_under_test(OffsetIgnored)[0])
 
 
 def test_what_is_not_listed_is_noticed() -> None:
@@ -113,7 +123,7 @@ def test_what_is_not_listed_is_noticed() -> None:
     origin = Origin("nowhere", "1", "nowhere")
     entry = ComponentEntry("sampler", "gone", "diffkit.bundled.samplers.ddpm:DDPM", origin)
     with pytest.raises(LawBroken, match="measured: False"):
-        check(Subject(entry, Host()))
+        check(ComponentUnderTest(entry, Host()))
 
 
 def test_a_tolerance_holds_its_false_alarm_rate() -> None:
@@ -153,7 +163,7 @@ def test_why_a_component_is_left_out(tmp_path) -> None:
         ("broken.*", "interface version 9"),
     ):
         with pytest.raises(ComponentError, match=words):
-            subjects(name, host=host)
+            components_under_test(name, host=host)
 
 
 def test_checks_run_on_one_thread_and_put_the_number_back() -> None:
@@ -167,7 +177,7 @@ def test_checks_run_on_one_thread_and_put_the_number_back() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        checks_of("sampler")[0](subjects(Counts)[0])
+        checks_of("sampler")[0](components_under_test(Counts)[0])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -181,6 +191,6 @@ def test_a_solver_for_even_steps_is_not_failed_on_others() -> None:
         def weight(self, last, h):
             return 0.5
 
-    found = {o.check.name: o for o in run_checks(subjects(ForEvenSteps))}
+    found = {o.check.name: o for o in run_checks(components_under_test(ForEvenSteps))}
     assert not [o for o in found.values() if o.status == "failed"]
     assert "order there is 0.99, not 2" in found["keeps_its_order_on_uneven_steps"].message

@@ -17,7 +17,7 @@ import torch
 from mutant import Mutant
 
 from diffkit.plugins.kinds import KINDS
-from diffkit.testing import Outcome, run_checks, subjects
+from diffkit.testing import Outcome, components_under_test, run_checks
 from diffkit.testing.checks import checks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -40,10 +40,10 @@ def outcomes(component: type, config: str = "") -> tuple[Outcome, ...]:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    found = subjects(
+    found = components_under_test(
         component,
         configurations={full_id: [mutant.config]},
-        benches={full_id: mutant.bench},
+        fixtures={full_id: mutant.fixtures},
     )
     return tuple(run_checks(found, seed=mutant.seed))
 
@@ -68,7 +68,9 @@ def test_every_check_catches_a_mutant(group) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_the_mutants_are_made_of_is_right(group) -> None:
     for component in getattr(importlib.import_module(f"mutants_{group}"), "RIGHT", ()):
-        failed = [o.message for o in run_checks(subjects(component)) if o.status == "failed"]
+        failed = [
+            o.message for o in run_checks(components_under_test(component)) if o.status == "failed"
+        ]
         assert not failed
 
 

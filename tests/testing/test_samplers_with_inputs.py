@@ -1,4 +1,4 @@
-"""Samplers with inputs are walked where the bench has them, and held to what a walk is."""
+"""Samplers with inputs are run where the fixtures has them, and held to what a trajectory is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit.testing import Bench, run_checks, subjects
+from diffkit.testing import Fixtures, components_under_test, run_checks
 
 
 class Drawn(Sampler):
@@ -18,7 +18,7 @@ class Drawn(Sampler):
     process_class = GaussianProcess
     inputs = ("image",)
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         for t, s in pairwise(times):
             prediction = denoiser(x, t)
             towards = torch.lerp(prediction.x_0, self.image(inputs), 0.5)
@@ -50,7 +50,7 @@ class DrawsInTheLastStep(Drawn):
 class ClimbsAtTheEnd(Drawn):
     """Does its last step but one twice; right: what is drawn in between stays out of the last."""
 
-    def walk(self, denoiser, x, times, noise, inputs):
+    def trajectory(self, denoiser, x, times, noise, inputs):
         *above, before, last, end = times
         for t, s in pairwise([*above, before, last]):
             x = denoiser.process.diffuse(denoiser(x, t).x_0, s, noise.normal(x.shape))
@@ -69,9 +69,9 @@ class ClimbsAtTheEnd(Drawn):
 
 
 def failed(component, inputs):
-    (subject,) = subjects(component)
-    bench = Bench(inputs=inputs)
-    (subject,) = subjects(component, benches={subject.entry.id: bench})
+    (subject,) = components_under_test(component)
+    fixtures = Fixtures(inputs=inputs)
+    (subject,) = components_under_test(component, fixtures={subject.entry.id: fixtures})
     outcomes = list(run_checks([subject]))
     return {o.check.name for o in outcomes if o.status == "failed"}, {
         o.check.name for o in outcomes if o.status == "passed"
@@ -81,13 +81,13 @@ def failed(component, inputs):
 IMAGE = {"image": torch.linspace(-1, 1, 64, dtype=torch.float64).reshape(1, 1, 8, 8)}
 
 
-def test_a_right_one_passes_and_is_walked():
+def test_a_right_one_passes_and_is_run():
     wrong, right = failed(Drawn, IMAGE)
     assert not wrong
-    assert {"visits_its_times", "same_noise_same_walk", "modes_do_not_leak"} <= right
+    assert {"visits_its_times", "same_noise_same_trajectory", "modes_do_not_leak"} <= right
 
 
-def test_without_inputs_it_is_not_walked():
+def test_without_inputs_it_is_not_run():
     wrong, right = failed(Drawn, {})
     assert not wrong
     assert "visits_its_times" not in right

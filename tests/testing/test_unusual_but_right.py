@@ -21,7 +21,7 @@ from diffkit.core.schedule import NoiseSchedule, as_time
 from diffkit.core.times import DrawnTimes, TrainingTimes
 from diffkit.errors import ComponentError
 from diffkit.functional.gaussian import Scales
-from diffkit.testing import Bench, run_checks, subjects
+from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.checks import checks_of
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.reference import UniformLogSNR
@@ -225,13 +225,19 @@ UNUSUAL = (
 
 
 BUNDLED = (
-    *("diffkit.linear", "diffkit.cosine", "diffkit.gaussian", "diffkit.epsilon", "diffkit.x_0"),
+    *(
+        "diffkit.linear",
+        "diffkit.cosine",
+        "diffkit.variance-preserving",
+        "diffkit.epsilon",
+        "diffkit.x_0",
+    ),
     *("diffkit.velocity", "diffkit.uniform", "diffkit.none", "diffkit.trailing", "diffkit.leading"),
 )
 
 
 def failures(component, seed, **options):
-    found = subjects(component, **options)
+    found = components_under_test(component, **options)
     return [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]
 
 
@@ -264,13 +270,13 @@ def test_right_in_every_configuration(component, config):
 @pytest.mark.parametrize("component", [VarianceExploding, RectifiedFlow])
 def test_right_in_every_shape(component, shape):
     full_id = f"classes.{component.__name__.lower()}"
-    assert not failures(component, 0, benches={full_id: Bench(shape=shape)})
+    assert not failures(component, 0, fixtures={full_id: Fixtures(shape=shape)})
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_ones_at_any_seed(name, seed):
-    (subject,) = (replace(found, seed=seed) for found in subjects(name))
+    (subject,) = (replace(found, seed=seed) for found in components_under_test(name))
     for check in checks_of(subject.kind):
         with contextlib.suppress(NotApplicable):
             check(subject)

@@ -13,16 +13,16 @@ from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Elbo(Loss):
     """The negative evidence lower bound, in bits a dimension: `L_T + T E_k[L_{k-1}]`.
 
     Ho et al. (2020), eq. 5, with the discretised decoder of eq. 13. For each sample one k is drawn
-    from the law of times, and its term is weighted by `1 / p(k)`, so that the mean of the values
-    is the whole bound, whatever that law is, as long as the law gives weights for it (`uniform`
-    and `importance` do).
+    from the time distribution, and its term is weighted by `1 / p(k)`, so that the mean of the
+    values is the whole bound, whatever that distribution is, as long as the distribution gives
+    weights for it (`uniform` and `importance` do).
 
     Args:
         levels: how many values data has between the ends of their range: 256 for 8-bit images.
@@ -77,7 +77,7 @@ class Elbo(Loss):
         if self._variance in ("fixed_small", "fixed_large"):
             prediction = prediction.with_variance_fraction(float(self._variance == "fixed_large"))
         term, prior = bound.term(batch.x_0, prediction, t), bound.prior(batch.x_0)
-        values = expand(importance, term) * (bound.steps * term + prior)
+        values = broadcast_right(importance, term) * (bound.steps * term + prior)
         return LossRecord(values=values, t=t, terms={"term": term, "prior": prior})
 
 

@@ -13,7 +13,7 @@ from diffkit.core.bound import chain_problems
 from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.process import ForwardProcess, GaussianProcess
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Hybrid(Loss):
@@ -65,11 +65,11 @@ class Hybrid(Loss):
         epsilon = context.process.draw(batch.x_0.shape, context.noise)
         x_t = context.process.diffuse(batch.x_0, t, epsilon)
         prediction = gaussian_prediction(context.denoiser(x_t, t), "hybrid")
-        on_x_0, on_epsilon = (expand(c, epsilon) for c in prediction.target)
+        on_x_0, on_epsilon = (broadcast_right(c, epsilon) for c in prediction.target)
         target = on_x_0 * batch.x_0 + on_epsilon * epsilon
         simple = (prediction.output - target).square().flatten(1).mean(1)
         stopped = replace(prediction, output=prediction.output.detach())
         term = bound.term(batch.x_0, stopped, t)
         whole = bound.steps * term + bound.prior(batch.x_0)
-        values = expand(importance, simple) * (simple + self._weight * whole)
+        values = broadcast_right(importance, simple) * (simple + self._weight * whole)
         return LossRecord(values=values, t=t, terms={"simple": simple, "bound": whole})

@@ -11,7 +11,7 @@ from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Simple(Loss):
@@ -49,11 +49,11 @@ class Simple(Loss):
         prediction = context.denoiser(process.diffuse(batch.x_0, t, epsilon), t)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError("simple: the denoiser gives no Gaussian prediction")
-        on_x_0, on_epsilon = (expand(c, epsilon) for c in prediction.target)
+        on_x_0, on_epsilon = (broadcast_right(c, epsilon) for c in prediction.target)
         target = on_x_0 * batch.x_0 + on_epsilon * epsilon
         errors = (prediction.output - target).square().flatten(1).mean(1)
         weight = importance
         if not isinstance(self._weighting, Unweighted):
             levels = process.log_snr(t), prediction.scales, prediction.target
             weight = importance * self._weighting.of_output(*levels)
-        return LossRecord(values=expand(weight, errors) * errors, t=t)
+        return LossRecord(values=broadcast_right(weight, errors) * errors, t=t)

@@ -21,7 +21,7 @@ from diffkit.core.noise import SampleNoise, mix
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -113,7 +113,7 @@ class BitsPerDim(ModelMetric):
         steps = self._steps or process.schedule.steps or CONTINUOUS_STEPS
         bound = Bound(process, steps, self._levels, denoiser.data_range)
         draws = min(self._draws or steps, steps - 1)
-        law = _Law.of(steps, draws)
+        distribution = _Distribution.of(steps, draws)
         noise = SampleNoise(seed=mix(seed, "bits"), indices=rows, device=device)
         places = torch.Generator().manual_seed(mix(seed, "places", rows[0]))
         with torch.no_grad():
@@ -123,12 +123,12 @@ class BitsPerDim(ModelMetric):
             for number in range(1 + draws):
                 # First the decoder.
                 inside = torch.rand(len(rows), generator=places, dtype=torch.float64)
-                k, weight = law.draw(number - 1 + inside) if number else (one, one)
+                k, weight = distribution.draw(number - 1 + inside) if number else (one, one)
                 t = bound.on_chain(k / steps)
                 epsilon = process.draw(x_0.shape, noise)
                 prediction = self._prediction(denoiser, process.diffuse(x_0, t, epsilon), t)
                 term = bound.term(x_0, prediction, t)
-                total = total + expand(weight, term) * term
+                total = total + broadcast_right(weight, term) * term
                 drawn.append((t, term))
         times = torch.cat([t for t, _ in drawn])
         found = torch.cat([term for _, term in drawn]).cpu().double()
@@ -145,11 +145,12 @@ class BitsPerDim(ModelMetric):
 
 
 @dataclass(frozen=True)
-class _Law:
+class _Distribution:
     """Which k, from 2 to T, are drawn, so many for each datum.
 
     Half as often evenly, and half in proportion to 1/k: terms fall about so, and the first half
-    bounds the weights. Each draw is from its own part of the law, all parts equally likely.
+    bounds the weights. Each draw is from its own part of the distribution, all parts equally
+    likely.
     """
 
     probability: Float64[Tensor, " k"]
@@ -158,7 +159,7 @@ class _Law:
     draws: int
 
     @classmethod
-    def of(cls, steps: int, draws: int) -> _Law:
+    def of(cls, steps: int, draws: int) -> _Distribution:
         """Of a chain; where as many are drawn as there are, each once."""
         k = torch.arange(2, steps + 1, dtype=torch.float64)
         even = torch.full_like(k, 1.0 / len(k))
@@ -167,8 +168,10 @@ class _Law:
         return cls(mixed, mixed.cumsum(0) - mixed, draws)
 
     def draw(self, place: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        """The k at places from 0 to `draws` of the law, and their weights `1 / (draws p(k))`."""
-        # The middle of rounding: an even law's parts begin where a k does.
+        """The k at places from 0 to `draws` of the distribution, and their weights `1 / (draws
+        p(k))`.
+        """
+        # The middle of rounding: an even distribution's parts begin where a k does.
         found = torch.searchsorted(self.below, place / self.draws + 1e-12, right=True) - 1
         return found.double() + 2.0, 1.0 / (self.draws * self.probability[found])
 

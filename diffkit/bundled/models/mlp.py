@@ -27,7 +27,7 @@ class MLP(EpsilonModel):
         shape: of one sample; the pipeline supplies its data's.
         width: of the hidden state, even.
         depth: how many residual layers.
-        learned_variance: give as many channels again, which place the reverse variance.
+        learned_variance: double the output channels; the second half places the reverse variance.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from diffkit.bundled.models.unet_blocks import (
     ResidualBlock,
     Upsample,
     norm,
-    silu_of_new,
+    silu_inplace,
 )
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape, TokenWidth, VectorWidth
@@ -54,7 +54,7 @@ class UNet(EpsilonModel):
         heads: attention heads.
         dropout: in the residual blocks, in [0, 1].
         groups: groups of each normalisation; divides the channels of every level.
-        learned_variance: give as many channels again, which place the reverse variance.
+        learned_variance: double the output channels; the second half places the reverse variance.
         vector: the width of the condition `vector`, None without; the pipeline supplies its
             encoder's.
         tokens: the width of the condition `tokens`, which comes with `mask`; likewise.
@@ -93,7 +93,7 @@ class UNet(EpsilonModel):
                 return nn.Identity()
             return AttentionBlock(channels[level], heads, groups)
 
-        def told(level: int) -> list[nn.Module]:
+        def cross_attention(level: int) -> list[nn.Module]:
             if tokens is None or heights[level] not in attended:
                 return []
             return [CrossAttentionBlock(channels[level], tokens, heads, groups)]
@@ -109,18 +109,20 @@ class UNet(EpsilonModel):
                 self.down.append(Downsample(here))
                 skips.append(here)
             for _ in range(blocks):
-                self.down.append(nn.ModuleList([residual(here, out), attend(level), *told(level)]))
+                self.down.append(
+                    nn.ModuleList([residual(here, out), attend(level), *cross_attention(level)])
+                )
                 here = out
                 skips.append(here)
         self.middle = nn.ModuleList(
             [residual(here, here), AttentionBlock(here, heads, groups), residual(here, here)]
         )
         if tokens is not None:
-            self.middle_told = CrossAttentionBlock(here, tokens, heads, groups)
+            self.middle_cross_attention = CrossAttentionBlock(here, tokens, heads, groups)
         for level, out in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
                 block = residual(here + skips.pop(), out)
-                self.up.append(nn.ModuleList([block, attend(level), *told(level)]))
+                self.up.append(nn.ModuleList([block, attend(level), *cross_attention(level)]))
                 here = out
             if level:
                 self.up.append(Upsample(here))
@@ -167,7 +169,7 @@ class UNet(EpsilonModel):
         enter, attend, leave = _parts(self.middle)
         hidden = attend(enter(hidden, embedding))
         if TOKENS in condition:
-            hidden = self.middle_told(hidden, condition[TOKENS], condition[MASK])
+            hidden = self.middle_cross_attention(hidden, condition[TOKENS], condition[MASK])
         hidden = leave(hidden, embedding)
         for stage in self.up:
             if isinstance(stage, Upsample):
@@ -175,7 +177,7 @@ class UNet(EpsilonModel):
             else:
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
                 hidden = _through(stage, hidden, embedding, condition)
-        output: Tensor = self.last(silu_of_new(self.last_norm(hidden)))
+        output: Tensor = self.last(silu_inplace(self.last_norm(hidden)))
         return output
 
 
@@ -186,9 +188,9 @@ def _parts(stage: nn.Module) -> list[nn.Module]:
 
 def _through(stage: nn.Module, hidden: Tensor, embedding: Tensor, condition: Condition) -> Tensor:
     """Through a residual block, its attention, and what looks at tokens, if anything does."""
-    block, attend, *told = _parts(stage)
+    block, attend, *cross_attention = _parts(stage)
     hidden = attend(block(hidden, embedding))
-    for look in told:
+    for look in cross_attention:
         hidden = look(hidden, condition[TOKENS], condition[MASK])
     return hidden
 

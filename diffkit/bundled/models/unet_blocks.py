@@ -18,7 +18,7 @@ def norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def silu_of_new(x: Tensor) -> Tensor:
+def silu_inplace(x: Tensor) -> Tensor:
     """SiLU of a tensor that nobody else holds: written over it where no gradient needs it.
 
     On CPUs the memory of a new result costs as much time as the function.
@@ -47,10 +47,10 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"]
     ) -> Float[Tensor, "b c_out h w"]:
         """The block's output."""
-        hidden: Tensor = self.conv_1(silu_of_new(self.norm_1(x)))
+        hidden: Tensor = self.conv_1(silu_inplace(self.norm_1(x)))
         # In place, since no convolution needs its own output to find gradients.
         hidden += self.embed(F.silu(embedding))[:, :, None, None]
-        hidden = self.conv_2(self.dropout(silu_of_new(self.norm_2(hidden))))
+        hidden = self.conv_2(self.dropout(silu_inplace(self.norm_2(hidden))))
         hidden += self.skip(x)
         return hidden
 

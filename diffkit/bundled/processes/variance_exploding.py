@@ -38,8 +38,8 @@ class VarianceExploding(GaussianProcess):
         if facts.get("schedule.zero_terminal_snr"):
             yield (
                 "where no signal is left, variance exploding has infinite noise, and the schedule "
-                "has zero terminal SNR; use the process 'gaussian' or 'rectified-flow', or "
-                "another schedule"
+                "has zero terminal SNR; use the process 'variance-preserving' or 'rectified-flow', "
+                "or another schedule"
             )
 
     @property

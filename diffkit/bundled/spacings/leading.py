@@ -15,7 +15,7 @@ class Leading(Spacing):
     """`k_j = 1 + j floor(T/S)`, j = S-1..0, and then 0, on the grid of a discrete schedule.
 
     The spacing of DDIM's first code and the default of other libraries. **Its flaw**: unless
-    S = T it never visits t = 1. The walk starts from pure noise at a time where the network
+    S = T it never visits t = 1. The trajectory starts from pure noise at a time where the network
     expects some signal, so low frequencies (an image's brightness) come out wrong; Lin et al.
     (2024), section 3.3. Use `trailing` except to reproduce others' samples.
     """

@@ -16,45 +16,46 @@ if TYPE_CHECKING:
 
 
 class Stratified(TrainingTimes):
-    """Any law, whose times are spread over a batch as evenly as they can be.
+    """Any distribution, whose times are spread over a batch as evenly as they can be.
 
-    The law is given `u_i = (u_0 + i/n) mod 1`, i = 0..n-1, in place of independent numbers: Kingma
-    et al. (2021), appendix I.1. A number turned by a constant around the circle remains uniform, so
-    each time has exactly the law that it would have alone, and expectations are what they were;
-    but of any part of [0, 1) of size p a batch holds n p numbers, give or take one, so that the
-    mean of a batch varies less. n is the whole batch: neither processes nor micro-batches matter.
+    The distribution is given `u_i = (u_0 + i/n) mod 1`, i = 0..n-1, in place of independent
+    numbers: Kingma et al. (2021), appendix I.1. A number turned by a constant around the circle
+    remains uniform, so each time has exactly the distribution that it would have alone, and
+    expectations are what they were; but of any part of [0, 1) of size p a batch holds n p numbers,
+    give or take one, so that the mean of a batch varies less. n is the whole batch: neither
+    processes nor micro-batches matter.
 
     Args:
-        law: of each time.
+        distribution: of each time.
     """
 
-    def __init__(self, *, law: TrainingTimes = Uniform()) -> None:
-        self._law = law
+    def __init__(self, *, distribution: TrainingTimes = Uniform()) -> None:
+        self._distribution = distribution
 
     def draw(self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule) -> DrawnTimes:
-        """The law's times for the evenly spread numbers, of which the first decides."""
-        return self._law.draw(_spread(uniform), schedule)
+        """The distribution's times for the evenly spread numbers, of which the first decides."""
+        return self._distribution.draw(_spread(uniform), schedule)
 
     @property
     def every(self) -> int:
-        """The law's."""
-        return self._law.every
+        """The distribution's."""
+        return self._distribution.every
 
     def init(self, schedule: NoiseSchedule) -> TimesState:
-        """The law's."""
-        return self._law.init(schedule)
+        """The distribution's."""
+        return self._distribution.init(schedule)
 
     def update(
         self, state: TimesState, t: Float64[Tensor, " n"], values: Float64[Tensor, " n"]
     ) -> TimesState:
-        """The law's."""
-        return self._law.update(state, t, values)
+        """The distribution's."""
+        return self._distribution.update(state, t, values)
 
     def draw_with(
         self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule, state: TimesState
     ) -> DrawnTimes:
-        """As `draw`, with what the law has learned."""
-        return self._law.draw_with(_spread(uniform), schedule, state)
+        """As `draw`, with what the distribution has learned."""
+        return self._distribution.draw_with(_spread(uniform), schedule, state)
 
 
 def _spread(uniform: Tensor) -> Tensor:

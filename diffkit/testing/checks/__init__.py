@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from diffkit.testing.check import Check
-from diffkit.testing.subject import Subject
+from diffkit.testing.component_under_test import ComponentUnderTest
 
 EVERY = "every"
 """The group of checks that components of all kinds have to pass."""
@@ -18,6 +18,6 @@ def checks_of(group: str) -> tuple[Check, ...]:
     return checks
 
 
-def checks_for(subject: Subject) -> tuple[Check, ...]:
+def checks_for(subject: ComponentUnderTest) -> tuple[Check, ...]:
     """Every check of the subject's kind, those of every kind first."""
     return (*checks_of(EVERY), *checks_of(subject.kind))

@@ -13,25 +13,25 @@ from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Config, arguments_of
 from diffkit.errors import ComponentError
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import require, within
 from diffkit.testing.reference import Points
-from diffkit.testing.subject import Subject
 
 _ROUNDING = "only the order of sums may differ, float32's 6e-8 of their size a term"
 
 
 @check
-def latents_have_the_declared_shape(subject: Subject) -> None:
+def latents_have_the_declared_shape(subject: ComponentUnderTest) -> None:
     """Latents are finite, and of the shape that the configuration declares."""
-    autoencoder, samples = _made(subject), _samples(subject.bench.shape)
+    autoencoder, samples = _made(subject), _samples(subject.fixtures.shape)
     _check_latents(autoencoder, samples[:1])
     _check_latents(autoencoder, samples[:3])
 
 
 @check
-def decoding_gives_the_shape_of_data(subject: Subject) -> None:
+def decoding_gives_the_shape_of_data(subject: ComponentUnderTest) -> None:
     """What is decoded is finite, and of the shape of what was encoded."""
-    autoencoder, samples = _made(subject), _samples(subject.bench.shape)[:3]
+    autoencoder, samples = _made(subject), _samples(subject.fixtures.shape)[:3]
     decoded = _decoded(autoencoder, _encoded(autoencoder, samples))
     require(
         decoded.shape == samples.shape and decoded.is_floating_point(),
@@ -48,10 +48,10 @@ def decoding_gives_the_shape_of_data(subject: Subject) -> None:
 
 
 @check
-def shapes_are_encoded_or_refused(subject: Subject) -> None:
+def shapes_are_encoded_or_refused(subject: ComponentUnderTest) -> None:
     """Data of another shape are encoded as declared, or refused with a ComponentError before."""
     autoencoder = _made(subject)
-    first, *rest = subject.bench.shape
+    first, *rest = subject.fixtures.shape
     for shape in (
         (first, *(side + 1 for side in rest)),
         (first, *(2 * side for side in rest)),
@@ -66,9 +66,9 @@ def shapes_are_encoded_or_refused(subject: Subject) -> None:
 
 
 @check
-def latents_are_of_their_own_sample(subject: Subject) -> None:
+def latents_are_of_their_own_sample(subject: ComponentUnderTest) -> None:
     """Neither a latent nor a decoded sample depends on the batch it is in."""
-    autoencoder, samples = _made(subject), _samples(subject.bench.shape)
+    autoencoder, samples = _made(subject), _samples(subject.fixtures.shape)
     whole = _encoded(autoencoder, samples)
     decoded = _decoded(autoencoder, whole)
     tolerance = 1e-4 * float(whole.abs().max())
@@ -82,9 +82,9 @@ def latents_are_of_their_own_sample(subject: Subject) -> None:
 
 
 @check
-def encoding_is_not_random(subject: Subject) -> None:
+def encoding_is_not_random(subject: ComponentUnderTest) -> None:
     """Encoded or decoded twice, the same comes out, whatever the global generators are at."""
-    autoencoder, samples = _made(subject), _samples(subject.bench.shape)[:4]
+    autoencoder, samples = _made(subject), _samples(subject.fixtures.shape)[:4]
     first = _encoded(autoencoder, samples)
     decoded = _decoded(autoencoder, first)
     with torch.random.fork_rng(devices=[]):
@@ -96,9 +96,9 @@ def encoding_is_not_random(subject: Subject) -> None:
 
 
 @check
-def latents_tell_samples_apart(subject: Subject) -> None:
+def latents_tell_samples_apart(subject: ComponentUnderTest) -> None:
     """Different samples have different latents, and different latents are of different samples."""
-    autoencoder, samples = _made(subject), _samples(subject.bench.shape)
+    autoencoder, samples = _made(subject), _samples(subject.fixtures.shape)
     z = _encoded(autoencoder, samples)
     for what, found in (("latents", z), ("decoded samples", _decoded(autoencoder, z))):
         require(
@@ -111,7 +111,7 @@ def latents_tell_samples_apart(subject: Subject) -> None:
 
 
 @check
-def its_identity_is_data(subject: Subject) -> None:
+def its_identity_is_data(subject: ComponentUnderTest) -> None:
     """What identifies it is JSON data, the same for two that were made alike."""
     first, again = _made(subject).identity(), _made(subject).identity()
     try:
@@ -138,7 +138,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _made(subject: Subject) -> Autoencoder:
+def _made(subject: ComponentUnderTest) -> Autoencoder:
     autoencoder: Autoencoder = subject.make()
     return autoencoder.eval()
 

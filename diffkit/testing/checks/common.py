@@ -9,14 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.checks import schedule_facts
+from diffkit.assembly.incompatibilities import schedule_facts
+from diffkit.config.signature import signature_of, validated
 from diffkit.core.component import Config
 from diffkit.core.noise import Noise
 from diffkit.core.schedule import NoiseSchedule, Time, as_time
 from diffkit.errors import ComponentError
-from diffkit.spec.signature import signature_of, validated
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import FALSE_ALARM, LawBroken, NotApplicable, require, within
-from diffkit.testing.subject import Subject
 
 
 def float64(*values: float) -> Tensor:
@@ -95,7 +95,7 @@ def in_double_precision(what: str, values: Tensor) -> None:
     )
 
 
-class Planned(Noise):
+class ImpulseNoise(Noise):
     """Noise that is 0, but for the call with the number `call`, which gives ones."""
 
     def __init__(self, call: int | None, dtype: torch.dtype = torch.float64) -> None:
@@ -131,7 +131,7 @@ class ZeroTerminalSNR(NoiseSchedule):
 
 
 def accepted(
-    subject: Subject, schedules: Mapping[str, NoiseSchedule]
+    subject: ComponentUnderTest, schedules: Mapping[str, NoiseSchedule]
 ) -> Iterator[tuple[str, NoiseSchedule]]:
     """The schedules to which the component's `requires` has no objection.
 

@@ -13,16 +13,16 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.networks import facts_of
-from diffkit.testing.subject import Subject
 
 _AT_MOST = 64
 _WHY_SEED = "every update of a training is a function of the seed and its number"
 
 
 @check
-def facts_are_those_of_the_instance(subject: Subject) -> None:
+def facts_are_those_of_the_instance(subject: ComponentUnderTest) -> None:
     """The facts give the shape and the range that the dataset has."""
     facts = facts_of(subject)
     dataset: Dataset = subject.make()
@@ -39,7 +39,7 @@ def facts_are_those_of_the_instance(subject: Subject) -> None:
 
 
 @check
-def length_is_the_number_of_samples(subject: Subject) -> None:
+def length_is_the_number_of_samples(subject: ComponentUnderTest) -> None:
     """There is at least one sample, the last index can be read, and the one after it cannot."""
     dataset: Dataset = subject.make()
     count = len(dataset)
@@ -60,7 +60,7 @@ def length_is_the_number_of_samples(subject: Subject) -> None:
 
 
 @check
-def batches_are_what_is_declared(subject: Subject) -> None:
+def batches_are_what_is_declared(subject: ComponentUnderTest) -> None:
     """A batch is float32 on the host, contiguous, of the declared shape and within the range."""
     dataset: Dataset = subject.make()
     indices = _spread(dataset)
@@ -87,7 +87,7 @@ def batches_are_what_is_declared(subject: Subject) -> None:
 
 
 @check
-def conditions_are_batch_first(subject: Subject) -> None:
+def conditions_are_batch_first(subject: ComponentUnderTest) -> None:
     """Conditions are tensors on the host by name, with one row a sample."""
     dataset: Dataset = subject.make()
     indices = _spread(dataset)
@@ -107,7 +107,7 @@ def conditions_are_batch_first(subject: Subject) -> None:
 
 
 @check
-def an_index_means_one_sample(subject: Subject) -> None:
+def an_index_means_one_sample(subject: ComponentUnderTest) -> None:
     """A sample and its conditions depend on its index alone, whatever batch it is read in."""
     dataset: Dataset = subject.make()
     count = len(dataset)
@@ -128,7 +128,7 @@ def an_index_means_one_sample(subject: Subject) -> None:
 
 
 @check
-def the_data_are_always_the_same(subject: Subject) -> None:
+def the_data_are_always_the_same(subject: ComponentUnderTest) -> None:
     """Another instance of the same configuration has the same samples in the same order."""
     dataset: Dataset = subject.make()
     other: Dataset = replace(subject, seed=subject.seed + 1).make()
@@ -138,7 +138,7 @@ def the_data_are_always_the_same(subject: Subject) -> None:
 
 
 @check
-def batches_are_fresh_memory(subject: Subject) -> None:
+def batches_are_fresh_memory(subject: ComponentUnderTest) -> None:
     """Writing into one batch changes no other."""
     dataset: Dataset = subject.make()
     indices = range(min(len(dataset), 4))
@@ -150,7 +150,7 @@ def batches_are_fresh_memory(subject: Subject) -> None:
 
 
 @check
-def samples_differ(subject: Subject) -> None:
+def samples_differ(subject: ComponentUnderTest) -> None:
     """Not all samples are equal."""
     dataset: Dataset = subject.make()
     if len(dataset) == 1:

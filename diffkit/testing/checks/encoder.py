@@ -10,10 +10,10 @@ from torch import Tensor
 from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
 from diffkit.core.model import Condition
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.conditions import raw_conditions
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.networks import facts_of
-from diffkit.testing.subject import Subject
 
 _ROWS = 4
 _ROUNDING = 1e-5
@@ -21,7 +21,7 @@ _WHY_ROUNDING = "networks that are fixed may compute in float32, where sums are 
 
 
 @check
-def facts_name_what_it_takes_and_gives(subject: Subject) -> None:
+def facts_name_what_it_takes_and_gives(subject: ComponentUnderTest) -> None:
     """The facts hold the names that it takes, and the width of a vector, of tokens, or both."""
     facts = facts_of(subject)
     takes: Any = facts.get("takes")
@@ -43,7 +43,7 @@ def facts_name_what_it_takes_and_gives(subject: Subject) -> None:
 
 
 @check
-def it_gives_what_the_facts_say(subject: Subject) -> None:
+def it_gives_what_the_facts_say(subject: ComponentUnderTest) -> None:
     """It gives a vector `[b, width]`, or tokens `[b, n, width]` and a mask, as its facts say."""
     facts, encoder = facts_of(subject), _made(subject)
     for what, told in (("conditions", _told(subject, encoder)), ("null", _null(encoder))):
@@ -70,7 +70,7 @@ def it_gives_what_the_facts_say(subject: Subject) -> None:
 
 
 @check
-def null_is_prepared_like_conditions(subject: Subject) -> None:
+def null_is_prepared_like_conditions(subject: ComponentUnderTest) -> None:
     """What stands for no condition looks like prepared conditions, and all its rows are alike."""
     encoder = _made(subject)
     prepared, null = encoder.prepare(raw_conditions(subject, _ROWS)), encoder.null(_ROWS)
@@ -102,7 +102,7 @@ def null_is_prepared_like_conditions(subject: Subject) -> None:
 
 
 @check
-def rows_are_encoded_on_their_own(subject: Subject) -> None:
+def rows_are_encoded_on_their_own(subject: ComponentUnderTest) -> None:
     """What a sample is told depends on its own condition alone, whatever batch it is in."""
     encoder, raw = _made(subject), raw_conditions(subject, _ROWS)
     whole = _encoded(encoder, encoder.prepare(raw))
@@ -113,7 +113,7 @@ def rows_are_encoded_on_their_own(subject: Subject) -> None:
 
 
 @check
-def conditions_are_told_apart(subject: Subject) -> None:
+def conditions_are_told_apart(subject: ComponentUnderTest) -> None:
     """Different conditions are told differently, and otherwise than none."""
     encoder, raw = _moved(_made(subject), subject), raw_conditions(subject, _ROWS)
     told, null = _encoded(encoder, encoder.prepare(raw)), _encoded(encoder, encoder.null(1))
@@ -130,7 +130,7 @@ def conditions_are_told_apart(subject: Subject) -> None:
 
 
 @check
-def calls_give_the_same_again(subject: Subject) -> None:
+def calls_give_the_same_again(subject: ComponentUnderTest) -> None:
     """In eval mode equal conditions are told equally, whatever was asked in between."""
     encoder, raw = _made(subject), raw_conditions(subject, _ROWS)
     first = _encoded(encoder, encoder.prepare(raw))
@@ -141,7 +141,7 @@ def calls_give_the_same_again(subject: Subject) -> None:
 
 
 @check
-def gradients_reach_every_weight(subject: Subject) -> None:
+def gradients_reach_every_weight(subject: ComponentUnderTest) -> None:
     """Every parameter that is to be trained receives a gradient, from conditions or from none."""
     encoder = _moved(_made(subject), subject)
     raw = raw_conditions(subject, 8)
@@ -164,12 +164,12 @@ def gradients_reach_every_weight(subject: Subject) -> None:
     require(not idle, "parameters without a gradient", measured=", ".join(idle), expected="none")
 
 
-def _made(subject: Subject) -> Encoder:
+def _made(subject: ComponentUnderTest) -> Encoder:
     encoder: Encoder = subject.make()
     return encoder.double().eval()
 
 
-def _moved(encoder: Encoder, subject: Subject) -> Encoder:
+def _moved(encoder: Encoder, subject: ComponentUnderTest) -> Encoder:
     """Off the zeros that layers may start with."""
     generator = subject.generator("moved")
     with torch.no_grad():
@@ -186,7 +186,7 @@ def _encoded(encoder: Encoder, prepared: Condition) -> Condition:
     return told
 
 
-def _told(subject: Subject, encoder: Encoder) -> Condition:
+def _told(subject: ComponentUnderTest, encoder: Encoder) -> Condition:
     return _encoded(encoder, encoder.prepare(raw_conditions(subject, _ROWS)))
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.config.signature import reference_of, signature_of, validated
+from diffkit.config.spec import ComponentSpec
 from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, DataError
-from diffkit.spec.pipeline import ComponentSpec
-from diffkit.spec.signature import reference_of, signature_of, validated
 from diffkit.testing.check import Check, check
-from diffkit.testing.exercises import exercise
+from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable, require, within
-from diffkit.testing.subject import CannotBeMade, Subject
+from diffkit.testing.usages import use
 from diffkit.testing.variations import variations
 
 _SECONDS = 120
@@ -29,7 +29,7 @@ _TENSOR_KINDS = ("process", "model", "loss", "sampler")
 
 
 @check
-def it_can_be_made(subject: Subject) -> None:
+def it_can_be_made(subject: ComponentUnderTest) -> None:
     """The component can be imported, and made with this configuration."""
     try:
         subject.make()
@@ -43,7 +43,7 @@ def it_can_be_made(subject: Subject) -> None:
 
 
 @check
-def config_survives_json(subject: Subject) -> None:
+def config_survives_json(subject: ComponentUnderTest) -> None:
     """A configuration, written as JSON and read again, is the same, and an instance records it."""
     signature = signature_of(subject.cls, subject.host)
     config, problems = validated(signature, subject.config, subject.entry.id)
@@ -71,7 +71,7 @@ def config_survives_json(subject: Subject) -> None:
 
 
 @check
-def unknown_keys_are_refused(subject: Subject) -> None:
+def unknown_keys_are_refused(subject: ComponentUnderTest) -> None:
     """A key that `__init__` does not have is refused, and named."""
     signature = signature_of(subject.cls, subject.host)
     wrong = {**subject.config, "no_such_argument": 1}
@@ -86,31 +86,31 @@ def unknown_keys_are_refused(subject: Subject) -> None:
 
 
 @check
-def the_spec_makes_it_again(subject: Subject) -> None:
+def the_spec_makes_it_again(subject: ComponentUnderTest) -> None:
     """What is made from an instance's own spec gives equal results."""
     first = subject.make()
     spec = _reference(subject, first)
     spec = ComponentSpec.model_validate_json(spec.model_dump_json())
     again = subject.make(spec.config)
     _same(
-        exercise(subject, again).outputs,
-        exercise(subject, first).outputs,
+        use(subject, again).outputs,
+        use(subject, first).outputs,
         "the same spec, made again",
     )
 
 
 @check
-def nothing_is_kept_between_calls(subject: Subject) -> None:
+def nothing_is_kept_between_calls(subject: ComponentUnderTest) -> None:
     """Used a second time, a component gives what it gave the first time."""
     component = subject.make()
-    first = exercise(subject, component).outputs
-    _same(exercise(subject, component).outputs, first, "the second use")
+    first = use(subject, component).outputs
+    _same(use(subject, component).outputs, first, "the second use")
 
 
 @check
-def inputs_are_not_written_to(subject: Subject) -> None:
+def inputs_are_not_written_to(subject: ComponentUnderTest) -> None:
     """No tensor that a component is given is changed."""
-    changed = exercise(subject, subject.make()).changed()
+    changed = use(subject, subject.make()).changed()
     require(
         not changed,
         "the inputs after use",
@@ -121,11 +121,11 @@ def inputs_are_not_written_to(subject: Subject) -> None:
 
 
 @check
-def the_global_generators_are_left_alone(subject: Subject) -> None:
+def the_global_generators_are_left_alone(subject: ComponentUnderTest) -> None:
     """Nothing is drawn from the global generators of torch, numpy and Python."""
     component = subject.make()
     before = _generator_states()
-    exercise(subject, component)
+    use(subject, component)
     drawn = [name for name, state in _generator_states().items() if state != before[name]]
     require(
         not drawn,
@@ -134,20 +134,20 @@ def the_global_generators_are_left_alone(subject: Subject) -> None:
         expected="none",
         why="results would depend on what ran before; draw from the noise source",
     )
-    first = exercise(subject, subject.make()).outputs
+    first = use(subject, subject.make()).outputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(12345)
-        second = exercise(subject, component).outputs
+        second = use(subject, component).outputs
     _same(second, first, "under another global seed")
 
 
 @check
-def the_dtype_is_kept(subject: Subject) -> None:
+def the_dtype_is_kept(subject: ComponentUnderTest) -> None:
     """Inputs in float32 give float32, inputs in float64 give float64."""
     if subject.kind not in _TENSOR_KINDS:
         raise NotApplicable("its dtype does not follow from its inputs")
     for dtype in (torch.float32, torch.float64):
-        outputs = exercise(subject, subject.make(), dtype).outputs
+        outputs = use(subject, subject.make(), dtype).outputs
         other = {name: value.dtype for name, value in outputs.items() if value.dtype != dtype}
         require(
             not other, f"outputs for inputs of {dtype}", measured=other, expected=f"all {dtype}"
@@ -155,7 +155,7 @@ def the_dtype_is_kept(subject: Subject) -> None:
 
 
 @check
-def every_option_does_something(subject: Subject) -> None:
+def every_option_does_something(subject: ComponentUnderTest) -> None:
     """Every argument of `__init__`, changed alone, changes what the component does."""
     found = [(name, list(configs)) for name, configs in variations(subject)]
     # Some options matter only beside others: those are tried from the other configurations.
@@ -171,7 +171,7 @@ def every_option_does_something(subject: Subject) -> None:
 
 
 def _has_effect(
-    subject: Subject,
+    subject: ComponentUnderTest,
     name: str,
     configs: Sequence[Mapping[str, Any]],
     contexts: Sequence[Mapping[str, Any]],
@@ -190,16 +190,16 @@ def _has_effect(
     return not tried
 
 
-def _outputs(subject: Subject, config: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+def _outputs(subject: ComponentUnderTest, config: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
     """What a component so configured gives; None where it refuses what the schema cannot."""
     try:
-        return exercise(subject, subject.make(config)).outputs
+        return use(subject, subject.make(config)).outputs
     except (ComponentError, DataError, NotApplicable):
         return None
 
 
 @check
-def listing_imports_nothing(subject: Subject) -> None:
+def listing_imports_nothing(subject: ComponentUnderTest) -> None:
     """Listing the component imports neither its module nor torch nor pydantic."""
     target = subject.entry.target
     if not isinstance(target, str):
@@ -224,7 +224,7 @@ def listing_imports_nothing(subject: Subject) -> None:
     )
 
 
-def _reference(subject: Subject, component: Any) -> ComponentSpec:
+def _reference(subject: ComponentUnderTest, component: Any) -> ComponentSpec:
     supplied = signature_of(subject.cls, subject.host).supplied
     # Widths are only supplied where an encoder is: those that were given are the component's own.
     elsewhere = {name for name, source in supplied.items() if source not in FACTS}

@@ -14,15 +14,15 @@ from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
 from diffkit.core.metric import Embedding, FeatureExtractor
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import require, within
 from diffkit.testing.reference import Points
-from diffkit.testing.subject import Subject
 
 _SEED = 5
 
 
 @check
-def features_are_finite_rows(subject: Subject) -> None:
+def features_are_finite_rows(subject: ComponentUnderTest) -> None:
     """The embedding gives one row of finite floating-point numbers a sample, and no gradients."""
     embed, samples = _fitted(subject), _samples(subject)
     whole = embed(samples)
@@ -50,7 +50,7 @@ def features_are_finite_rows(subject: Subject) -> None:
 
 
 @check
-def features_are_of_their_own_sample(subject: Subject) -> None:
+def features_are_of_their_own_sample(subject: ComponentUnderTest) -> None:
     """The features of a sample do not depend on the batch it is in."""
     embed, samples = _fitted(subject), _samples(subject)
     whole = embed(samples).detach()
@@ -61,7 +61,7 @@ def features_are_of_their_own_sample(subject: Subject) -> None:
 
 
 @check
-def features_depend_on_the_seed_alone(subject: Subject) -> None:
+def features_depend_on_the_seed_alone(subject: ComponentUnderTest) -> None:
     """Fitted twice with one seed, and asked twice, the features are the same."""
     embed, samples = _fitted(subject), _samples(subject)
     first = embed(samples).detach()
@@ -76,7 +76,7 @@ def features_depend_on_the_seed_alone(subject: Subject) -> None:
 
 
 @check
-def features_tell_samples_apart(subject: Subject) -> None:
+def features_tell_samples_apart(subject: ComponentUnderTest) -> None:
     """Different samples have different features."""
     features = _fitted(subject)(_samples(subject))
     require(
@@ -126,10 +126,10 @@ class _LabelledPoints(Dataset):
         return Batch(self._points.batch(indices).x_0, {"label": self._labels[rows]})
 
 
-def _fitted(subject: Subject) -> Embedding:
+def _fitted(subject: ComponentUnderTest) -> Embedding:
     extractor: FeatureExtractor = subject.make()
-    return extractor.fit(_LabelledPoints(shape=subject.bench.shape), _SEED)
+    return extractor.fit(_LabelledPoints(shape=subject.fixtures.shape), _SEED)
 
 
-def _samples(subject: Subject) -> Tensor:
-    return Points(shape=subject.bench.shape).batch(range(16)).x_0
+def _samples(subject: ComponentUnderTest) -> Tensor:
+    return Points(shape=subject.fixtures.shape).batch(range(16)).x_0

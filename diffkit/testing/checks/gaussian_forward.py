@@ -14,9 +14,9 @@ from diffkit.core.noise import SampleNoise
 from diffkit.core.process import GaussianProcess
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import chi_square_limits, float64, plain, relatively
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.subject import Subject
 
 # Log-SNRs of neighbouring times in the checks differ by 1e-3 at least and carry roundings of
 # 1e-14, so their differences have 11 digits.
@@ -33,7 +33,7 @@ class Probed(NamedTuple):
     variance: Tensor
 
 
-def gaussian_processes(subject: Subject) -> Iterator[GaussianProcess]:
+def gaussian_processes(subject: ComponentUnderTest) -> Iterator[GaussianProcess]:
     """The process on a discrete schedule and on a continuous one."""
     for schedule in (Linear(), UniformLogSNR()):
         process = subject.make(schedule=schedule)
@@ -42,9 +42,9 @@ def gaussian_processes(subject: Subject) -> Iterator[GaussianProcess]:
         yield process
 
 
-def ones(subject: Subject, count: int = 1) -> Tensor:
+def ones(subject: ComponentUnderTest, count: int = 1) -> Tensor:
     """Samples of ones, in float64."""
-    return torch.ones(count, *subject.bench.shape, dtype=torch.float64)
+    return torch.ones(count, *subject.fixtures.shape, dtype=torch.float64)
 
 
 def probed_scales(process: GaussianProcess, t: float, one: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ def probed_transition(process: GaussianProcess, s: float, t: float, one: Tensor)
 
 
 @check
-def scales_have_the_log_snr(subject: Subject) -> None:
+def scales_have_the_log_snr(subject: ComponentUnderTest) -> None:
     """The scales have alpha^2 / sigma^2 = exp(log-SNR), from -30 to 30 and at both infinities."""
     process = next(gaussian_processes(subject))
     log_snr = torch.linspace(-30.0, 30.0, 121, dtype=torch.float64)
@@ -92,7 +92,7 @@ def scales_have_the_log_snr(subject: Subject) -> None:
 
 
 @check
-def the_log_snr_is_the_schedules(subject: Subject) -> None:
+def the_log_snr_is_the_schedules(subject: ComponentUnderTest) -> None:
     """One noise level a sample is the schedule's at that time."""
     for process in gaussian_processes(subject):
         for t in (0.0, 0.001, 0.4, 1.0):
@@ -104,13 +104,13 @@ def the_log_snr_is_the_schedules(subject: Subject) -> None:
 
 
 @check
-def diffuse_is_alpha_x_0_plus_sigma_epsilon(subject: Subject) -> None:
+def diffuse_is_alpha_x_0_plus_sigma_epsilon(subject: ComponentUnderTest) -> None:
     """Diffused data are alpha x_0 + sigma epsilon, at one time or one a sample; x_0 at t = 0."""
     # As many samples as the last axis is long, where a wrong axis would go unnoticed by shape.
-    count = max(subject.bench.shape[-1], 2)
+    count = max(subject.fixtures.shape[-1], 2)
     generator = subject.generator("diffuse")
     x_0, epsilon = (
-        torch.randn(count, *subject.bench.shape, generator=generator, dtype=torch.float64)
+        torch.randn(count, *subject.fixtures.shape, generator=generator, dtype=torch.float64)
         for _ in range(2)
     )
     t = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
@@ -135,7 +135,7 @@ def diffuse_is_alpha_x_0_plus_sigma_epsilon(subject: Subject) -> None:
 
 
 @check
-def moments_of_diffusion_are_the_closed_form(subject: Subject) -> None:
+def moments_of_diffusion_are_the_closed_form(subject: ComponentUnderTest) -> None:
     """Diffused data have mean alpha x_0 and variance sigma^2, independently."""
     for process in gaussian_processes(subject):
         count = _enough(subject)
@@ -150,21 +150,21 @@ def moments_of_diffusion_are_the_closed_form(subject: Subject) -> None:
 
 
 @check
-def the_prior_is_the_end_of_the_process(subject: Subject) -> None:
+def the_prior_is_the_end_of_the_process(subject: ComponentUnderTest) -> None:
     """The prior has mean 0 and a variance from sigma_1^2 (no data) to alpha_1^2 + sigma_1^2."""
     for process in gaussian_processes(subject):
         count = _enough(subject)
         noise = SampleNoise(
             seed=subject.seed_for("prior"), indices=range(count), dtype=torch.float64
         )
-        x_1 = process.prior((count, *subject.bench.shape), noise)
+        x_1 = process.prior((count, *subject.fixtures.shape), noise)
         alpha, sigma = (c.expand_as(x_1[:1]) for c in process.scales(process.log_snr(1.0)))
         most = float((1 + (alpha / sigma).square()).max())
         _is_standard_normal("prior / sigma_1", x_1 / sigma, 1.0, most)
 
 
 @check
-def iterating_transitions_is_jumping(subject: Subject) -> None:
+def iterating_transitions_is_jumping(subject: ComponentUnderTest) -> None:
     """A transition q(x_u | x_s) followed by q(x_t | x_u) is q(x_t | x_s) (Chapman-Kolmogorov)."""
     one = ones(subject)
     for process in gaussian_processes(subject):
@@ -186,7 +186,7 @@ def iterating_transitions_is_jumping(subject: Subject) -> None:
 
 
 @check
-def transitions_continue_diffusion(subject: Subject) -> None:
+def transitions_continue_diffusion(subject: ComponentUnderTest) -> None:
     """Diffusion to s followed by q(x_t | x_s) has the moments of diffuse to t."""
     one = ones(subject)
     for process in gaussian_processes(subject):
@@ -202,7 +202,7 @@ def transitions_continue_diffusion(subject: Subject) -> None:
 
 
 @check
-def dtype_follows_the_data(subject: Subject) -> None:
+def dtype_follows_the_data(subject: ComponentUnderTest) -> None:
     """All of diffuse, posterior, interpret and reverse give the dtype of their samples."""
     process = next(gaussian_processes(subject))
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
@@ -224,8 +224,8 @@ def dtype_follows_the_data(subject: Subject) -> None:
             )
 
 
-def _enough(subject: Subject) -> int:
-    return max(64, math.ceil(4096 / math.prod(subject.bench.shape)))
+def _enough(subject: ComponentUnderTest) -> int:
+    return max(64, math.ceil(4096 / math.prod(subject.fixtures.shape)))
 
 
 def _is_standard_normal(what: str, x: Tensor, least: float, most: float) -> None:

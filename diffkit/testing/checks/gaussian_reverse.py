@@ -1,4 +1,4 @@
-"""The laws of how a Gaussian process is walked back: posterior, variance, prediction, draw."""
+"""The laws of how a Gaussian process is reversed: posterior, variance, prediction, draw."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.testing.check import Check, check
-from diffkit.testing.checks.common import Planned, relatively
+from diffkit.testing.checks.common import ImpulseNoise, relatively
 from diffkit.testing.checks.gaussian_forward import (
     LAW,
     LAW_REASON,
@@ -21,14 +21,14 @@ from diffkit.testing.checks.gaussian_forward import (
     probed_scales,
     probed_transition,
 )
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import within
-from diffkit.testing.subject import Subject
 
 _FRACTIONS = (None, 0.0, 0.5, 1.0)
 
 
 @check
-def the_posterior_obeys_bayes(subject: Subject) -> None:
+def the_posterior_obeys_bayes(subject: ComponentUnderTest) -> None:
     """By Bayes' rule, q(x_s | x_t, x_0) is what q(x_t | x_s) and q(x_s | x_0) make it."""
     one = ones(subject)
     zero = torch.zeros_like(one)
@@ -56,7 +56,7 @@ def the_posterior_obeys_bayes(subject: Subject) -> None:
 
 
 @check
-def the_posterior_at_clean_data_is_the_data(subject: Subject) -> None:
+def the_posterior_at_clean_data_is_the_data(subject: ComponentUnderTest) -> None:
     """The posterior at s = 0 has mean x_0 and variance 0."""
     x_0 = torch.randn(ones(subject, 3).shape, generator=subject.generator("x_0")).double()
     for process in gaussian_processes(subject):
@@ -67,11 +67,11 @@ def the_posterior_at_clean_data_is_the_data(subject: Subject) -> None:
 
 
 @check
-def interpret_recovers_data_and_noise(subject: Subject) -> None:
+def interpret_recovers_data_and_noise(subject: ComponentUnderTest) -> None:
     """What interpret gives has the true x_0 and epsilon, whatever the network predicts."""
     generator = subject.generator("interpret")
     x_0, epsilon = (
-        torch.randn(4, *subject.bench.shape, generator=generator, dtype=torch.float64)
+        torch.randn(4, *subject.fixtures.shape, generator=generator, dtype=torch.float64)
         for _ in range(2)
     )
     for process in gaussian_processes(subject):
@@ -97,7 +97,7 @@ def interpret_recovers_data_and_noise(subject: Subject) -> None:
 
 
 @check
-def log_variance_lies_where_the_fraction_says(subject: Subject) -> None:
+def log_variance_lies_where_the_fraction_says(subject: ComponentUnderTest) -> None:
     """The log-variance goes, evenly in log space, from the posterior's variance to the largest."""
     one = ones(subject)
     for process in gaussian_processes(subject):
@@ -120,7 +120,7 @@ def log_variance_lies_where_the_fraction_says(subject: Subject) -> None:
 
 
 @check
-def the_largest_variance_is_exact_for_unit_data(subject: Subject) -> None:
+def the_largest_variance_is_exact_for_unit_data(subject: ComponentUnderTest) -> None:
     """With the exact denoiser of N(0, 1) data, reverse at fraction 1 keeps the marginals."""
     one = ones(subject)
     times = (1.0, 0.75, 0.5, 0.499, 0.1, 0.002, 0.001)
@@ -132,7 +132,8 @@ def the_largest_variance_is_exact_for_unit_data(subject: Subject) -> None:
             total_s, total_t = (
                 a.square() + b.square() for a, b in ((alpha_s, sigma_s), (alpha_t, sigma_t))
             )
-            # E[x_0 | x_t] of such data; the walk is linear, so its variance follows from probes.
+            # E[x_0 | x_t] of such data; the trajectory is linear, so its variance follows from
+            # probes.
             knows = _knows(process, alpha_t / total_t * one, one, t, 1.0)
             slope, variance = _probed_reverse(process, knows, one, t, s)
             what = f"the variance at {s}, coming from {t}"
@@ -141,11 +142,11 @@ def the_largest_variance_is_exact_for_unit_data(subject: Subject) -> None:
 
 
 @check
-def reverse_draws_what_it_says(subject: Subject) -> None:
+def reverse_draws_what_it_says(subject: ComponentUnderTest) -> None:
     """A reverse step draws from the posterior at the predicted x_0, with that log-variance."""
     generator = subject.generator("reverse")
     x_0, x_t = (
-        torch.randn(2, *subject.bench.shape, generator=generator, dtype=torch.float64)
+        torch.randn(2, *subject.fixtures.shape, generator=generator, dtype=torch.float64)
         for _ in range(2)
     )
     each = torch.rand(x_t.shape, generator=generator, dtype=torch.float64)
@@ -167,25 +168,25 @@ def reverse_draws_what_it_says(subject: Subject) -> None:
 
 
 @check
-def the_last_step_adds_no_noise(subject: Subject) -> None:
+def the_last_step_adds_no_noise(subject: ComponentUnderTest) -> None:
     """A reverse step to s = 0 gives the predicted x_0, whatever the noise."""
     x_0 = torch.randn(ones(subject, 2).shape, generator=subject.generator("x_0")).double()
     x_t = torch.ones_like(x_0)
     for process in gaussian_processes(subject):
         for t, fraction, call in product((1.0, 0.001), (None, 1.0), (None, 0)):
             prediction = _knows(process, x_0, x_t, t, fraction)
-            drawn = process.reverse(prediction, x_t, t, 0.0, Planned(call))
+            drawn = process.reverse(prediction, x_t, t, 0.0, ImpulseNoise(call))
             what = f"reverse from t = {t} to 0, with noise of {'zeros' if call is None else 'ones'}"
             within(what, drawn, x_0, 1e-12, "rounding of numbers up to 5")
 
 
 @check
-def samples_have_their_own_times(subject: Subject) -> None:
+def samples_have_their_own_times(subject: ComponentUnderTest) -> None:
     """Posterior and transition at one time a sample are those of each sample alone."""
-    count = max(subject.bench.shape[-1], 2)
+    count = max(subject.fixtures.shape[-1], 2)
     generator = subject.generator("times")
     x_0, x_t = (
-        torch.randn(count, *subject.bench.shape, generator=generator, dtype=torch.float64)
+        torch.randn(count, *subject.fixtures.shape, generator=generator, dtype=torch.float64)
         for _ in range(2)
     )
     t = torch.linspace(0.1, 1.0, count, dtype=torch.float64)
@@ -227,11 +228,11 @@ def _probed_reverse(
     process: GaussianProcess, prediction: GaussianPrediction, x_t: Tensor, t: float, s: float
 ) -> tuple[Tensor, Tensor]:
     """The mean and the variance of a draw, found by noise of zeros and of ones."""
-    still = Planned(None)
+    still = ImpulseNoise(None)
     mean = process.reverse(prediction, x_t, t, s, still)
     variance = torch.zeros_like(mean)
     for call in range(still.calls):
-        noise: Noise = Planned(call)
+        noise: Noise = ImpulseNoise(call)
         variance += (process.reverse(prediction, x_t, t, s, noise) - mean).square()
     return mean, variance
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.guidance import Guidance, Told
+from diffkit.core.guidance import Conditioning, Guidance
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.conditions import MEANS, Classes, asking, means
 from diffkit.testing.laws import NotApplicable, require, within
-from diffkit.testing.subject import Subject
 
 _ROWS = 4
 _TIMES = (0.05, 0.5, 0.95)
@@ -21,7 +21,7 @@ in the first digits"
 
 
 @check
-def process_and_range_stay(subject: Subject) -> None:
+def process_and_range_stay(subject: ComponentUnderTest) -> None:
     """The guided denoiser has the process and the data range of the one that is guided."""
     guided, plain = _guided(subject)
     require(
@@ -34,7 +34,7 @@ def process_and_range_stay(subject: Subject) -> None:
 
 
 @check
-def it_answers_what_was_asked(subject: Subject) -> None:
+def it_answers_what_was_asked(subject: ComponentUnderTest) -> None:
     """The prediction is about the sample it was asked about, at its noise level, and finite."""
     guided, plain = _guided(subject)
     x_t = _samples(subject)
@@ -59,23 +59,23 @@ def it_answers_what_was_asked(subject: Subject) -> None:
 
 
 @check
-def where_nothing_leads_it_changes_nothing(subject: Subject) -> None:
+def where_nothing_leads_it_changes_nothing(subject: ComponentUnderTest) -> None:
     """Where the condition is what stands for none, the prediction is that without guidance."""
     guidance: Guidance = subject.make()
     if not guidance.needs_null:
         raise NotApplicable("it does not lead away from what stands for no condition")
     condition = means(subject, _ROWS, "conditions")
-    ask = asking([])
-    guided = guidance.guide(ask, Told(condition, condition, condition))
+    make_denoiser = asking([])
+    guided = guidance.guide(make_denoiser, Conditioning(condition, condition, condition))
     x_t = _samples(subject)
     for t in _TIMES:
-        said, wanted = _asked(guided, x_t, t), _asked(ask(condition), x_t, t)
+        said, wanted = _asked(guided, x_t, t), _asked(make_denoiser(condition), x_t, t)
         size = float(wanted.output.abs().max())
         within(f"the output at t = {t}", said.output, wanted.output, _ROUNDING * size, _WHY)
 
 
 @check
-def guidance_has_an_effect(subject: Subject) -> None:
+def guidance_has_an_effect(subject: ComponentUnderTest) -> None:
     """Somewhere the prediction differs from that without guidance."""
     guided, plain = _guided(subject)
     x_t = _samples(subject)
@@ -88,7 +88,7 @@ def guidance_has_an_effect(subject: Subject) -> None:
 
 
 @check
-def samples_are_led_on_their_own(subject: Subject) -> None:
+def samples_are_led_on_their_own(subject: ComponentUnderTest) -> None:
     """The guidance of one sample has no effect on the others, whatever batch it is in."""
     guided, _ = _guided(subject)
     x_t = _samples(subject)
@@ -101,7 +101,7 @@ def samples_are_led_on_their_own(subject: Subject) -> None:
 
 
 @check
-def times_may_differ_between_samples(subject: Subject) -> None:
+def times_may_differ_between_samples(subject: ComponentUnderTest) -> None:
     """Asked at a time for each sample, it says what it says of each at its own time."""
     guided, _ = _guided(subject)
     x_t = _samples(subject)
@@ -114,12 +114,12 @@ def times_may_differ_between_samples(subject: Subject) -> None:
 
 
 @check
-def a_walk_starts_what_it_asks(subject: Subject) -> None:
+def start_reaches_what_is_guided(subject: ComponentUnderTest) -> None:
     """What its own `start` gives asks only denoisers that were started, with their own rows."""
     made: list[Classes] = []
     guided, _ = _guided(subject, made=made)
     if type(guided).start is Denoiser.start:
-        raise NotApplicable("it keeps nothing for a walk; what it asks for is started before")
+        raise NotApplicable("it keeps nothing for a trajectory; what it asks for is started before")
     started = guided.start({"image": _samples(subject)})
     for t in _TIMES:
         _asked(started, _samples(subject), t)
@@ -127,16 +127,16 @@ def a_walk_starts_what_it_asks(subject: Subject) -> None:
     missed = sum(len(one.not_started) for one in made)
     require(
         missed == 0,
-        f"of {asked} questions in a walk, those to a denoiser that was not started for it",
+        f"of {asked} questions in a trajectory, those to a denoiser that was not started for it",
         measured=missed,
         expected="none: `start` returns a guided denoiser of `start(inputs)` of what it wraps",
-        why="what a denoiser remembers in a walk lives in what `start` gives, and its inputs have "
+        why="what a denoiser remembers lives in what `start` gives, and its inputs have "
         "a row for each sample that it is asked about",
     )
 
 
 def _guided(
-    subject: Subject, rows: list[int] | None = None, made: list[Classes] | None = None
+    subject: ComponentUnderTest, rows: list[int] | None = None, made: list[Classes] | None = None
 ) -> tuple[Denoiser, Classes]:
     """A guided denoiser, and the one that it guides; `made` receives all that were asked for."""
     guidance: Guidance = subject.make()
@@ -147,20 +147,20 @@ def _guided(
     )
     given = {
         name: value[some]
-        for name, value in subject.bench.condition(_ROWS).items()
+        for name, value in subject.fixtures.condition(_ROWS).items()
         if name in guidance.takes
     }
     if missing := [name for name in guidance.takes if name not in given]:
-        raise NotApplicable(f"the bench has no {', '.join(missing)}, which it takes")
+        raise NotApplicable(f"the fixtures has no {', '.join(missing)}, which it takes")
     made = [] if made is None else made
-    guided = guidance.guide(asking(made), Told(condition, null, {**condition, **given}))
+    guided = guidance.guide(asking(made), Conditioning(condition, null, {**condition, **given}))
     mean = condition[MEANS]
     plain = next((m for m in made if len(m.mean) == len(mean)), Classes(mean))
     return guided, plain
 
 
-def _samples(subject: Subject) -> Tensor:
-    shape = (_ROWS, *subject.bench.shape)
+def _samples(subject: ComponentUnderTest) -> Tensor:
+    shape = (_ROWS, *subject.fixtures.shape)
     return torch.randn(shape, generator=subject.generator("x_t"), dtype=torch.float64)
 
 
@@ -178,5 +178,5 @@ CHECKS: tuple[Check, ...] = (
     guidance_has_an_effect,
     samples_are_led_on_their_own,
     times_may_differ_between_samples,
-    a_walk_starts_what_it_asks,
+    start_reaches_what_is_guided,
 )

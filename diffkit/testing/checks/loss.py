@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.loss_weights import WEIGHTS
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
 from diffkit.testing.objectives import (
     ROWS,
@@ -24,13 +25,12 @@ from diffkit.testing.objectives import (
     processes,
     trials,
 )
-from diffkit.testing.subject import Subject
 
 _SMALL = 1e-4
 
 
 @check
-def there_is_one_value_per_sample(subject: Subject) -> None:
+def there_is_one_value_per_sample(subject: ComponentUnderTest) -> None:
     """The record holds one value a sample, and the times drawn, in float64 on the host."""
     for trial in trials(subject):
         record = trial.loss_of(made(subject))
@@ -54,7 +54,7 @@ def there_is_one_value_per_sample(subject: Subject) -> None:
 
 
 @check
-def nothing_beats_the_exact_answer(subject: Subject) -> None:
+def nothing_beats_the_exact_answer(subject: ComponentUnderTest) -> None:
     """At every time the loss is smallest at the exact answer of the network."""
     for trial in trials(subject):
         loss = made(subject)
@@ -76,7 +76,7 @@ def nothing_beats_the_exact_answer(subject: Subject) -> None:
 
 
 @check
-def gradient_points_to_the_exact_answer(subject: Subject) -> None:
+def gradient_points_to_the_exact_answer(subject: ComponentUnderTest) -> None:
     """Descent along the gradient brings a wrong output nearer to the exact answer."""
     for trial in trials(subject):
         error = trial.direction(subject, 0).requires_grad_()
@@ -99,7 +99,7 @@ def gradient_points_to_the_exact_answer(subject: Subject) -> None:
 
 
 @check
-def values_and_gradients_are_finite(subject: Subject) -> None:
+def values_and_gradients_are_finite(subject: ComponentUnderTest) -> None:
     """Values and gradients are finite from t_min to 1, at the exact answer and far from it."""
     for trial in trials(subject):
         for scale in (0.0, 1.0, 1e4):
@@ -118,7 +118,7 @@ def values_and_gradients_are_finite(subject: Subject) -> None:
 
 
 @check
-def values_are_of_their_own_sample(subject: Subject) -> None:
+def values_are_of_their_own_sample(subject: ComponentUnderTest) -> None:
     """The value of a sample is the same in any batch, and only its own output moves it."""
     for trial in trials(subject):
         error = trial.direction(subject, 0).requires_grad_()
@@ -144,9 +144,9 @@ def values_are_of_their_own_sample(subject: Subject) -> None:
 
 
 @check
-def network_is_asked_where_it_is_told_to_be(subject: Subject) -> None:
+def network_is_asked_where_it_is_told_to_be(subject: ComponentUnderTest) -> None:
     """The network is shown `alpha x_0 + sigma epsilon` at the time that it is told."""
-    rows = max(4, math.ceil(2048 / math.prod(subject.bench.shape)))
+    rows = max(4, math.ceil(2048 / math.prod(subject.fixtures.shape)))
     for process in processes():
         t = process.schedule.snap(torch.full((rows,), process.schedule.t_min).double())
         trial = Trial(subject, process, next(parameterizations()), t)
@@ -157,7 +157,7 @@ def network_is_asked_where_it_is_told_to_be(subject: Subject) -> None:
 
 
 @check
-def noise_decides_the_values(subject: Subject) -> None:
+def noise_decides_the_values(subject: ComponentUnderTest) -> None:
     """Equal noise gives equal values, other noise others."""
     for trial in trials(subject):
         trial.knowing = 0.5
@@ -174,13 +174,13 @@ def noise_decides_the_values(subject: Subject) -> None:
 
 
 @check
-def variance_learns_what_is_left_of_the_error(subject: Subject) -> None:
+def variance_learns_what_is_left_of_the_error(subject: ComponentUnderTest) -> None:
     """A loss that trains a variance brings it down where the network is right about the data."""
     made(subject)
     if not needs_variance(subject):
         raise NotApplicable("it trains no variance")
     for trial in trials(subject):
-        spread = torch.zeros(trial.count, *subject.bench.shape, dtype=torch.float64)
+        spread = torch.zeros(trial.count, *subject.fixtures.shape, dtype=torch.float64)
         trial.spread = spread.requires_grad_()
         values = trial.loss_of(made(subject)).values
         (gradient,) = torch.autograd.grad(values.sum(), trial.spread, allow_unused=True)

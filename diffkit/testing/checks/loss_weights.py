@@ -1,4 +1,6 @@
-"""The laws of what multiplies a loss: weights of the law of times, and weightings."""
+"""The laws of what multiplies a loss: importance weights of the time distribution, and
+weightings.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from diffkit.core.component import arguments_of
 from diffkit.core.loss import Loss
 from diffkit.core.weighting import Unweighted, WeightedError, Weighting
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, within
 from diffkit.testing.objectives import ROWS, made, trials
-from diffkit.testing.subject import Subject
 
 
 @check
-def importance_weights_multiply(subject: Subject) -> None:
-    """The weights of the law of times multiply the values."""
+def importance_weights_multiply(subject: ComponentUnderTest) -> None:
+    """The importance weights of the time distribution multiply the values."""
     for trial in trials(subject):
         error = trial.direction(subject, 0)
         plain = trial.loss_of(made(subject), error).values.detach()
@@ -28,7 +30,7 @@ def importance_weights_multiply(subject: Subject) -> None:
 
 
 @check
-def weighting_multiplies_at_the_own_noise_level(subject: Subject) -> None:
+def weighting_multiplies_at_the_own_noise_level(subject: ComponentUnderTest) -> None:
     """A loss with a weighting multiplies each value by the weight at the sample's log-SNR."""
     for trial in trials(subject):
         error = trial.direction(subject, 0)
@@ -40,7 +42,7 @@ def weighting_multiplies_at_the_own_noise_level(subject: Subject) -> None:
 
 
 @check
-def weighting_is_of_the_error_that_it_names(subject: Subject) -> None:
+def weighting_is_of_the_error_that_it_names(subject: ComponentUnderTest) -> None:
     """A weighting of the error in x_0 or epsilon is carried over to what the network predicts."""
     for trial in trials(subject):
         error = trial.direction(subject, 0)
@@ -77,7 +79,7 @@ class _RampOfNoise(_Ramp):
     error: ClassVar[WeightedError] = "epsilon"
 
 
-def _with_weighting(subject: Subject, weighting: Weighting) -> Loss:
+def _with_weighting(subject: ComponentUnderTest, weighting: Weighting) -> Loss:
     loss = made(subject)
     arguments = arguments_of(loss)
     names = [name for name, value in arguments.items() if isinstance(value, Weighting)]

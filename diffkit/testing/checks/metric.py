@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.metric import Denoising, Metric, ModelMetric, SampleMetric
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.reference import Points
-from diffkit.testing.subject import Subject
 
 _SEED = 5
 
 
 @check
-def values_are_finite_numbers(subject: Subject) -> None:
+def values_are_finite_numbers(subject: ComponentUnderTest) -> None:
     """It gives finite numbers by name, for samples as good as data and for collapsed ones."""
     metric, dataset, samples = _setting(subject)
     for what, given in (("data", samples), ("equal samples", samples[:1].expand_as(samples))):
@@ -42,7 +42,7 @@ def values_are_finite_numbers(subject: Subject) -> None:
 
 
 @check
-def samples_needed_is_positive(subject: Subject) -> None:
+def samples_needed_is_positive(subject: ComponentUnderTest) -> None:
     """It needs a whole number of samples, at least 1."""
     metric, dataset, _ = _setting(subject)
     needed = metric.samples_needed(dataset)
@@ -55,7 +55,7 @@ def samples_needed_is_positive(subject: Subject) -> None:
 
 
 @check
-def values_depend_on_the_seed_alone(subject: Subject) -> None:
+def values_depend_on_the_seed_alone(subject: ComponentUnderTest) -> None:
     """Measured twice with one seed, the values are the same."""
     metric, dataset, samples = _setting(subject)
     first = metric.measure(samples, dataset, _SEED)
@@ -65,7 +65,7 @@ def values_depend_on_the_seed_alone(subject: Subject) -> None:
 
 
 @check
-def order_of_samples_does_not_matter(subject: Subject) -> None:
+def order_of_samples_does_not_matter(subject: ComponentUnderTest) -> None:
     """The values are those of the samples as a set."""
     metric, dataset, samples = _setting(subject)
     order = torch.randperm(len(samples), generator=subject.generator("order"))
@@ -74,7 +74,7 @@ def order_of_samples_does_not_matter(subject: Subject) -> None:
 
 
 @check
-def bad_samples_score_otherwise(subject: Subject) -> None:
+def bad_samples_score_otherwise(subject: ComponentUnderTest) -> None:
     """Noisy samples and collapsed ones score otherwise than data do."""
     metric, dataset, samples = _setting(subject)
     good = metric.measure(samples, dataset, _SEED)
@@ -95,7 +95,7 @@ def bad_samples_score_otherwise(subject: Subject) -> None:
 
 
 @check
-def wrong_samples_are_refused(subject: Subject) -> None:
+def wrong_samples_are_refused(subject: ComponentUnderTest) -> None:
     """Samples of another shape raise a DiffkitError; such that are not finite do not pass."""
     metric, dataset, samples = _setting(subject)
     wider = torch.cat([samples, samples[..., :1]], dim=-1)
@@ -117,12 +117,12 @@ def wrong_samples_are_refused(subject: Subject) -> None:
 
 
 @check
-def a_model_that_knows_the_data_is_told_from_others(subject: Subject) -> None:
+def a_model_that_knows_the_data_is_told_from_others(subject: ComponentUnderTest) -> None:
     """Of models, values are finite, repeat with the seed, and differ for a wrong one."""
     metric: Metric = subject.make()
     if not isinstance(metric, ModelMetric):
         raise NotApplicable("it measures samples, not models")
-    dataset = Points(shape=subject.bench.shape, count=16)
+    dataset = Points(shape=subject.fixtures.shape, count=16)
     found = []
     for knowing in (1.0, 1.0, 0.5):
         model = _model(dataset, knowing)
@@ -166,12 +166,12 @@ def _model(dataset: Dataset, knowing: float) -> Denoising:
     return lambda _: denoiser
 
 
-def _setting(subject: Subject) -> tuple[SampleMetric, Dataset, Tensor]:
+def _setting(subject: ComponentUnderTest) -> tuple[SampleMetric, Dataset, Tensor]:
     """The metric, data, and as many samples as it needs, which are data themselves."""
     metric: Metric = subject.make()
     if not isinstance(metric, SampleMetric):
         raise NotApplicable("it measures models, not samples")
-    dataset = Points(shape=subject.bench.shape)
+    dataset = Points(shape=subject.fixtures.shape)
     needed = metric.samples_needed(dataset)
     rows = [row % len(dataset) for row in range(needed)]
     return metric, dataset, dataset.batch(rows).x_0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffkit.core.encoder import MASK, TOKENS
 from diffkit.testing.check import Check, check
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.networks import (
     another,
@@ -25,7 +26,6 @@ from diffkit.testing.networks import (
     shares_apart,
     trained,
 )
-from diffkit.testing.subject import Subject
 
 _ROWS = 4
 # Of the output's size. Sums of float64 taken in another order differ by 1e-16 a term; networks
@@ -35,7 +35,7 @@ _WHY_ROUNDING = "in float64 only the order of sums may differ, 1e-16 of their si
 
 
 @check
-def facts_are_names_and_numbers(subject: Subject) -> None:
+def facts_are_names_and_numbers(subject: ComponentUnderTest) -> None:
     """The facts hold distinct names of conditions, and a whole number of steps if any."""
     facts = facts_of(subject)
     names, steps = facts.get("conditions", ()), facts.get("steps")
@@ -52,7 +52,7 @@ def facts_are_names_and_numbers(subject: Subject) -> None:
 
 
 @check
-def output_has_the_shape_and_dtype_of_the_input(subject: Subject) -> None:
+def output_has_the_shape_and_dtype_of_the_input(subject: ComponentUnderTest) -> None:
     """The output has the shape and dtype of the input, for any batch size."""
     network = trained(subject)
     for dtype, count in ((torch.float64, 3), (torch.float32, 1), (torch.float32, 3)):
@@ -67,14 +67,14 @@ def output_has_the_shape_and_dtype_of_the_input(subject: Subject) -> None:
         )
 
 
-def _wanted_shape(subject: Subject, x: Tensor) -> torch.Size:
+def _wanted_shape(subject: ComponentUnderTest, x: Tensor) -> torch.Size:
     """That of the input, with twice the channels where half of them place the variance."""
     channels = x.shape[1] * (2 if facts_of(subject).get("learned_variance") else 1)
     return torch.Size((x.shape[0], channels, *x.shape[2:]))
 
 
 @check
-def output_is_finite(subject: Subject) -> None:
+def output_is_finite(subject: ComponentUnderTest) -> None:
     """The output is finite for inputs of zeros, and a hundred times as large as data."""
     network = trained(subject).float()
     given = input_of(subject, _ROWS, torch.float32)
@@ -85,12 +85,12 @@ def output_is_finite(subject: Subject) -> None:
             f"the output in float32 for inputs of scale {scale:g}",
             measured=f"{int((~output.isfinite()).sum())} of {output.numel()} not finite",
             expected="all finite",
-            why="a process may explode the variance, and the walk of a poor network goes far out",
+            why="a process may explode the variance, and a poor network leads far out",
         )
 
 
 @check
-def gradients_reach_every_parameter(subject: Subject) -> None:
+def gradients_reach_every_parameter(subject: ComponentUnderTest) -> None:
     """The gradient of every trainable parameter is finite and somewhere not zero."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
@@ -107,12 +107,12 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
         measured=f"none or zero: {_few(unreached)}",
         expected="a gradient that is not zero for each trainable parameter",
         why="a parameter without gradient never learns, and breaks training on several devices; "
-        "if it only serves larger samples, check with a Bench of such a shape",
+        "if it only serves larger samples, check with Fixtures of such a shape",
     )
 
 
 @check
-def every_coordinate_of_the_input_counts(subject: Subject) -> None:
+def every_coordinate_of_the_input_counts(subject: ComponentUnderTest) -> None:
     """The output depends, differentiably, on every coordinate of the input."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
@@ -131,7 +131,7 @@ def every_coordinate_of_the_input_counts(subject: Subject) -> None:
 
 
 @check
-def rows_do_not_see_each_other(subject: Subject) -> None:
+def rows_do_not_see_each_other(subject: ComponentUnderTest) -> None:
     """In eval mode the output for a sample does not depend on the batch it is in."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
@@ -144,7 +144,7 @@ def rows_do_not_see_each_other(subject: Subject) -> None:
 
 
 @check
-def noise_level_has_an_effect(subject: Subject) -> None:
+def noise_level_has_an_effect(subject: ComponentUnderTest) -> None:
     """The output at the smallest noise level differs from that at the largest."""
     given = input_of(subject, 2)
     output = asked(trained(subject), replace(given.rows([0, 0]), c_noise=given.c_noise))
@@ -152,7 +152,7 @@ def noise_level_has_an_effect(subject: Subject) -> None:
 
 
 @check
-def noise_level_is_per_sample(subject: Subject) -> None:
+def noise_level_is_per_sample(subject: ComponentUnderTest) -> None:
     """The noise level of one sample has no effect on the others."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
@@ -165,7 +165,7 @@ def noise_level_is_per_sample(subject: Subject) -> None:
 
 
 @check
-def neighbouring_noise_levels_are_told_apart(subject: Subject) -> None:
+def neighbouring_noise_levels_are_told_apart(subject: ComponentUnderTest) -> None:
     """Neighbours among the noise levels 1..1000 give different outputs, in mixed precision too."""
     network = trained(subject)
     given = at_neighbours(subject)
@@ -177,7 +177,7 @@ def neighbouring_noise_levels_are_told_apart(subject: Subject) -> None:
 
 
 @check
-def runs_under_autocast(subject: Subject) -> None:
+def runs_under_autocast(subject: ComponentUnderTest) -> None:
     """Under autocast to bfloat16 output and gradients are finite, and of the right shape."""
     network = trained(subject).float()
     given = input_of(subject, _ROWS, torch.float32)
@@ -196,7 +196,7 @@ def runs_under_autocast(subject: Subject) -> None:
 
 
 @check
-def memory_layout_does_not_matter(subject: Subject) -> None:
+def memory_layout_does_not_matter(subject: ComponentUnderTest) -> None:
     """The layout of the input in memory has no effect: strided, transposed or channels-last."""
     network = trained(subject)
     given = input_of(subject, 2)
@@ -211,7 +211,7 @@ def memory_layout_does_not_matter(subject: Subject) -> None:
 
 
 @check
-def calls_do_not_depend_on_earlier_calls(subject: Subject) -> None:
+def calls_do_not_depend_on_earlier_calls(subject: ComponentUnderTest) -> None:
     """In eval mode equal inputs give equal outputs, whatever was asked in between."""
     network = trained(subject)
     here = input_of(subject, _ROWS)
@@ -222,7 +222,7 @@ def calls_do_not_depend_on_earlier_calls(subject: Subject) -> None:
 
 
 @check
-def state_dict_holds_the_whole_network(subject: Subject) -> None:
+def state_dict_holds_the_whole_network(subject: ComponentUnderTest) -> None:
     """A network of other weights gives equal outputs once it has loaded the state dict."""
     network = trained(subject)
     other = trained(replace(subject, seed=subject.seed + 1))
@@ -239,7 +239,7 @@ def state_dict_holds_the_whole_network(subject: Subject) -> None:
 
 
 @check
-def conditions_have_an_effect(subject: Subject) -> None:
+def conditions_have_an_effect(subject: ComponentUnderTest) -> None:
     """Each declared condition has an effect, on its own sample and on no other."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
@@ -255,7 +255,7 @@ def conditions_have_an_effect(subject: Subject) -> None:
 
 
 @check
-def tokens_that_do_not_count_change_nothing(subject: Subject) -> None:
+def tokens_that_do_not_count_change_nothing(subject: ComponentUnderTest) -> None:
     """Of the condition `tokens`, those that `mask` leaves out have no effect."""
     network = trained(subject)
     given = input_of(subject, _ROWS)

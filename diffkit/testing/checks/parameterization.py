@@ -8,13 +8,13 @@ from torch import Tensor
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.parameterization import Parameterization
 from diffkit.core.prediction import GaussianPrediction
+from diffkit.functional.coefficients import broadcast_right
 from diffkit.functional.gaussian import Scales
-from diffkit.functional.scalars import expand
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import float64, plain
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import require, within
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.subject import Subject
 
 
 def _curves(log_snr: Tensor) -> dict[str, Scales]:
@@ -29,7 +29,7 @@ def _curves(log_snr: Tensor) -> dict[str, Scales]:
 
 
 @check
-def the_output_determines_data_and_noise(subject: Subject) -> None:
+def the_output_determines_data_and_noise(subject: ComponentUnderTest) -> None:
     """The output is another combination of x_0 and epsilon than x_t is, at every noise level."""
     parameterization: Parameterization = subject.make()
     log_snr = torch.linspace(-20.0, 20.0, 801, dtype=torch.float64)
@@ -62,7 +62,7 @@ def the_output_determines_data_and_noise(subject: Subject) -> None:
 
 
 @check
-def data_and_noise_come_back(subject: Subject) -> None:
+def data_and_noise_come_back(subject: ComponentUnderTest) -> None:
     """From the exact output and x_t follow x_0 and epsilon."""
     parameterization: Parameterization = subject.make()
     log_snr = torch.linspace(-6.0, 6.0, 97, dtype=torch.float64)
@@ -70,7 +70,7 @@ def data_and_noise_come_back(subject: Subject) -> None:
     x_0, epsilon = (torch.randn(97, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     for curve, scales in _curves(log_snr).items():
         target = parameterization.target(scales)
-        alpha, sigma, on_x_0, on_epsilon = (expand(c, x_0) for c in (*scales, *target))
+        alpha, sigma, on_x_0, on_epsilon = (broadcast_right(c, x_0) for c in (*scales, *target))
         output = on_x_0 * x_0 + on_epsilon * epsilon
         found = GaussianPrediction(output, alpha * x_0 + sigma * epsilon, target, scales)
         why = (
@@ -82,7 +82,7 @@ def data_and_noise_come_back(subject: Subject) -> None:
 
 
 @check
-def the_target_is_continuous(subject: Subject) -> None:
+def the_target_is_continuous(subject: ComponentUnderTest) -> None:
     """The target does not jump from one meaning to another between noise levels."""
     parameterization: Parameterization = subject.make()
     log_snr = torch.linspace(-15.0, 15.0, 6001, dtype=torch.float64)
@@ -102,7 +102,7 @@ def the_target_is_continuous(subject: Subject) -> None:
 
 
 @check
-def coefficients_are_float64_one_a_noise_level(subject: Subject) -> None:
+def coefficients_are_float64_one_a_noise_level(subject: ComponentUnderTest) -> None:
     """The target, c_in and c_noise are float64, in the shape of what they are given."""
     parameterization: Parameterization = subject.make()
     levels = float64(-5.0, -1.0, 0.5, 4.0)
@@ -118,7 +118,7 @@ def coefficients_are_float64_one_a_noise_level(subject: Subject) -> None:
 
 
 @check
-def network_inputs_are_finite(subject: Subject) -> None:
+def network_inputs_are_finite(subject: ComponentUnderTest) -> None:
     """Where a network is asked, c_in is positive and finite, and c_noise finite."""
     parameterization: Parameterization = subject.make()
     log_snr = torch.linspace(-20.0, 20.0, 401, dtype=torch.float64)
@@ -144,7 +144,7 @@ def network_inputs_are_finite(subject: Subject) -> None:
 
 
 @check
-def noise_levels_can_be_told_apart(subject: Subject) -> None:
+def noise_levels_can_be_told_apart(subject: ComponentUnderTest) -> None:
     """The noise input c_noise grows or falls strictly with t, in the float32 that networks get."""
     parameterization: Parameterization = subject.make()
     for schedule in (Linear(), UniformLogSNR()):

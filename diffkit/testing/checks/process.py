@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from diffkit.config.signature import signature_of
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
-from diffkit.spec.signature import signature_of
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.gaussian_forward import FORWARD_CHECKS
 from diffkit.testing.checks.gaussian_reverse import REVERSE_CHECKS
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.subject import Subject
 
 
 @check
-def the_schedule_is_the_one_given(subject: Subject) -> None:
+def the_schedule_is_the_one_given(subject: ComponentUnderTest) -> None:
     """The process follows the schedule that it is given."""
     if "schedule" not in signature_of(subject.cls, subject.host).supplied.values():
         raise NotApplicable("the process asks for no schedule")
@@ -31,7 +31,7 @@ def the_schedule_is_the_one_given(subject: Subject) -> None:
 
 
 @check
-def noise_comes_from_the_source(subject: Subject) -> None:
+def noise_comes_from_the_source(subject: ComponentUnderTest) -> None:
     """Draws and priors are made of the noise source alone, each sample's from its own index."""
     process: ForwardProcess = subject.make()
     seed = subject.seed_for("source")
@@ -39,7 +39,7 @@ def noise_comes_from_the_source(subject: Subject) -> None:
 
         def drawn(*indices: int, seed: int = seed) -> torch.Tensor:
             noise = SampleNoise(seed=seed, indices=indices)
-            return call((len(indices), *subject.bench.shape), noise)  # noqa: B023
+            return call((len(indices), *subject.fixtures.shape), noise)  # noqa: B023
 
         first = drawn(0, 1, 2)
         require(first.shape[0] == 3, f"{name} of 3 samples", measured=len(first), expected="3 rows")

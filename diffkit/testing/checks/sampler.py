@@ -1,4 +1,4 @@
-"""The laws of samplers: what a walk is. Where it leads is in `limits`."""
+"""The laws of samplers: what a trajectory is. Where it leads is in `limits`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.checks import schedule_facts
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.assembly.incompatibilities import schedule_facts
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.clipping import ClippedDenoiser
@@ -22,17 +22,17 @@ from diffkit.core.schedule import NoiseSchedule
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks import limits, uneven
 from diffkit.testing.checks.limits import sampler_of
-from diffkit.testing.checks.walkers import exact_for, shape_for, walker_of
+from diffkit.testing.checks.setups import exact_for, runnable_sampler_of, shape_for
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR, ZeroTerminal
-from diffkit.testing.subject import Subject
-from diffkit.testing.walks import (
-    Insists,
-    Watched,
+from diffkit.testing.trajectories import (
+    ConstantDenoiser,
+    RecordingDenoiser,
     even,
+    final_sample,
     noise_for,
     states_of,
-    walked,
 )
 
 _ROUNDING = "the same arithmetic in float64, so only its rounding may differ"
@@ -46,20 +46,20 @@ def _times(steps: int = 10) -> tuple[float, ...]:
     return Trailing().times(steps, Linear())
 
 
-def _start(subject: Subject, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def _start(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return _process().prior(
         (count, *shape_for(subject)), noise_for(subject.seed_for("start"), count, dtype)
     )
 
 
-def _noise(subject: Subject, count: int) -> Noise:
+def _noise(subject: ComponentUnderTest, count: int) -> Noise:
     return noise_for(subject.seed_for("noise"), count)
 
 
 @check
-def visits_its_times(subject: Subject) -> None:
-    """A walk yields a state at each time after the first, and the last at the last time."""
-    sampler, times = walker_of(subject), _times()
+def visits_its_times(subject: ComponentUnderTest) -> None:
+    """A trajectory yields a state at each time after the first, and the last at the last time."""
+    sampler, times = runnable_sampler_of(subject), _times()
     x = _start(subject, 3)
     found = list(states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3)))
     visited = [state.t for state in found]
@@ -72,7 +72,7 @@ def visits_its_times(subject: Subject) -> None:
     missing = sorted(set(times[1:]) - set(visited))
     require(
         not missing and visited[-1] == times[-1],
-        f"the times visited, asked to walk over {len(times)} times from 1 to 0",
+        f"the times visited, asked to go over {len(times)} times from 1 to 0",
         measured=f"{len(visited)} states, the last at {visited[-1:]}, none at {missing[:3]}",
         expected="each of the times after the first, the last one last",
     )
@@ -83,14 +83,14 @@ def visits_its_times(subject: Subject) -> None:
 
 
 @check
-def asks_as_often_as_declared(subject: Subject) -> None:
-    """A walk asks the denoiser as often as `calls` says."""
-    sampler = walker_of(subject)
+def asks_as_often_as_declared(subject: ComponentUnderTest) -> None:
+    """A trajectory asks the denoiser as often as `calls` says."""
+    sampler = runnable_sampler_of(subject)
     if sampler.calls(_times()) is None:
         raise NotApplicable("it declares that its calls depend on the samples")
     for times in (_times(1), _times(2), _times(10), even(7, 1.0, 0.3)):
-        watched = Watched(exact_for(subject, _process()))
-        walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
+        watched = RecordingDenoiser(exact_for(subject, _process()))
+        final_sample(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         require(
             len(watched.asked) == sampler.calls(times),
             f"calls of the denoiser in {len(times) - 1} steps from {times[0]} to {times[-1]}",
@@ -101,13 +101,13 @@ def asks_as_often_as_declared(subject: Subject) -> None:
 
 
 @check
-def asks_where_networks_are_trained(subject: Subject) -> None:
+def asks_where_networks_are_trained(subject: ComponentUnderTest) -> None:
     """The denoiser is asked at host times between t_min and 1, never at t = 0."""
-    sampler = walker_of(subject)
+    sampler = runnable_sampler_of(subject)
     for schedule in (Linear(), UniformLogSNR()):
-        watched = Watched(exact_for(subject, _process(schedule)))
+        watched = RecordingDenoiser(exact_for(subject, _process(schedule)))
         times = Trailing().times(10, schedule)
-        walked(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
+        final_sample(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         asked = [torch.as_tensor(t, dtype=torch.float64).cpu() for t in watched.asked]
         low, high = min(float(t.min()) for t in asked), max(float(t.max()) for t in asked)
         require(
@@ -122,60 +122,68 @@ def asks_where_networks_are_trained(subject: Subject) -> None:
 
 
 @check
-def same_noise_same_walk(subject: Subject) -> None:
-    """The same start and the same noise give the same walk, on a used and on a new instance."""
-    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
+def same_noise_same_trajectory(subject: ComponentUnderTest) -> None:
+    """The same start and the same noise give the same trajectory, on a used and on a new
+    instance.
+    """
+    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
     ends = [
-        walked(one, exact_for(subject, _process()), x, times, _noise(subject, 3))
-        for one in (sampler, sampler, walker_of(subject))
+        final_sample(one, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        for one in (sampler, sampler, runnable_sampler_of(subject))
     ]
-    within("a second walk of one instance", ends[1], ends[0], 0.0, "nothing was changed")
-    within("a walk of a new instance", ends[2], ends[0], 0.0, "nothing was changed")
+    within("a second trajectory of one instance", ends[1], ends[0], 0.0, "nothing was changed")
+    within("a trajectory of a new instance", ends[2], ends[0], 0.0, "nothing was changed")
 
 
 @check
-def walks_do_not_share_state(subject: Subject) -> None:
-    """Two walks of one instance that go on in turn end where each would alone."""
-    sampler, times = walker_of(subject), _times()
+def trajectories_do_not_share_state(subject: ComponentUnderTest) -> None:
+    """Two trajectories of one instance that go on in turn end where each would alone."""
+    sampler, times = runnable_sampler_of(subject), _times()
     starts = (_start(subject, 3), -0.5 * _start(subject, 3))
     alone = [
-        walked(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        final_sample(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
         for x in starts
     ]
-    walks = [
+    running = [
         states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
         for x in starts
     ]
-    for first, second in zip(*walks, strict=True):
+    for first, second in zip(*running, strict=True):
         ends = (first.x, second.x)
     for index in range(2):
         within(
-            f"walk {index + 1} of two", ends[index], alone[index], 0.0, "history is a walk's own"
+            f"trajectory {index + 1} of two",
+            ends[index],
+            alone[index],
+            0.0,
+            "history is a trajectory's own",
         )
 
 
 @check
-def samples_do_not_depend_on_their_batch(subject: Subject) -> None:
+def samples_do_not_depend_on_their_batch(subject: ComponentUnderTest) -> None:
     """A sample is the same alone and in a batch."""
-    sampler, times, x = walker_of(subject), _times(), _start(subject, 4)
-    together = walked(sampler, exact_for(subject, _process()), x, times, _noise(subject, 4))
+    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 4)
+    together = final_sample(sampler, exact_for(subject, _process()), x, times, _noise(subject, 4))
     key = subject.seed_for("noise")
     for index in (0, 3):
         noise = type(noise_for(key, 1))(seed=key, indices=[index], dtype=torch.float64)
-        alone = walked(sampler, exact_for(subject, _process()), x[index : index + 1], times, noise)
+        alone = final_sample(
+            sampler, exact_for(subject, _process()), x[index : index + 1], times, noise
+        )
         within(f"sample {index} alone", alone[0], together[index], 1e-9, _ROUNDING)
 
 
 @check
-def yielded_states_stay_as_they_are(subject: Subject) -> None:
+def yielded_states_stay_as_they_are(subject: ComponentUnderTest) -> None:
     """Neither the start nor a state that was yielded is ever written to."""
-    sampler, x = walker_of(subject), _start(subject, 3)
+    sampler, x = runnable_sampler_of(subject), _start(subject, 3)
     before, kept = x.clone(), []
     for state in states_of(
         sampler, exact_for(subject, _process()), x, _times(), _noise(subject, 3)
     ):
         kept.append((state, state.x.clone()))
-    within("the start, after the walk", x, before, 0.0, "inputs are the caller's")
+    within("the start, after the trajectory", x, before, 0.0, "inputs are the caller's")
     for state, copy in kept:
         within(f"the state at t = {state.t:.3g}, later", state.x, copy, 0.0, "it was given away")
 
@@ -199,13 +207,13 @@ class _Switching(Noise):
 
 
 @check
-def no_noise_is_added_at_the_end(subject: Subject) -> None:
+def no_noise_is_added_at_the_end(subject: ComponentUnderTest) -> None:
     """The step to t = 0 draws no noise."""
-    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
     exact = exact_for(subject, _process())
     *others, plain = [s.x for s in states_of(sampler, exact, x, times, _noise(subject, 3))]
     noise = _Switching([_noise(subject, 3), noise_for(subject.seed_for("other"), 3)])
-    # By number, not by time: a walk that climbs back up is at times[-2] more than once.
+    # By number, not by time: a trajectory that climbs back up is at times[-2] more than once.
     for number, state in enumerate(states_of(sampler, exact, x, times, noise), start=1):
         end = state.x
         if number == len(others):
@@ -216,18 +224,18 @@ def no_noise_is_added_at_the_end(subject: Subject) -> None:
 
 
 @check
-def noise_that_is_drawn_is_used(subject: Subject) -> None:
-    """A sampler whose walk does not depend on the noise draws none."""
-    sampler, times, x = walker_of(subject), _times(), _start(subject, 3)
+def noise_that_is_drawn_is_used(subject: ComponentUnderTest) -> None:
+    """A sampler whose trajectory does not depend on the noise draws none."""
+    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
     noise = _Switching([_noise(subject, 3)])
-    end = walked(sampler, exact_for(subject, _process()), x, times, noise)
+    end = final_sample(sampler, exact_for(subject, _process()), x, times, noise)
     if noise.drawn == 0:
         return
     other = noise_for(subject.seed_for("other"), 3)
-    different = walked(sampler, exact_for(subject, _process()), x, times, other)
+    different = final_sample(sampler, exact_for(subject, _process()), x, times, other)
     require(
         not torch.equal(end, different),
-        f"the end of a walk that drew noise {noise.drawn} times",
+        f"the end of a trajectory that drew noise {noise.drawn} times",
         measured="the same for another noise",
         expected="another end, or no draws",
         why="drawing costs time, and hides that the noise is not used",
@@ -235,9 +243,9 @@ def noise_that_is_drawn_is_used(subject: Subject) -> None:
 
 
 @check
-def modes_do_not_leak(subject: Subject) -> None:
+def modes_do_not_leak(subject: ComponentUnderTest) -> None:
     """No gradient or autocast mode is left changed at a yield."""
-    sampler = walker_of(subject)
+    sampler = runnable_sampler_of(subject)
     with torch.enable_grad():
         for state in states_of(
             sampler,
@@ -259,10 +267,10 @@ def modes_do_not_leak(subject: Subject) -> None:
 
 
 @check
-def keeps_the_dtype(subject: Subject) -> None:
-    """States have the dtype of the start, and float32 walks end near float64 ones."""
-    sampler, times = walker_of(subject), _times()
-    exact = walked(
+def keeps_the_dtype(subject: ComponentUnderTest) -> None:
+    """States have the dtype of the start, and float32 trajectories end near float64 ones."""
+    sampler, times = runnable_sampler_of(subject), _times()
+    exact = final_sample(
         sampler, exact_for(subject, _process()), _start(subject, 3), times, _noise(subject, 3)
     )
     single = noise_for(subject.seed_for("noise"), 3, torch.float32)
@@ -274,50 +282,60 @@ def keeps_the_dtype(subject: Subject) -> None:
         within("the end in float32", found[-1].x, exact, 2e-4, "float32 rounds, in ten steps")
 
 
-def _draws(subject: Subject) -> int:
+def _draws(subject: ComponentUnderTest) -> int:
     noise = _Switching([_noise(subject, 2)])
-    walked(walker_of(subject), exact_for(subject, _process()), _start(subject, 2), _times(), noise)
+    final_sample(
+        runnable_sampler_of(subject),
+        exact_for(subject, _process()),
+        _start(subject, 2),
+        _times(),
+        noise,
+    )
     return noise.drawn
 
 
 @check
-def clipping_is_left_to_the_run(subject: Subject) -> None:
-    """A declared data range changes nothing, or else limits the x_0 and the epsilon of a walk."""
-    sampler, x, process = walker_of(subject), _start(subject, 3), _process()
+def clipping_is_left_to_the_run(subject: ComponentUnderTest) -> None:
+    """A declared data range changes nothing, or else limits the x_0 and the epsilon of a
+    trajectory.
+    """
+    sampler, x, process = runnable_sampler_of(subject), _start(subject, 3), _process()
     # At t = 0 every sampler is at x_0 itself, whatever epsilon was: so end before.
     times = even(5, 1.0, 0.3)
 
     def end(x_0: float, data_range: DataRange | None) -> Tensor:
-        insists = Insists(process, x_0, data_range)
-        return walked(sampler, insists, x, times, _noise(subject, 3))
+        insists = ConstantDenoiser(process, x_0, data_range)
+        return final_sample(sampler, insists, x, times, _noise(subject, 3))
 
     ranged = end(1.5, (-1.0, 1.0))
     if not torch.equal(ranged, end(1.5, None)):
         why = (
-            "whoever plans the walk clips the predictions, once, for all samplers; one that limits "
-            "x_0 itself has to derive epsilon again, or x_s fits neither"
+            "whoever plans the trajectory clips the predictions, once, for all samplers; one that "
+            "limits x_0 itself has to derive epsilon again, or x_s fits neither"
         )
         within("the end for x_0 = 1.5 in the range [-1, 1]", ranged, end(1.0, None), 1e-9, why)
 
 
 @check
-def ends_within_what_was_clipped(subject: Subject) -> None:
-    """A walk with clipped predictions ends at data within the range."""
+def ends_within_what_was_clipped(subject: ComponentUnderTest) -> None:
+    """A trajectory with clipped predictions ends at data within the range."""
     sampler, x = sampler_of(subject), _start(subject, 3)
-    clipped = ClippedDenoiser(Insists(_process(), 1.5, (-1.0, 1.0)), (-1.0, 1.0))
-    end = walked(sampler, clipped, x, _times(5), _noise(subject, 3))
+    clipped = ClippedDenoiser(ConstantDenoiser(_process(), 1.5, (-1.0, 1.0)), (-1.0, 1.0))
+    end = final_sample(sampler, clipped, x, _times(5), _noise(subject, 3))
     why = "the step to t = 0 ends at the predicted x_0; tables in float32 miss it by 1e-4"
     within("the end for x_0 = 1.5 clipped to 1", end, torch.ones_like(end), 1e-3, why)
 
 
 @check
-def begins_where_no_signal_is_left(subject: Subject) -> None:
-    """A walk from zero terminal SNR is finite."""
-    sampler, schedule = walker_of(subject), ZeroTerminal()
+def begins_where_no_signal_is_left(subject: ComponentUnderTest) -> None:
+    """A trajectory from zero terminal SNR is finite."""
+    sampler, schedule = runnable_sampler_of(subject), ZeroTerminal()
     _consent(subject, schedule)
     for spaced in (Trailing().times(10, schedule), Trailing().times(1, schedule)):
         x = _start(subject, 3)
-        end = walked(sampler, exact_for(subject, _process(schedule)), x, spaced, _noise(subject, 3))
+        end = final_sample(
+            sampler, exact_for(subject, _process(schedule)), x, spaced, _noise(subject, 3)
+        )
         require(
             bool(end.isfinite().all()),
             f"the end of {len(spaced) - 1} steps on a schedule with log-SNR -inf at t = 1",
@@ -327,7 +345,7 @@ def begins_where_no_signal_is_left(subject: Subject) -> None:
         )
 
 
-def _consent(subject: Subject, schedule: NoiseSchedule) -> None:
+def _consent(subject: ComponentUnderTest, schedule: NoiseSchedule) -> None:
     facts = {
         **schedule_facts(schedule),
         "data.range": (-1.0, 1.0),
@@ -343,8 +361,8 @@ CHECKS: tuple[Check, ...] = (
     visits_its_times,
     asks_as_often_as_declared,
     asks_where_networks_are_trained,
-    same_noise_same_walk,
-    walks_do_not_share_state,
+    same_noise_same_trajectory,
+    trajectories_do_not_share_state,
     samples_do_not_depend_on_their_batch,
     yielded_states_stay_as_they_are,
     no_noise_is_added_at_the_end,

@@ -14,13 +14,13 @@ from diffkit.testing.checks.schedule_arithmetic import (
     half_steps,
     random_times,
 )
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require, within
-from diffkit.testing.subject import Subject
 
 
 @check
 @torch.no_grad()
-def log_snr_strictly_decreases(subject: Subject) -> None:
+def log_snr_strictly_decreases(subject: ComponentUnderTest) -> None:
     """The log-SNR is finite and strictly decreasing on (0, 1)."""
     schedule: NoiseSchedule = subject.make()
     even = torch.linspace(0.0, 1.0, 2002, dtype=torch.float64)[1:-1]
@@ -34,7 +34,7 @@ def log_snr_strictly_decreases(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def log_snr_at_both_ends(subject: Subject) -> None:
+def log_snr_at_both_ends(subject: ComponentUnderTest) -> None:
     """The log-SNR is +inf at t = 0, which is clean data, and the smallest at t = 1."""
     schedule: NoiseSchedule = subject.make()
     for what, t in (("a number", 0.0), ("a tensor", float64(0.0, 0.5))):
@@ -52,7 +52,7 @@ def log_snr_at_both_ends(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def log_snr_takes_numbers_and_tensors(subject: Subject) -> None:
+def log_snr_takes_numbers_and_tensors(subject: ComponentUnderTest) -> None:
     """The log-SNR is the same for a number, a vector and any other shape, always in float64."""
     schedule: NoiseSchedule = subject.make()
     # These times are exact in float32 too.
@@ -81,7 +81,7 @@ def log_snr_takes_numbers_and_tensors(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def time_at_inverts(subject: Subject) -> None:
+def time_at_inverts(subject: ComponentUnderTest) -> None:
     """Asking time_at of log_snr(t) gives t, and float64 in the shape of t."""
     schedule: NoiseSchedule = subject.make()
     t = random_times(subject, schedule, 500).sort().values
@@ -110,7 +110,7 @@ def time_at_inverts(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def time_at_refuses_more_noise_than_there_is(subject: Subject) -> None:
+def time_at_refuses_more_noise_than_there_is(subject: ComponentUnderTest) -> None:
     """Asking time_at raises ComponentError below log_snr(1), where that is finite."""
     schedule: NoiseSchedule = subject.make()
     last = schedule.log_snr(1.0)
@@ -125,7 +125,7 @@ def time_at_refuses_more_noise_than_there_is(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def times_outside_are_refused(subject: Subject) -> None:
+def times_outside_are_refused(subject: ComponentUnderTest) -> None:
     """Asking log_snr raises ComponentError for times outside [0, 1]."""
     schedule: NoiseSchedule = subject.make()
     for t in (-1e-3, 1 + 1e-3, float("nan")):
@@ -135,7 +135,7 @@ def times_outside_are_refused(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def t_min_and_steps_are_numbers(subject: Subject) -> None:
+def t_min_and_steps_are_numbers(subject: ComponentUnderTest) -> None:
     """The time t_min is in (0, 1] with a finite log-SNR; steps is None or a whole number."""
     schedule: NoiseSchedule = subject.make()
     t_min, steps = schedule.t_min, schedule.steps
@@ -168,7 +168,7 @@ def t_min_and_steps_are_numbers(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def snap_goes_up_to_a_trained_time(subject: Subject) -> None:
+def snap_goes_up_to_a_trained_time(subject: ComponentUnderTest) -> None:
     """A snapped time is the nearest trained one at or above t, in (0, 1] and on the grid."""
     schedule: NoiseSchedule = subject.make()
     ends = float64(0.0, 1e-12, 0.5 * schedule.t_min, schedule.t_min, 1 - 1e-6, 1.0)
@@ -210,7 +210,7 @@ def _decreases(schedule: NoiseSchedule, name: str, t: Tensor) -> None:
         f"log_snr from t = {t[worst]:.6g} to the next of {len(t):,} {name}",
         measured=f"a change of {steps[worst]:.3g}",
         expected="a decrease",
-        why="a walk from t to s < t must lose noise",
+        why="a trajectory from t to s < t must lose noise",
     )
 
 

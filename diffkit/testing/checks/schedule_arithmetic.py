@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from diffkit.core.schedule import DiscreteSchedule, NoiseSchedule
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import in_double_precision, plain, relatively
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require, within
-from diffkit.testing.subject import Subject
 
 # Kernels for vectors and for single numbers round differently, by units in the last place.
 ROUNDING = 1e-12
@@ -20,7 +20,7 @@ ROUNDING = 1e-12
 
 @check
 @torch.no_grad()
-def log_snr_has_double_precision(subject: Subject) -> None:
+def log_snr_has_double_precision(subject: ComponentUnderTest) -> None:
     """The log-SNR is computed from float64 numbers, tables included."""
     schedule: NoiseSchedule = subject.make()
     t = random_times(subject, schedule, 400)
@@ -40,7 +40,7 @@ def log_snr_has_double_precision(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def rounding_of_t_changes_nothing(subject: Subject) -> None:
+def rounding_of_t_changes_nothing(subject: ComponentUnderTest) -> None:
     """The log-SNR at a time that is off by rounding is off by rounding: it never jumps."""
     schedule: NoiseSchedule = subject.make()
     t = random_times(subject, schedule, 200)
@@ -62,7 +62,7 @@ def rounding_of_t_changes_nothing(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def log_snr_is_the_product_of_the_betas(subject: Subject) -> None:
+def log_snr_is_the_product_of_the_betas(subject: ComponentUnderTest) -> None:
     """The log-SNR at k / T is that of alpha-bar, the product of 1 - beta_j for j = 1..k."""
     schedule = subject.make()
     if not isinstance(schedule, DiscreteSchedule):
@@ -89,7 +89,7 @@ def log_snr_is_the_product_of_the_betas(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def default_dtype_changes_nothing(subject: Subject) -> None:
+def default_dtype_changes_nothing(subject: ComponentUnderTest) -> None:
     """Neither log_snr nor time_at depends on torch's default dtype."""
     expected = _sampled(subject.make())
     before = torch.get_default_dtype()
@@ -107,7 +107,7 @@ def default_dtype_changes_nothing(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def casting_leaves_tables_alone(subject: Subject) -> None:
+def casting_leaves_tables_alone(subject: ComponentUnderTest) -> None:
     """A schedule that is a module gives the same log_snr after .to(bfloat16), parameters aside."""
     schedule = subject.make()
     if not isinstance(schedule, nn.Module):
@@ -121,7 +121,7 @@ def casting_leaves_tables_alone(subject: Subject) -> None:
 
 
 @check
-def gradients_reach_the_parameters(subject: Subject) -> None:
+def gradients_reach_the_parameters(subject: ComponentUnderTest) -> None:
     """The gradient of log_snr reaches every trainable parameter of the schedule, and is finite."""
     schedule = subject.make()
     trained: dict[str, nn.Parameter] = {}
@@ -141,7 +141,7 @@ def gradients_reach_the_parameters(subject: Subject) -> None:
     require(moved, "the gradient of log_snr", measured="0 everywhere", expected="not 0")
 
 
-def random_times(subject: Subject, schedule: NoiseSchedule, count: int) -> Tensor:
+def random_times(subject: ComponentUnderTest, schedule: NoiseSchedule, count: int) -> Tensor:
     """In [t_min, 1), in no order; for T = 1, where t_min is 1, in (0, 1)."""
     low = schedule.t_min if schedule.t_min < 1 else 1e-3
     uniform = torch.rand(count, generator=subject.generator("times"), dtype=torch.float64)

@@ -13,10 +13,10 @@ from diffkit.core.schedule import NoiseSchedule
 from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import ZeroTerminalSNR, accepted, float64, plain
-from diffkit.testing.exercises import losses_of
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import FALSE_ALARM, NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.subject import Subject
+from diffkit.testing.usages import losses_of
 
 _LAST = 1 - 2**-53
 """The largest float64 below 1."""
@@ -24,7 +24,7 @@ _MANY, _BINS = 100_000, 10
 _BATCHES, _ROWS = 2000, 8
 
 
-def _schedules(subject: Subject) -> Iterator[tuple[str, NoiseSchedule]]:
+def _schedules(subject: ComponentUnderTest) -> Iterator[tuple[str, NoiseSchedule]]:
     return accepted(
         subject,
         {
@@ -37,9 +37,9 @@ def _schedules(subject: Subject) -> Iterator[tuple[str, NoiseSchedule]]:
 
 
 def _draws(
-    subject: Subject, times: TrainingTimes, uniform: Tensor
+    subject: ComponentUnderTest, times: TrainingTimes, uniform: Tensor
 ) -> Iterator[tuple[str, NoiseSchedule, DrawnTimes]]:
-    """On each schedule; of a law that learns also once it has."""
+    """On each schedule; of a distribution that learns also once it has."""
     for where, schedule in _schedules(subject):
         yield where, schedule, times.draw(uniform, schedule)
         state = times.init(schedule)
@@ -50,7 +50,7 @@ def _draws(
 
 
 def _learners(
-    subject: Subject, times: TrainingTimes
+    subject: ComponentUnderTest, times: TrainingTimes
 ) -> Iterator[tuple[str, NoiseSchedule, TimesState]]:
     """Each schedule with the first state. Raises NotApplicable where nothing is learned."""
     for where, schedule in _schedules(subject):
@@ -67,7 +67,7 @@ def _even(count: int) -> Tensor:
 
 
 @check
-def times_are_trained_times(subject: Subject) -> None:
+def times_are_trained_times(subject: ComponentUnderTest) -> None:
     """Times are in (0, 1], one a number drawn, where the schedule snaps them to."""
     times: TrainingTimes = subject.make()
     uniform = _even(2000)
@@ -86,7 +86,7 @@ def times_are_trained_times(subject: Subject) -> None:
 
 
 @check
-def importance_is_finite_and_not_negative(subject: Subject) -> None:
+def importance_is_finite_and_not_negative(subject: ComponentUnderTest) -> None:
     """Weights are float64, one a time, at least 0 and finite."""
     times: TrainingTimes = subject.make()
     uniform = _even(2000)
@@ -103,7 +103,7 @@ def importance_is_finite_and_not_negative(subject: Subject) -> None:
 
 
 @check
-def draws_follow_from_the_uniform_numbers(subject: Subject) -> None:
+def draws_follow_from_the_uniform_numbers(subject: ComponentUnderTest) -> None:
     """Equal uniform numbers give equal times and weights, other ones other times."""
     times: TrainingTimes = subject.make()
     generator = subject.generator("uniform")
@@ -129,8 +129,8 @@ def draws_follow_from_the_uniform_numbers(subject: Subject) -> None:
 
 
 @check
-def times_reach_both_ends(subject: Subject) -> None:
-    """Training reaches t = 1, where every walk starts, and the first per cents of (0, 1]."""
+def times_reach_both_ends(subject: ComponentUnderTest) -> None:
+    """Training reaches t = 1, where every trajectory starts, and the first per cents of (0, 1]."""
     times: TrainingTimes = subject.make()
     uniform = _even(20_000)
     for where, schedule, (t, _) in _draws(subject, times, uniform):
@@ -140,7 +140,7 @@ def times_reach_both_ends(subject: Subject) -> None:
             f"the largest time {where}, over even numbers in [0, 1) and its ends",
             measured=float(t.max()),
             expected=f"at least {last}",
-            why="a walk starts at t = 1, and asks a network that was never trained there",
+            why="a trajectory starts at t = 1, and asks a network that was never trained there",
         )
         early = max(0.02, schedule.t_min)
         require(
@@ -148,16 +148,16 @@ def times_reach_both_ends(subject: Subject) -> None:
             f"the smallest time {where}, over even numbers in [0, 1) and its ends",
             measured=float(t.min()),
             expected=f"at most {early}",
-            why="a walk ends in small steps there",
+            why="a trajectory ends in small steps there",
         )
 
 
 @check
-def weights_restore_the_uniform_law(subject: Subject) -> None:
-    """Weights that are not all 1 make expectations those under the uniform law of t."""
+def weights_restore_the_uniform_distribution(subject: ComponentUnderTest) -> None:
+    """Weights that are not all 1 make expectations those under the uniform distribution of t."""
     times: TrainingTimes = subject.make()
     middles = (torch.arange(_MANY, dtype=torch.float64) + 0.5) / _MANY
-    # In no order, since a law may treat neighbours in a batch together.
+    # In no order, since a distribution may treat neighbours in a batch together.
     uniform = middles[torch.randperm(_MANY, generator=subject.generator("order"))]
     weighted = False
     for where, schedule, (t, weight) in _draws(subject, times, uniform):
@@ -177,12 +177,12 @@ def weights_restore_the_uniform_law(subject: Subject) -> None:
             "step of snapping",
         )
     if not weighted:
-        raise NotApplicable("all weights are 1: the law is the objective's own")
+        raise NotApplicable("all weights are 1: the distribution is the objective's own")
 
 
 @check
-def every_row_has_the_same_law(subject: Subject) -> None:
-    """Whichever row of a batch a sample is in, its time has the same law."""
+def every_row_has_the_same_distribution(subject: ComponentUnderTest) -> None:
+    """Whichever row of a batch a sample is in, its time has the same distribution."""
     times: TrainingTimes = subject.make()
     where, schedule = next(_schedules(subject))
     size = (_BATCHES, _ROWS)
@@ -200,8 +200,9 @@ def every_row_has_the_same_law(subject: Subject) -> None:
 
 
 @check
-def what_is_learned_is_in_the_state(subject: Subject) -> None:
-    """A law that learns keeps its state out of itself: named tensors of fixed shapes, on the host.
+def what_is_learned_is_in_the_state(subject: ComponentUnderTest) -> None:
+    """A distribution that learns keeps its state out of itself: named tensors of fixed shapes, on
+    the host.
 
     An old state draws as it did before later losses were known, as it does after resuming.
     """
@@ -230,8 +231,8 @@ def what_is_learned_is_in_the_state(subject: Subject) -> None:
 
 
 @check
-def losses_change_the_law(subject: Subject) -> None:
-    """Losses that grow with t change the times, or the weights, of a law that learns."""
+def losses_change_the_distribution(subject: ComponentUnderTest) -> None:
+    """Losses that grow with t change the times, or the weights, of a distribution that learns."""
     times: TrainingTimes = subject.make()
     uniform = _even(200)
     for where, schedule, state in _learners(subject, times):
@@ -266,8 +267,8 @@ CHECKS: tuple[Check, ...] = (
     importance_is_finite_and_not_negative,
     draws_follow_from_the_uniform_numbers,
     times_reach_both_ends,
-    weights_restore_the_uniform_law,
-    every_row_has_the_same_law,
+    weights_restore_the_uniform_distribution,
+    every_row_has_the_same_distribution,
     what_is_learned_is_in_the_state,
-    losses_change_the_law,
+    losses_change_the_distribution,
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.sampler import Sampler
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.limits import (
@@ -17,9 +17,9 @@ from diffkit.testing.checks.limits import (
     sampler_of,
     smooth,
 )
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
-from diffkit.testing.subject import Subject
-from diffkit.testing.walks import Probe, even, flow_start, mixture, states_of
+from diffkit.testing.trajectories import Probe, even, flow_start, mixture, states_of
 
 _SIZES = (128, 256)
 _SLACK = 0.3
@@ -30,7 +30,7 @@ _TIMES_TOO_FAR = 5.0
 
 
 @check
-def keeps_its_order_on_uneven_steps(subject: Subject) -> None:
+def keeps_its_order_on_uneven_steps(subject: ComponentUnderTest) -> None:
     """The order holds on steps that lengthen slowly, and on others as far as it is declared.
 
     A solver whose coefficients take steps to be even (Adams-Bashforth's) is right on even ones,
@@ -43,7 +43,9 @@ def keeps_its_order_on_uneven_steps(subject: Subject) -> None:
     _, even_order = _measured(sampler, _even)
     if even_order < sampler.order - _SLACK:
         raise NotApplicable("it does not keep its order on even steps: see converges_as_declared")
-    _require_order(sampler, "steps that grow threefold over the walk", _growing, sampler.order)
+    _require_order(
+        sampler, "steps that grow threefold over the trajectory", _growing, sampler.order
+    )
     declared = sampler.order_on_uneven_steps
     measured = _require_order(
         sampler, "steps long and short in turn, 3:1", _alternating, declared or 1
@@ -100,7 +102,7 @@ def _times(lengths: Sequence[float]) -> tuple[float, ...]:
 
 
 @check
-def a_short_step_goes_a_short_way(subject: Subject) -> None:
+def a_short_step_goes_a_short_way(subject: ComponentUnderTest) -> None:
     """A step of hardly any length, after one of the usual length, moves hardly anything.
 
     A multistep solver with its step ratio upside down keeps its order on every grid, as the
@@ -126,7 +128,7 @@ def a_short_step_goes_a_short_way(subject: Subject) -> None:
 
 
 def _way(sampler: Sampler, times: Sequence[float], place: int) -> float:
-    """How far the step from `times[place]` carries the samples, in a walk that goes on."""
+    """How far the step from `times[place]` carries the samples, in a trajectory that goes on."""
     process = smooth(VariancePreserving)
     x, states = flow_start(process, 1.0), {}
     for state in states_of(sampler, mixture(process), x, times, Probe()):

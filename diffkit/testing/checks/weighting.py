@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.weighting import Weighting
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.common import float64, in_double_precision, plain, relatively
+from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import require
 from diffkit.testing.objectives import parameterizations
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.subject import Subject
 
 
-def _levels(subject: Subject) -> Tensor:
+def _levels(subject: ComponentUnderTest) -> Tensor:
     """Random log-SNRs, and even ones; float32's exponential ends at 88, float16's at 11."""
     random = torch.rand(200, generator=subject.generator("levels"), dtype=torch.float64)
     return torch.cat([torch.linspace(-30.0, 30.0, 241, dtype=torch.float64), 60 * random - 30])
@@ -23,7 +23,7 @@ def _levels(subject: Subject) -> Tensor:
 
 @check
 @torch.no_grad()
-def weights_are_finite_and_not_negative(subject: Subject) -> None:
+def weights_are_finite_and_not_negative(subject: ComponentUnderTest) -> None:
     """The weight is at least 0 and finite from log-SNR -30 to 30, and a number at -inf."""
     weighting: Weighting = subject.make()
     log_snr = _levels(subject)
@@ -48,7 +48,7 @@ def weights_are_finite_and_not_negative(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def some_noise_level_counts(subject: Subject) -> None:
+def some_noise_level_counts(subject: ComponentUnderTest) -> None:
     """The weight is above 0 at some log-SNR between -10 and 10."""
     weight = subject.make().weight(torch.linspace(-10.0, 10.0, 401, dtype=torch.float64))
     require(
@@ -58,7 +58,7 @@ def some_noise_level_counts(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def weights_are_float64_one_a_noise_level(subject: Subject) -> None:
+def weights_are_float64_one_a_noise_level(subject: ComponentUnderTest) -> None:
     """The weight of any shape is the weight of each of its numbers, in float64."""
     weighting: Weighting = subject.make()
     log_snr = float64(-8.0, -2.5, -0.5, 0.0, 1.5, 9.0)
@@ -78,14 +78,14 @@ def weights_are_float64_one_a_noise_level(subject: Subject) -> None:
 
 @check
 @torch.no_grad()
-def weights_have_double_precision(subject: Subject) -> None:
+def weights_have_double_precision(subject: ComponentUnderTest) -> None:
     """The weight is computed in float64."""
     in_double_precision("the weight", subject.make().weight(_levels(subject)))
 
 
 @check
 @torch.no_grad()
-def weights_of_any_output_are_finite(subject: Subject) -> None:
+def weights_of_any_output_are_finite(subject: ComponentUnderTest) -> None:
     """The weight on any network's output is finite and at least 0, also where no signal is left."""
     weighting: Weighting = subject.make()
     process = VariancePreserving(schedule=UniformLogSNR())

@@ -46,7 +46,7 @@ def small(attention=(False, True), **changes):
 def randomize(module, seed=0):
     """Give every parameter random values, such that outputs are of order 0.3.
 
-    A network that answers stronger than it is asked makes walks chaotic, and rounding grows.
+    A network that answers stronger than it is asked makes trajectories chaotic, and rounding grows.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def ours(shape=(1, 8, 8), model=None, range_=(-1.0, 1.0), **fields):
     pipeline = diffkit.build(
         {
             "schedule": "linear",
-            "process": "gaussian",
+            "process": "variance-preserving",
             "model": {"id": "unet", "config": config},
             "loss": "simple",
             "sampler": "ddpm",
@@ -121,7 +121,7 @@ def their_loop(pipeline, x, steps, generator=None):
 
 def start(pipeline, num, seed=0, **choices):
     """The pure noise with which `sample` begins."""
-    return next(pipeline.walk(num, seed=seed, **choices)).x
+    return next(pipeline.trajectory(num, seed=seed, **choices)).x
 
 
 def edited(folder, file, **changes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from diffkit.core.process import GaussianProcess
-from diffkit.testing import parametrize_with_checks, run_checks, subjects
+from diffkit.testing import components_under_test, parametrize_with_checks, run_checks
 
 from diffkit_diffusers.sampler import DiffusersScheduler
 from small_pipelines import small
@@ -23,24 +23,26 @@ def test_contract(component, check):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_flake_under_other_seeds(seed):
-    outcomes = run_checks(subjects("diffusers.*", configurations=CONFIGURATIONS), seed=seed)
+    outcomes = run_checks(
+        components_under_test("diffusers.*", configurations=CONFIGURATIONS), seed=seed
+    )
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
 
 
 class OfAnyProcess(DiffusersScheduler):
-    """The same, declared so that the kit walks it; its walks are variance preserving."""
+    """The same, declared so that the kit runs it; its trajectories are variance preserving."""
 
     process_class = GaussianProcess
 
 
-DISCRETE = "it walks discrete schedules only, and this law is measured on a continuous one"
+DISCRETE = "it samples with discrete schedules only, and this law is measured on a continuous one"
 
 
 @parametrize_with_checks(
     OfAnyProcess,
     configurations={
         "classes.ofanyprocess": [
-            # Those that can walk between any two times of the grid, as the kit asks.
+            # Those that can go between any two times of the grid, as the kit asks.
             {},
             {"scheduler": "EulerDiscreteScheduler"},
             {"options": {"algorithm_type": "sde-dpmsolver++"}},
@@ -53,5 +55,5 @@ DISCRETE = "it walks discrete schedules only, and this law is measured on a cont
         }
     },
 )
-def test_walks(component, check):
+def test_trajectories(component, check):
     check(component)

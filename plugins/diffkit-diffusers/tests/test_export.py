@@ -114,8 +114,8 @@ def test_a_ddpm_loop_with_the_same_noise(variance, clip, tmp_path, monkeypatch):
     if clip:
         denoiser = ClippedDenoiser(denoiser, (-1.0, 1.0))
     with torch.no_grad():
-        walk = pipeline.parts.sampler.walk(denoiser, x, times, Recorded(numbers), {})
-        *_, state = walk
+        states = pipeline.parts.sampler.trajectory(denoiser, x, times, Recorded(numbers), {})
+        *_, state = states
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", Recorded(numbers).as_randn_tensor)
     actual = their_loop(pipe, x, 20)
     assert torch.allclose(actual, state.x, rtol=0, atol=1e-4 * max(1, state.x.abs().max()))

@@ -202,8 +202,8 @@ def test_a_ddpm_loop_with_the_same_noise(variance, clip, tmp_path, monkeypatch):
     if clip:
         denoiser = ClippedDenoiser(denoiser, (-1.0, 1.0))
     with torch.no_grad():
-        walk = pipeline.parts.sampler.walk(denoiser, x, times, Recorded(numbers), {})
-        *_, state = walk
+        states = pipeline.parts.sampler.trajectory(denoiser, x, times, Recorded(numbers), {})
+        *_, state = states
     # As for DDIM; the deviation at the first index is 1e-2, and their float32 tables know it to
     # 1e-3 of that, but add nothing there.
     assert torch.allclose(state.x, expected, rtol=0, atol=1e-4 * max(1, expected.abs().max()))

@@ -1,10 +1,10 @@
-"""A walk with a scheduler of diffusers is the loop that one writes by hand with diffusers."""
+"""A trajectory with a scheduler of diffusers is the loop that one writes by hand with diffusers."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
@@ -65,7 +65,7 @@ def takes_generator(scheduler):
 
 @pytest.mark.parametrize("schedule", TABLES)
 @pytest.mark.parametrize(("name", "options", "steps"), LOOPS.values(), ids=LOOPS)
-def test_a_walk_is_the_loop_by_hand(name, options, steps, schedule):
+def test_a_trajectory_is_the_loop_by_hand(name, options, steps, schedule):
     T = 1000 if steps < 40 else 40
     spacing = "leading" if name == "DDPMScheduler" else "trailing"
     config = {"steps": T} | ({"rescale": False} if schedule == "linear" else {})
@@ -113,7 +113,7 @@ def test_the_exact_denoiser_of_a_gaussian(name):
     noise = SampleNoise(seed=0, indices=range(4000))
     x = process.prior((4000, 1), noise)
     sampler = DiffusersScheduler(scheduler=name)
-    *_, state = sampler.walk(ExactGaussian(process, covariance=0.25), x, times, noise, {})
+    *_, state = sampler.trajectory(ExactGaussian(process, covariance=0.25), x, times, noise, {})
     # DDIM is known to end at .471 (trailing; .472 leading), fixed_small above .4; the others are
     # of higher order. 4000 samples know a deviation to 1 %.
     assert float(state.x.std()) == pytest.approx(0.5, abs=0.07)
@@ -127,7 +127,7 @@ def test_euler_and_ddim_end_where_the_closed_form_says(name):
     noise = SampleNoise(seed=0, indices=range(2))
     x = torch.tensor([[1.0], [-2.0]])
     sampler = DiffusersScheduler(scheduler=name)
-    *_, state = sampler.walk(ExactGaussian(process, covariance=0.25), x, times, noise, {})
+    *_, state = sampler.trajectory(ExactGaussian(process, covariance=0.25), x, times, noise, {})
     # The final deviation of DDIM from N(0, 1) in 50 steps; float32 tables.
     assert torch.allclose(state.x, 0.471403 * x, rtol=2e-4)
 
@@ -151,20 +151,22 @@ def test_one_state_for_each_time_and_calls_as_declared(name):
             times = (1.0, *times)
         noise = SampleNoise(seed=0, indices=range(2))
         sampler = DiffusersScheduler(scheduler=name)
-        walk = sampler.walk(Counting(process, covariance=0.25), torch.ones(2, 1), times, noise, {})
-        assert [state.t for state in walk] == list(times[1:])
+        states = sampler.trajectory(
+            Counting(process, covariance=0.25), torch.ones(2, 1), times, noise, {}
+        )
+        assert [state.t for state in states] == list(times[1:])
         assert len(asked) == sampler.calls(times)
         assert {round(1000 * t) for t in asked} == {round(1000 * t) for t in times[:-1]}
 
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "HeunDiscreteScheduler"])
-def test_a_walk_that_ends_before_the_data(name):
+def test_a_trajectory_that_ends_before_the_data(name):
     process = VariancePreserving(schedule=Linear())
     exact, x = ExactGaussian(process, covariance=0.25), torch.ones(2, 1)
     whole, noise = Trailing().times(100, process.schedule), SampleNoise(seed=0, indices=range(2))
     times = whole[:61]
     sampler = DiffusersScheduler(scheduler=name)
-    *_, state = sampler.walk(exact, x, times, noise, {})
+    *_, state = sampler.trajectory(exact, x, times, noise, {})
     assert state.t == times[-1] == pytest.approx(0.4)
     alpha, sigma = process.scales(process.log_snr(state.t))
     # The probability flow keeps x over its deviation; second order, 60 steps of 1/100.
@@ -269,7 +271,7 @@ def test_the_start_is_not_written_to():
         spacing = Leading() if name == "DDPMScheduler" else Trailing()
         times = spacing.times(5, process.schedule)
         exact = ExactGaussian(process, covariance=0.25)
-        for state in DiffusersScheduler(scheduler=name).walk(exact, x, times, noise, {}):
+        for state in DiffusersScheduler(scheduler=name).trajectory(exact, x, times, noise, {}):
             states.append((state, state.x.clone()))
     assert torch.equal(x, torch.ones(2, 1))
     assert all(torch.equal(state.x, before) for state, before in states)

@@ -1,4 +1,4 @@
-"""What a scheduler of diffusers cannot walk exactly is refused by name."""
+"""What a scheduler of diffusers cannot sample exactly is refused by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.noise import SampleNoise
@@ -103,12 +103,12 @@ def test_what_is_not_supported_is_refused_by_name(named, config):
         DiffusersScheduler(**config)
 
 
-def walk(name, times, schedule=None, **config):
+def trajectory(name, times, schedule=None, **config):
     process = VariancePreserving(schedule=schedule or Linear())
     noise = SampleNoise(seed=0, indices=range(2))
     exact = ExactGaussian(process, covariance=0.25)
     sampler = DiffusersScheduler(scheduler=name, **config)
-    return list(sampler.walk(exact, torch.ones(2, 1), times, noise, {}))
+    return list(sampler.trajectory(exact, torch.ones(2, 1), times, noise, {}))
 
 
 class ZeroTerminal(NoiseSchedule):
@@ -137,12 +137,12 @@ def test_where_no_signal_is_left(name, feed):
     times = Trailing().times(40, ZeroTerminal())
     if (name, feed) not in WITHOUT_SIGNAL:
         with pytest.raises(ComponentError, match=rf"{name} .* zero terminal SNR; .*dpmpp-2m"):
-            walk(name, times, ZeroTerminal(), feed=feed)
+            trajectory(name, times, ZeroTerminal(), feed=feed)
         with pytest.raises(SpecError, match=r"zero terminal SNR; .*'samplers\.dpmpp-2m'"):
             ours(**fields, sampler={"id": "diffusers.scheduler", "config": config})
         return
     ours(**fields, sampler={"id": "diffusers.scheduler", "config": config})
-    states = walk(name, times, ZeroTerminal(), feed=feed)
+    states = trajectory(name, times, ZeroTerminal(), feed=feed)
     assert all(bool(torch.isfinite(state.x).all()) for state in states)
     if name == "DDIMScheduler":
         by_hand, process = torch.ones(2, 1), VariancePreserving(schedule=ZeroTerminal())
@@ -158,19 +158,19 @@ def test_where_no_signal_is_left(name, feed):
 
 def test_times_that_a_scheduler_cannot_visit():
     with pytest.raises(ComponentError, match=r"0\.5005 is not on the schedule's grid of 1000"):
-        walk("DDIMScheduler", (1.0, 0.5005, 0.0))
+        trajectory("DDIMScheduler", (1.0, 0.5005, 0.0))
     for name in ("DDIMScheduler", "UniPCMultistepScheduler"):
         with pytest.raises(ComponentError, match=f"{name} chooses its own times"):
-            walk(name, (1.0, 0.3, 0.0))
+            trajectory(name, (1.0, 0.3, 0.0))
     with pytest.raises(ComponentError, match="DDIMScheduler always steps"):
-        walk("DDIMScheduler", Trailing().times(300, Linear()))
+        trajectory("DDIMScheduler", Trailing().times(300, Linear()))
     with pytest.raises(ComponentError, match="DDPMScheduler adds noise in its last step"):
-        walk("DDPMScheduler", Trailing().times(50, Linear()))
-    assert len(walk("DPMSolverMultistepScheduler", (1.0, 0.3, 0.0))) == 2
+        trajectory("DDPMScheduler", Trailing().times(50, Linear()))
+    assert len(trajectory("DPMSolverMultistepScheduler", (1.0, 0.3, 0.0))) == 2
 
 
 def test_continuous_schedules_are_refused():
     with pytest.raises(ComponentError, match="UniformLogSNR is continuous"):
-        walk("DDIMScheduler", (1.0, 0.5, 0.0), UniformLogSNR())
+        trajectory("DDIMScheduler", (1.0, 0.5, 0.0), UniformLogSNR())
     with pytest.raises(SpecError, match="this one is continuous"):
         ours(schedule=UniformLogSNR(), sampler={"id": "diffusers.scheduler"})

@@ -40,7 +40,7 @@ TEXT = {
 def built(config, **fields):
     spec = {
         "schedule": "linear",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "diffusers.unet-2d", "config": config},
         "loss": "simple",
         "sampler": "ddpm",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import diffkit
-from diffkit.run import pictures
+from diffkit.helpers import pictures
 
 mpl.use("Agg")
 
@@ -67,7 +67,7 @@ def spec(folder: str) -> dict[str, object]:
     }
     return {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "unet", "config": unet},
         "loss": "simple",
         "parameterization": "velocity",

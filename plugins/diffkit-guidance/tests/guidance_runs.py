@@ -12,7 +12,7 @@ import diffkit
 
 SPEC = {
     "schedule": "cosine",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",
@@ -44,10 +44,10 @@ def unconditional_run() -> Path:
 @cache
 def classifier_folder() -> Path:
     """A classifier of the kit's benches, with random weights."""
-    from diffkit.testing import Bench
+    from diffkit.testing import Fixtures
     from diffkit_guidance.noisy_classifier import Architecture, Network, write_classifier
 
-    sizes = Architecture(channels=Bench().shape[0], classes=10, width=8, multipliers=(1, 2))
+    sizes = Architecture(channels=Fixtures().shape[0], classes=10, width=8, multipliers=(1, 2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         write_classifier(folder() / "classifier", Network(sizes), sizes)

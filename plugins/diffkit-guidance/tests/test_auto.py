@@ -40,9 +40,9 @@ def test_scale_zero_is_the_worse_run_of_another_schedule_and_parameterization(tm
     worse = made(1, parameterization="velocity")
     worse.save(tmp_path / "worse")
     found = sampled(good, lead(tmp_path / "worse", 0.0))
-    walked = worse.sample(2, steps=4, schedule="linear", progress=False)
+    expected = worse.sample(2, steps=4, schedule="linear", progress=False)
     # Both solve for x_0 in float32, in another order.
-    assert torch.allclose(found, walked, rtol=0, atol=1e-3)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-3)
     assert not torch.allclose(found, sampled(good, None), atol=1e-2)
 
 

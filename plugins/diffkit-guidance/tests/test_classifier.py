@@ -1,4 +1,4 @@
-"""Guidance by a classifier: against closed forms, and through training, files and a walk."""
+"""Guidance by a classifier: against closed forms, and through training, files and a trajectory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from click.testing import CliRunner
 from torch.nn import functional
 
 import diffkit
+from diffkit.api import make
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.flow import Flow
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.cli.main import cli
 from diffkit.core.denoiser import GaussianDenoiser
-from diffkit.core.guidance import Told
+from diffkit.core.guidance import Conditioning
 from diffkit.errors import ComponentError
-from diffkit.making import make
 from diffkit.testing.oracles import ExactGaussian, ExactMixture, OracleModel
 from diffkit_guidance.classifier import Classifier, _ByGradient
 from diffkit_guidance.noisy_classifier import (
@@ -217,23 +217,23 @@ def test_a_wrong_label_is_refused(run, tmp_path, condition, error, message):
 
 def test_wrong_folders_are_refused(tmp_path):
     sizes = Architecture(channels=3, classes=2, width=8)
-    told = Told({}, {}, {"label": torch.tensor([0])})
+    conditioning = Conditioning({}, {}, {"label": torch.tensor([0])})
     model = OracleModel(
         denoiser=ExactMixture(VariancePreserving(schedule=Linear()), MEANS, VARIANCE),
         parameterization=Epsilon(),
     )
     plain = GaussianDenoiser(model, Epsilon(), VariancePreserving(schedule=Linear()))
     with pytest.raises(diffkit.ComponentError, match="train-classifier"):
-        Classifier(folder=str(tmp_path / "none")).guide(lambda _: plain, told)
+        Classifier(folder=str(tmp_path / "none")).guide(lambda _: plain, conditioning)
     write_classifier(tmp_path / "a", Network(sizes), sizes)
     read_classifier(tmp_path / "a")
-    led = Classifier(folder=str(tmp_path / "a")).guide(lambda _: plain, told)
+    led = Classifier(folder=str(tmp_path / "a")).guide(lambda _: plain, conditioning)
     with pytest.raises(diffkit.ComponentError, match="images of 3 channels"):
         led(torch.zeros(1, 2), 0.5)
     other = Architecture(channels=1, classes=2, width=8)
     write_classifier(tmp_path / "b", Network(other), sizes)
     with pytest.raises(diffkit.ComponentError, match="train the classifier again"):
-        Classifier(folder=str(tmp_path / "b")).guide(lambda _: plain, told)
+        Classifier(folder=str(tmp_path / "b")).guide(lambda _: plain, conditioning)
     (tmp_path / "b" / "config.json").write_text("{}")
     with pytest.raises(diffkit.ComponentError, match="its format"):
         read_classifier(tmp_path / "b")

@@ -12,18 +12,18 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.flow import Flow
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import GaussianDenoiser
-from diffkit.core.guidance import Told
+from diffkit.core.guidance import Conditioning
 from diffkit.testing.conditions import Classes, asking
 from diffkit_guidance.classifier_free import ClassifierFree
 
 
-def told(mean, null):
+def conditioning(mean, null):
     rows = {"mean": torch.tensor([mean], dtype=torch.float64)}
-    return Told(rows, {"mean": torch.tensor([null], dtype=torch.float64)}, rows)
+    return Conditioning(rows, {"mean": torch.tensor([null], dtype=torch.float64)}, rows)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0, 7.5])
@@ -32,7 +32,7 @@ def test_scores_are_led_as_in_the_paper(scale, t):
     # s_null + scale (s_cond - s_null), of N(alpha m, alpha^2 v + sigma^2): another Gaussian's
     # score, with the mean null + scale (m - null).
     conditional, null = [0.8, -0.3], [0.1, 0.2]
-    guided = ClassifierFree(scale=scale).guide(asking([]), told(conditional, null))
+    guided = ClassifierFree(scale=scale).guide(asking([]), conditioning(conditional, null))
     x_t = torch.tensor([[0.4, -1.1]], dtype=torch.float64)
     led = [n + scale * (c - n) for c, n in zip(conditional, null, strict=True)]
     wanted = Classes(torch.tensor([led], dtype=torch.float64))(x_t, t)
@@ -57,11 +57,13 @@ def test_every_parameterization_is_led_alike(parameterization, process):
             target = parameterization.target(scales)
             return target.on_x_0 * x_0 + target.on_epsilon * epsilon
 
-    def ask(condition):
+    def make_denoiser(condition):
         return GaussianDenoiser(Network(), parameterization, process, condition=condition)
 
     first, second = torch.randn(2, 2, 2, dtype=torch.float64)
-    guided = ClassifierFree(scale=3.0).guide(ask, Told({"x_0": first}, {"x_0": second}))
+    guided = ClassifierFree(scale=3.0).guide(
+        make_denoiser, Conditioning({"x_0": first}, {"x_0": second})
+    )
     wanted = second + 3.0 * (first - second)
     assert torch.allclose(guided(x_t, t).x_0, wanted, rtol=0, atol=1e-9)
 
@@ -69,7 +71,7 @@ def test_every_parameterization_is_led_alike(parameterization, process):
 def test_both_are_asked_in_one_call_and_one_is_where_nothing_leads():
     made = []
     inside = ClassifierFree(scale=2.0, interval=(-1.0, 1.0))
-    guided = inside.guide(asking(made), told([0.5], [0.0]))
+    guided = inside.guide(asking(made), conditioning([0.5], [0.0]))
     process = guided.process
     x_t = torch.zeros(1, 1, dtype=torch.float64)
     guided(x_t, float(process.schedule.time_at(torch.tensor(0.0, dtype=torch.float64))))
@@ -83,11 +85,11 @@ def test_rescaled_outputs_have_the_deviation_of_the_conditional_one():
     means = torch.randn(2, 3, 64, generator=generator, dtype=torch.float64)
     rows, null = {"mean": means[0]}, {"mean": means[1]}
     x_t = torch.randn(3, 64, generator=generator, dtype=torch.float64)
-    guided = ClassifierFree(scale=5.0, rescale=1.0).guide(asking([]), Told(rows, null))
+    guided = ClassifierFree(scale=5.0, rescale=1.0).guide(asking([]), Conditioning(rows, null))
     found, wanted = guided(x_t, 0.5).output, Classes(means[0])(x_t, 0.5).output
     assert torch.allclose(found.std(1), wanted.std(1), rtol=1e-12)
-    half = ClassifierFree(scale=5.0, rescale=0.5).guide(asking([]), Told(rows, null))
-    free = ClassifierFree(scale=5.0).guide(asking([]), Told(rows, null))
+    half = ClassifierFree(scale=5.0, rescale=0.5).guide(asking([]), Conditioning(rows, null))
+    free = ClassifierFree(scale=5.0).guide(asking([]), Conditioning(rows, null))
     mean = 0.5 * (found + free(x_t, 0.5).output)
     assert torch.allclose(half(x_t, 0.5).output, mean, rtol=0, atol=1e-12)
 
@@ -95,7 +97,7 @@ def test_rescaled_outputs_have_the_deviation_of_the_conditional_one():
 def guided_outputs(conditional, null, rescale):
     """What is led, of networks that say these, whatever they are asked."""
 
-    def ask(condition):
+    def make_denoiser(condition):
         return GaussianDenoiser(
             lambda x, c_noise, given: given["said"].to(x),
             Epsilon(),
@@ -104,7 +106,7 @@ def guided_outputs(conditional, null, rescale):
         )
 
     led = ClassifierFree(scale=3.0, rescale=rescale)
-    guided = led.guide(ask, Told({"said": conditional}, {"said": null}))
+    guided = led.guide(make_denoiser, Conditioning({"said": conditional}, {"said": null}))
     return guided(torch.zeros_like(conditional), 0.5).output
 
 
@@ -139,7 +141,7 @@ def test_one_constant_sample_changes_no_other():
 UNET = {"width": 16, "multipliers": [1, 2], "blocks": 1, "groups": 4, "dropout": 0.0}
 SPEC = {
     "schedule": "cosine",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "unet", "config": UNET},
     "loss": "simple",
     "sampler": "ddpm",

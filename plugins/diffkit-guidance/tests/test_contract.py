@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffkit.testing import Bench, parametrize_with_checks, run_checks, subjects
+from diffkit.testing import Fixtures, components_under_test, parametrize_with_checks, run_checks
 from guidance_runs import classifier_folder, clip_folder, unconditional_run
 
 CONFIGURATIONS = {
@@ -25,7 +25,7 @@ OF_FOLDERS = {
     "guidance.auto": lambda: {"run": str(unconditional_run())},
     "guidance.classifier": lambda: {"folder": str(classifier_folder()), "scale": 2.0},
 }
-BENCHES = {"guidance.classifier": Bench(conditions={"label": lambda n: torch.arange(n) % 10})}
+FIXTURES = {"guidance.classifier": Fixtures(conditions={"label": lambda n: torch.arange(n) % 10})}
 
 
 @parametrize_with_checks(list(CONFIGURATIONS), configurations=CONFIGURATIONS)
@@ -35,15 +35,17 @@ def test_contract(component, check):
 
 @pytest.mark.parametrize("full_id", OF_FOLDERS)
 def test_contract_of_what_reads_folders(full_id):
-    benches = {name: bench for name, bench in BENCHES.items() if name == full_id}
-    found = subjects(full_id, configurations={full_id: [OF_FOLDERS[full_id]()]}, benches=benches)
+    fixtures = {name: fixtures for name, fixtures in FIXTURES.items() if name == full_id}
+    found = components_under_test(
+        full_id, configurations={full_id: [OF_FOLDERS[full_id]()]}, fixtures=fixtures
+    )
     outcomes = list(run_checks(found))
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
     assert sum(outcome.status == "passed" for outcome in outcomes) > 10
 
 
 def test_nothing_is_left_out():
-    every = {subject.entry.id for subject in subjects("guidance.*")}
+    every = {subject.entry.id for subject in components_under_test("guidance.*")}
     assert every == CONFIGURATIONS.keys() | OF_FOLDERS.keys()
 
 
@@ -53,6 +55,7 @@ def test_no_flake_under_other_seeds(seed):
     folders = {full_id: [config()] for full_id, config in OF_FOLDERS.items()}
     configurations = {**CONFIGURATIONS, **folders}
     outcomes = run_checks(
-        subjects("guidance.*", configurations=configurations, benches=BENCHES), seed=seed
+        components_under_test("guidance.*", configurations=configurations, fixtures=FIXTURES),
+        seed=seed,
     )
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]

@@ -44,7 +44,7 @@ def idx(tmp_path_factory):
 def spec(dataset, encoder):
     return {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "unet", "config": UNET},
         "loss": "simple",
         "sampler": "ddpm",
@@ -169,7 +169,7 @@ def test_no_code_in_a_folder_is_run(tmp_path):
         f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Strange: pass\n"
     )
     reference = {"id": "pretrained-text", "config": {"name": str(tmp_path / "clip")}}
-    command = f"from diffkit.making import make; make('encoder', {reference!r})"
+    command = f"from diffkit.api import make; make('encoder', {reference!r})"
     ended = subprocess.run(
         [sys.executable, "-c", command],
         input="y\ny\ny\n",

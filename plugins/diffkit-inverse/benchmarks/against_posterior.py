@@ -2,7 +2,7 @@
 
 $ python benchmarks/against_posterior.py
 
-Where a walk is affine in its noise its moments are exact; those of DPS are of 4,000 samples.
+Where a trajectory is affine in its noise its moments are exact; those of DPS are of 4,000 samples.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import diffkit_inverse as inverse
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
-from diffkit.run import pictures
+from diffkit.helpers import pictures
 from diffkit_inverse.operators import blurred, pooled
 from diffkit_inverse.repaint import RePaint
 
@@ -74,7 +74,7 @@ def trained(data: Dataset, seconds: float) -> diffkit.Pipeline:
     """The pipeline of `diffkit demo`, trained on these digits."""
     spec = {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "parameterization": "velocity",
         "model": {
             "id": "unet",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.noise import Noise, SampleNoise
@@ -85,13 +85,13 @@ class Units(Noise):
 
 def end_of(sampler: Sampler, exact, x, times, noise, inputs) -> Tensor:
     with torch.no_grad():
-        for state in sampler.walk(exact, x, times, noise, inputs):
+        for state in sampler.trajectory(exact, x, times, noise, inputs):
             x = state.x
     return x
 
 
 def exact_moments(sampler: Sampler, exact: ExactGaussian, steps: int, inputs) -> Moments:
-    """Of the end of a walk that is affine in its noise, without chance."""
+    """Of the end of a trajectory that is affine in its noise, without chance."""
     times, counting = times_of(exact, steps), Units()
     end_of(sampler, exact, torch.zeros(1, *SHAPE, dtype=torch.float64), times, counting, inputs)
     x = torch.zeros(1 + 4 * (counting.drawn + 1), 4, dtype=torch.float64)
@@ -102,7 +102,7 @@ def exact_moments(sampler: Sampler, exact: ExactGaussian, steps: int, inputs) ->
 
 
 def drawn(sampler: Sampler, exact: ExactGaussian, steps: int, inputs, count: int, seed=0) -> Tensor:
-    """Ends of walks, `[count, 4]`."""
+    """Ends of trajectories, `[count, 4]`."""
     noise = SampleNoise(seed=seed, indices=range(count), dtype=torch.float64)
     x = exact.process.prior((count, *SHAPE), noise)
     return end_of(sampler, exact, x, times_of(exact, steps), noise, inputs).flatten(1)

@@ -18,7 +18,7 @@ from diffkit_inverse.cli import command
 
 SPEC = {
     "schedule": "cosine",
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
     "loss": "simple",
     "sampler": "ddpm",

@@ -15,7 +15,7 @@ from diffkit.errors import DiffkitError
 
 SPEC = {
     "schedule": {"id": "diffkit.cosine", "config": {"steps": 8}},
-    "process": "diffkit.gaussian",
+    "process": "diffkit.variance-preserving",
     "model": {"id": "diffkit.mlp", "config": {"width": 8, "depth": 1}},
     "loss": "diffkit.simple",
     "sampler": "diffkit.ddpm",

@@ -9,15 +9,15 @@ import torch
 
 import inverse_problems as problems
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.errors import ComponentError
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.walks import even
+from diffkit.testing.trajectories import even
 from diffkit_inverse import follow, invert, slerp
 from diffkit_inverse.inversion import interpolate
 
@@ -102,7 +102,7 @@ def test_what_is_given_is_not_written_to():
 
 
 @pytest.mark.parametrize("times", [(1.0,), (0.2, 0.8), (1.0, 1.0), (1.5, 0.2), (1.0, -0.1)])
-def test_times_that_are_no_walk_are_refused(times):
+def test_times_that_do_not_fall_are_refused(times):
     with pytest.raises(ComponentError, match="fall from at most 1"):
         invert(problems.denoiser(), DATA, times)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import inverse_problems as problems
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.karras import Karras
 from diffkit_inverse.dps import DPSInpaint, DPSSuperResolution
 from diffkit_inverse.repaint import RePaint
@@ -60,8 +60,8 @@ def test_dps_leaves_almost_nothing_between_it_and_the_measurement():
     ends = problems.drawn(
         DPSSuperResolution(factor=2, zeta=0.3), problems.denoiser(), 100, inputs, 500
     )
-    # Near the end a step is 2 zeta |A| long, with |A| = 1/2 of this mean of four: the walk steps to
-    # and fro across the measurement, and misses it by up to 2 zeta |A|^2.
+    # Near the end a step is 2 zeta |A| long, with |A| = 1/2 of this mean of four: the trajectory
+    # steps to and fro across the measurement, and misses it by up to 2 zeta |A|^2.
     assert (ends.mean(1) - problems.SMALL.flatten()).abs().max() < 2 * 0.3 * 0.25
     error, _ = problems.sample_moments(ends).apart(problems.enlarged())
     assert error < 0.1 + 4.5 / 500**0.5

@@ -24,10 +24,10 @@ from torch import Tensor
 
 import diffkit
 from diffkit import Pipeline
+from diffkit.api import make
+from diffkit.config.files import read_data
 from diffkit.core.noise import mix
-from diffkit.making import make
-from diffkit.run import pictures
-from diffkit.spec.files import read_data
+from diffkit.helpers import pictures
 from diffkit_latent.emoji import Emoji
 from diffkit_latent.network import Architecture
 from diffkit_latent.training import Training, trained, write_autoencoder

@@ -7,7 +7,7 @@ import torch
 
 from diffkit.core.text import as_strings
 from diffkit.errors import DataError
-from diffkit.testing import run_checks, subjects
+from diffkit.testing import components_under_test, run_checks
 from diffkit_latent.emoji import Emoji
 
 
@@ -20,7 +20,9 @@ def emoji() -> Emoji:
 
 
 def test_it_keeps_the_laws_of_datasets(emoji: Emoji) -> None:
-    outcomes = list(run_checks(subjects("latent.emoji", configurations={"latent.emoji": [{}]})))
+    outcomes = list(
+        run_checks(components_under_test("latent.emoji", configurations={"latent.emoji": [{}]}))
+    )
     assert not [o.message for o in outcomes if o.status == "failed"]
 
 

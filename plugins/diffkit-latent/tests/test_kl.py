@@ -14,8 +14,8 @@ from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.errors import ComponentError, DataError, SpecError, TrainingError
-from diffkit.testing import run_checks, subjects
-from diffkit.testing.subject import Bench
+from diffkit.testing import components_under_test, run_checks
+from diffkit.testing.component_under_test import Fixtures
 from diffkit_latent.adversarial import Adversary, hinge
 from diffkit_latent.kl import KL
 from diffkit_latent.network import Architecture, Network, Posterior
@@ -101,7 +101,9 @@ def test_what_is_read_is_what_was_written(folder, tmp_path) -> None:
 
 def test_it_keeps_the_laws_of_its_kind(folder) -> None:
     config = {"latent.kl": [{"folder": str(folder)}]}
-    found = subjects("latent.kl", configurations=config, benches={"latent.kl": Bench((1, 8, 8))})
+    found = components_under_test(
+        "latent.kl", configurations=config, fixtures={"latent.kl": Fixtures((1, 8, 8))}
+    )
     outcomes = list(run_checks(found))
     assert not [o.message for o in outcomes if o.status == "failed"]
     assert [o for o in outcomes if o.status == "passed"]
@@ -125,7 +127,7 @@ def test_the_shape_is_the_one_that_is_given(folder) -> None:
 def test_data_in_another_range_are_refused(folder, tmp_path) -> None:
     spec = {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": "mlp",
         "loss": "simple",
         "sampler": "ddpm",

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import diffkit
 from diffkit.errors import ComponentError, SpecError
-from diffkit.testing import run_checks, subjects
-from diffkit.testing.subject import Bench
+from diffkit.testing import components_under_test, run_checks
+from diffkit.testing.component_under_test import Fixtures
 from diffkit_latent.pretrained import DiffusersKL
 
 diffusers = pytest.importorskip("diffusers")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 def test_data_in_another_range_are_refused(folder) -> None:
     spec = {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": "mlp",
         "loss": "simple",
         "sampler": "ddpm",
@@ -65,9 +65,11 @@ def test_latents_are_those_that_pipelines_of_diffusers_take(folder) -> None:
 
 def test_it_keeps_the_laws_of_its_kind(folder) -> None:
     config = {"latent.diffusers-kl": [{"folder": str(folder)}]}
-    bench = {"latent.diffusers-kl": Bench((3, 16, 16))}
+    fixtures = {"latent.diffusers-kl": Fixtures((3, 16, 16))}
     outcomes = list(
-        run_checks(subjects("latent.diffusers-kl", configurations=config, benches=bench))
+        run_checks(
+            components_under_test("latent.diffusers-kl", configurations=config, fixtures=fixtures)
+        )
     )
     assert not [o.message for o in outcomes if o.status == "failed"]
 

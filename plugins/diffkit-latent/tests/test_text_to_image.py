@@ -46,7 +46,7 @@ def spec(tmp_path):
     write_autoencoder(tmp_path / "ae", network, sizes, Digits())
     return {
         "schedule": "cosine",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "unet", "config": {"width": 16, "multipliers": [1], "groups": 8}},
         "loss": "simple",
         "sampler": "ddpm",

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import Denoiser
@@ -80,7 +80,7 @@ class Counting(Denoiser):
 
 @dataclass(frozen=True)
 class Point:
-    """One walk: how often it asked, and how far it missed."""
+    """One trajectory: how often it asked, and how far it missed."""
 
     calls: int
     error: float
@@ -92,16 +92,16 @@ def denoiser() -> ExactMixture:
     return ExactMixture(VariancePreserving(schedule=Linear()), MEANS, VARIANCES)
 
 
-def walked(sampler: Sampler, x: Tensor, times: Sequence[float]) -> tuple[Tensor, int]:
-    """The end of the walk, and its calls."""
+def final_sample(sampler: Sampler, x: Tensor, times: Sequence[float]) -> tuple[Tensor, int]:
+    """The end of the trajectory, and its calls."""
     asked = Counting(denoiser())
     noise = SampleNoise(seed=0, indices=range(len(x)), dtype=torch.float64)
-    *_, end = sampler.walk(asked, x, times, noise, {})
+    *_, end = sampler.trajectory(asked, x, times, noise, {})
     return end.x, asked.calls
 
 
 def times_for(sampler: Sampler, calls: int) -> tuple[float, ...]:
-    """The walk, even in log-SNR, with the most steps that take no more than so many calls."""
+    """The trajectory, even in log-SNR, with the most steps that take no more than so many calls."""
     schedule = denoiser().process.schedule
     for steps in range(calls, 0, -1):
         times = UniformLogSNR().times(steps, schedule)
@@ -115,10 +115,10 @@ def flow_errors() -> Mapping[str, list[Point]]:
     """Root mean square distance from the end of the exact probability flow."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(STARTS, 2, generator=generator, dtype=torch.float64)
-    exact, _ = walked(ODE(rtol=1e-10, atol=1e-10), x, (1.0, 0.0))
+    exact, _ = final_sample(ODE(rtol=1e-10, atol=1e-10), x, (1.0, 0.0))
 
     def point(sampler: Sampler, times: tuple[float, ...]) -> Point:
-        end, calls = walked(sampler, x, times)
+        end, calls = final_sample(sampler, x, times)
         return Point(calls, float((end - exact).square().mean().sqrt()))
 
     found = {
@@ -165,7 +165,7 @@ def draw_errors() -> tuple[Mapping[str, list[Point]], float, float]:
     for name, sampler in {**DRAWS, "for comparison: ddim": DDIM()}.items():
         points = []
         for calls in CALLS:
-            end, asked = walked(sampler, x, times_for(sampler, calls))
+            end, asked = final_sample(sampler, x, times_for(sampler, calls))
             points.append(Point(asked, sliced(end)))
         found[name] = points
     return found, sum(floors) / len(floors), max(floors)

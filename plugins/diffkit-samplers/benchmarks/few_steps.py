@@ -3,7 +3,7 @@
     python benchmarks/few_steps.py
 
 prints, for three schedules and the spacings, the root mean square distance from the end of the
-probability flow, which a walk of a thousand steps from the same start finds.
+probability flow, which a trajectory of a thousand steps from the same start finds.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
@@ -55,10 +55,10 @@ COUNT, FINE = 256, 1000
 
 
 def end_of(sampler: Sampler, denoiser: ExactMixture, x: Tensor, times: tuple[float, ...]) -> Tensor:
-    """Where a walk without noise ends."""
+    """Where a trajectory without noise ends."""
     noise = SampleNoise(seed=0, indices=range(len(x)), dtype=torch.float64)
     with torch.no_grad():
-        *_, state = sampler.walk(denoiser, x, times, noise, {})
+        *_, state = sampler.trajectory(denoiser, x, times, noise, {})
     return state.x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess
@@ -167,7 +167,7 @@ def even(schedule, steps, end=0.05):
 
 
 def end_of(sampler, denoiser, x, times, noise=None):
-    *_, last = sampler.walk(denoiser, x, times, noise or GivenNoise(), {})
+    *_, last = sampler.trajectory(denoiser, x, times, noise or GivenNoise(), {})
     assert last.t == times[-1]
     return last.x
 
@@ -185,9 +185,10 @@ def carried(process, x, t, s, mean, variance):
 
 
 def moments(sampler, denoiser, times, mean, variance):
-    """Mean and variance at the end of a walk from N(mean, variance), exactly.
+    """Mean and variance at the end of a trajectory from N(mean, variance), exactly.
 
-    Where the denoiser is affine, the end of the walk is affine in the start and in every noise
+    Where the denoiser is affine, the end of the trajectory is affine in the start and in every
+    noise
     drawn: one batch with a row for each tells all coefficients.
     """
     probes = 2 * len(times)

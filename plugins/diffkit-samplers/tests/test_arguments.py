@@ -59,7 +59,7 @@ def test_arguments_out_of_range(kind, name, value):
 @pytest.mark.parametrize("kind", [Euler, Heun])
 @pytest.mark.parametrize("given", [{"churn_min": -1.0}, {"churn_max": 0.0}, {"churn_noise": -1.0}])
 def test_arguments_of_churn_out_of_range(kind, given):
-    # A churn_max of 0 is not below churn_min, but no walk has such a level.
+    # A churn_max of 0 is not below churn_min, but no trajectory has such a level.
     with pytest.raises(ComponentError, match=f"{next(iter(given))} = .* must be"):
         kind(churn=1.0, **given)
 

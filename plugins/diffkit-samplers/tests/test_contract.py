@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffkit.testing import parametrize_with_checks, run_checks, subjects
+from diffkit.testing import components_under_test, parametrize_with_checks, run_checks
 
 
 @parametrize_with_checks("samplers.*")
@@ -15,5 +15,5 @@ def test_contract(component, check):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_no_flake_under_other_seeds(seed):
-    outcomes = run_checks(subjects("samplers.*"), seed=seed)
+    outcomes = run_checks(components_under_test("samplers.*"), seed=seed)
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]

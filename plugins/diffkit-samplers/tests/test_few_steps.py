@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
@@ -47,18 +47,18 @@ def levels_of(process, times):
 
 
 def lengths_of(levels):
-    return [after.half - before.half for before, after in pairwise(levels)]
+    return [after.lambda_ - before.lambda_ for before, after in pairwise(levels)]
 
 
 def end_of(sampler, denoiser, x, times):
     noise = SampleNoise(seed=0, indices=range(len(x)), dtype=torch.float64)
     with torch.no_grad():
-        *_, state = sampler.walk(denoiser, x, times, noise, {})
+        *_, state = sampler.trajectory(denoiser, x, times, noise, {})
     return state.x
 
 
 def flow_end(denoiser, x, first):
-    """Where the probability flow ends: a walk of so many steps from the same start."""
+    """Where the probability flow ends: a trajectory of so many steps from the same start."""
     schedule = denoiser.process.schedule
     start = first if bool(torch.isfinite(schedule.log_snr(first))) else 1.0 - 1e-4
     ends = schedule.log_snr(start), schedule.log_snr(schedule.t_min)

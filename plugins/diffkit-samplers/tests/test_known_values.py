@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.karras import Karras as KarrasSchedule
 from diffkit.bundled.schedules.linear import Linear
@@ -32,7 +32,7 @@ LEADING = {10: 0.374128, 20: 0.433734, 50: 0.472439, 100: 0.485981, 1000: 0.4984
 )
 @pytest.mark.parametrize("name", ["ddim", "euler"])
 def test_final_deviation_of_ddim(name, spacing, steps, known):
-    # The walk is linear in where it starts, and starts from N(0, 1).
+    # The trajectory is linear in where it starts, and starts from N(0, 1).
     denoiser = ExactGaussian(VariancePreserving(schedule=LINEAR), 0.0, 0.25)
     times = spacing.times(steps, LINEAR)
     end = end_of(DETERMINISTIC[name], denoiser, torch.ones(1, 1, dtype=torch.float64), times)
@@ -47,8 +47,8 @@ def test_full_noise_is_ancestral_sampling(sampler, steps):
     times = Trailing().times(steps, LINEAR)
     generator = torch.Generator().manual_seed(0)
     x, *rows = torch.randn(steps + 1, 5, 3, generator=generator, dtype=torch.float64)
-    ours = list(sampler.walk(denoiser, x, times, GivenNoise(rows), {}))
-    theirs = list(DDPM().walk(denoiser, x, times, GivenNoise(rows), {}))
+    ours = list(sampler.trajectory(denoiser, x, times, GivenNoise(rows), {}))
+    theirs = list(DDPM().trajectory(denoiser, x, times, GivenNoise(rows), {}))
     for mine, other in zip(ours, theirs, strict=True):
         # The same numbers in another order, over fifty steps.
         assert torch.allclose(mine.x, other.x, rtol=0, atol=1e-12)
@@ -57,8 +57,8 @@ def test_full_noise_is_ancestral_sampling(sampler, steps):
 def test_the_first_step_of_the_sde_solver_is_ancestral():
     denoiser = ExactGaussian(VariancePreserving(schedule=LINEAR), 0.3, 0.25)
     x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
-    first, *_ = DPMpp2MSDE().walk(denoiser, x, (1.0, 0.6, 0.0), GivenNoise(x.cos()), {})
-    other, *_ = DDPM().walk(denoiser, x, (1.0, 0.6, 0.0), GivenNoise(x.cos()), {})
+    first, *_ = DPMpp2MSDE().trajectory(denoiser, x, (1.0, 0.6, 0.0), GivenNoise(x.cos()), {})
+    other, *_ = DDPM().trajectory(denoiser, x, (1.0, 0.6, 0.0), GivenNoise(x.cos()), {})
     assert torch.allclose(first.x, other.x, rtol=0, atol=1e-14)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit_samplers._levels import data_step, level, noise_correction, path_weights
 from diffkit_samplers.plms import _ADAMS_BASHFORTH
 from samplers_problems import CURVES, LogLinear

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.denoiser import GaussianDenoiser

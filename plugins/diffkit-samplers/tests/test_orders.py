@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.testing import ExactGaussian, ExactMixture
 from samplers_problems import (
     DETERMINISTIC,
@@ -105,7 +105,7 @@ def test_states_between_the_solvers_own_times(tolerance):
     x = torch.tensor([[-1.3], [0.4], [2.0]], dtype=torch.float64)
     times = (*even(LogLinear(), 37, END),)
     sampler = type(TIGHT)(rtol=tolerance, atol=tolerance)
-    for state in sampler.walk(ExactGaussian(process, 0.7, 0.25), x, times, GivenNoise(), {}):
+    for state in sampler.trajectory(ExactGaussian(process, 0.7, 0.25), x, times, GivenNoise(), {}):
         known = carried(process, x, 1.0, state.t, 0.7, 0.25)
         # The interpolation is an order below the solver's.
         assert (state.x - known).abs().max() < 300 * tolerance

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import arguments_of
 from diffkit.core.denoiser import Denoiser
@@ -62,18 +62,18 @@ def problems(sampler, facts):
 
 
 @pytest.mark.parametrize("name", [*EVERY, "ode"])
-def test_what_the_run_clips_is_walked_and_a_range_alone_changes_nothing(name):
+def test_what_the_run_clips_is_sampled_with_and_a_range_alone_changes_nothing(name):
     sampler = ODE() if name == "ode" else EVERY[name]
     x = torch.tensor([[-5.0], [9.0]], dtype=torch.float64)
 
-    def walked(denoiser):
+    def sampled(denoiser):
         noise = GivenNoise(torch.zeros_like(x))
-        return list(sampler.walk(denoiser, x, TIMES, noise, {}))
+        return list(sampler.trajectory(denoiser, x, TIMES, noise, {}))
 
-    free, declared = walked(exact()), walked(Counting(exact(), (-0.5, 0.5)))
+    free, declared = sampled(exact()), sampled(Counting(exact(), (-0.5, 0.5)))
     assert free[-1].x.abs().max() > 1.0
     assert torch.equal(declared[-1].x, free[-1].x)
-    clipped = walked(ClippedDenoiser(exact(), (-0.5, 0.5)))
+    clipped = sampled(ClippedDenoiser(exact(), (-0.5, 0.5)))
     assert torch.equal(clipped[-1].x, torch.tensor([[-0.5], [0.5]]).double())
     predicted = [state.prediction for state in clipped if state.prediction is not None]
     assert all(prediction.x_0.abs().max() <= 0.5 for prediction in predicted)
@@ -83,7 +83,7 @@ def test_the_ode_is_that_of_predictions_as_they_are():
     """But for the step to s = 0, clipping leaves the flow alone, which has to be invertible."""
     x = torch.tensor([[-5.0], [9.0]], dtype=torch.float64)
     free, clipped = (
-        list(ODE().walk(denoiser, x, TIMES, GivenNoise(), {}))
+        list(ODE().trajectory(denoiser, x, TIMES, GivenNoise(), {}))
         for denoiser in (exact(), ClippedDenoiser(exact(), (-0.5, 0.5)))
     )
     assert free[-2].t == clipped[-2].t == 0.3
@@ -227,7 +227,7 @@ def test_states_in_between_cost_the_solver_no_calls():
     few, many = Counting(exact()), Counting(exact())
     ends = []
     for denoiser, times in ((few, (1.0, 0.0)), (many, (*(1 - i / 50 for i in range(50)), 0.0))):
-        states = list(ODE().walk(denoiser, X, times, GivenNoise(), {}))
+        states = list(ODE().trajectory(denoiser, X, times, GivenNoise(), {}))
         ends.append(states[-1].x)
         assert [state.t for state in states] == list(times[1:])
     # The second ends its integration at a later time, t = 0.001 for both.
@@ -240,7 +240,7 @@ def test_states_in_between_cost_the_solver_no_calls():
 def test_they_are_found_by_name(name, spacing):
     spec = {
         "schedule": "linear",
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
         "loss": "simple",
         "sampler": f"samplers.{name}",
@@ -253,10 +253,12 @@ def test_they_are_found_by_name(name, spacing):
 
 
 def test_ode_is_refused_before_it_asks_below_the_trained_levels(monkeypatch):
-    """It asks at the schedule's smallest time, of which the times of a walk need not be one."""
+    """It asks at the schedule's smallest time, of which the times of a trajectory need not be
+    one.
+    """
     spec = {
         "schedule": {"id": "karras", "config": {"sigma_min": 0.02}},
-        "process": "gaussian",
+        "process": "variance-preserving",
         "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
         "loss": "simple",
         "sampler": "samplers.ode",
@@ -265,8 +267,8 @@ def test_ode_is_refused_before_it_asks_below_the_trained_levels(monkeypatch):
     pipeline = diffkit.build(spec, device="cpu")
     finer = {"id": "karras", "config": {"sigma_min": 0.002}}
     asked = []
-    walk = ODE.walk
-    monkeypatch.setattr(ODE, "walk", lambda *given: asked.append(1) or walk(*given))
+    trajectory = ODE.trajectory
+    monkeypatch.setattr(ODE, "trajectory", lambda *given: asked.append(1) or trajectory(*given))
     with pytest.raises(ComponentError, match=r"t = 0\.0001 has a noise level that the network was"):
         pipeline.sample(2, steps=4, schedule=finer)
     assert not asked

@@ -53,7 +53,7 @@ def test_times_decrease_from_one_to_zero(spacing, schedule, steps):
 @pytest.mark.parametrize("schedule", [Linear(), ZeroTerminal()])
 @pytest.mark.parametrize("steps", [1, 2, 20, 40])
 def test_extreme_rho(rho, schedule, steps):
-    # On a grid, times that would meet move apart, so any rho gives a walk.
+    # On a grid, times that would meet move apart, so any rho gives a trajectory.
     times = Karras(rho=rho).times(steps, schedule)
     assert all(t > s for t, s in pairwise(times))
     if rho == 1e300:

@@ -11,7 +11,7 @@ from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext

@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner
 
 import diffkit
-from diffkit.bundled.metrics.bits_per_dim import BitsPerDim, _Law
+from diffkit.bundled.metrics.bits_per_dim import BitsPerDim, _Distribution
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
@@ -77,7 +77,7 @@ def test_a_few_terms_are_as_good_as_all_but_for_noise() -> None:
 @pytest.mark.parametrize("draws", [1, 7, 60, 99])
 def test_every_term_counts_once_whatever_is_drawn(draws) -> None:
     """The expectation of weights over the places of a draw is 1 for each of k = 2 to T."""
-    law, fine = _Law.of(100, draws), 20_000
+    law, fine = _Distribution.of(100, draws), 20_000
     places = (torch.arange(draws * fine, dtype=torch.float64) + 0.5) / fine
     k, weight = law.draw(places)
     assert k.dtype == torch.float64
@@ -104,7 +104,7 @@ def test_the_curve_adds_up_to_the_bound() -> None:
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 16, "depth": 1, "learned_variance": True}},
     "loss": "hybrid",
     "sampler": "ddpm",

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from diffkit.bundled.parameterizations.velocity import Velocity
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
@@ -64,7 +64,7 @@ class Counting(Denoiser):
 
 
 def moments(denoiser, sampler, times, mean, variance):
-    """Mean and variance at the end of a walk, exactly, where the denoiser is affine.
+    """Mean and variance at the end of a trajectory, exactly, where the denoiser is affine.
 
     Each step maps x to slope x + offset + deviation * noise; three rows tell all three.
     """
@@ -79,7 +79,7 @@ def moments(denoiser, sampler, times, mean, variance):
 
 
 def from_the_marginal(curve, schedule, sampler, steps, mean=0.0, data_variance=1.0):
-    """Moments of a walk that starts from the exact marginal at t = 1."""
+    """Moments of a trajectory that starts from the exact marginal at t = 1."""
     process = curve(schedule=schedule)
     alpha, sigma = (c.item() for c in process.scales(process.log_snr(1.0)))
     return moments(
@@ -148,13 +148,13 @@ def test_more_steps_come_nearer_to_the_data(curve):
         assert all(mean == pytest.approx(0.7, abs=0.01) for mean, _ in ends)
 
 
-@pytest.mark.parametrize("walked", CURVES)
+@pytest.mark.parametrize("sampling", CURVES)
 @pytest.mark.parametrize("trained", CURVES)
-def test_a_network_trained_under_cosine_walks_linear(trained, walked):
-    trained, walked = trained(schedule=COSINE), walked(schedule=LINEAR)
+def test_a_network_trained_under_cosine_samples_linear(trained, sampling):
+    trained, sampling = trained(schedule=COSINE), sampling(schedule=LINEAR)
     model = OracleModel(denoiser=ExactGaussian(trained), parameterization=Velocity())
-    denoiser = GaussianDenoiser(model, Velocity(), trained, walked)
-    alpha, sigma = (c.item() for c in walked.scales(walked.log_snr(1.0)))
+    denoiser = GaussianDenoiser(model, Velocity(), trained, sampling)
+    alpha, sigma = (c.item() for c in sampling.scales(sampling.log_snr(1.0)))
     times, sampler = Trailing().times(50, LINEAR), DDPM(variance="fixed_large")
     _, variance = moments(denoiser, sampler, times, 0.0, alpha**2 + sigma**2)
     # Five digits are known; telling the time in float32 costs 1e-6.
@@ -167,7 +167,7 @@ def test_a_mixture_is_sampled():
     count, times = 4000, Trailing().times(100, COSINE)
     noise = SampleNoise(seed=0, indices=range(count), dtype=torch.float64)
     x = process.prior((count, 1), noise)
-    *_, end = DDPM(variance="fixed_large").walk(exact, x, times, noise, {})
+    *_, end = DDPM(variance="fixed_large").trajectory(exact, x, times, noise, {})
     right = end.x > 0
     # Five standard errors (once in 1.7 million) and 0.01 for what 100 steps miss.
     assert right.double().mean().item() == pytest.approx(
@@ -177,10 +177,10 @@ def test_a_mixture_is_sampled():
     assert 0.05 < end.x[right].std().item() < 0.12
 
 
-def walk(denoiser, sampler, times, seed=0, indices=(0, 1), shape=(2, 2), dtype=torch.float32):
+def trajectory(denoiser, sampler, times, seed=0, indices=(0, 1), shape=(2, 2), dtype=torch.float32):
     noise = SampleNoise(seed=seed, indices=indices, dtype=dtype)
     x = denoiser.process.prior((len(indices), *shape), noise)
-    return list(sampler.walk(denoiser, x, times, noise, {}))
+    return list(sampler.trajectory(denoiser, x, times, noise, {}))
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def denoiser():
 @pytest.mark.parametrize("spacing", [Trailing(), Leading()])
 def test_one_model_call_and_one_state_a_step(denoiser, spacing, steps):
     times = spacing.times(steps, LINEAR)
-    states = walk(denoiser, DDPM(), times)
+    states = trajectory(denoiser, DDPM(), times)
     assert denoiser.times == list(times[:-1])
     assert [state.t for state in states] == list(times[1:])
     assert all(state.prediction.x_t.shape == state.x.shape for state in states)
@@ -203,15 +203,17 @@ def test_one_model_call_and_one_state_a_step(denoiser, spacing, steps):
 def test_the_last_step_draws_no_noise_and_ends_at_the_prediction(denoiser, variance):
     noise = GivenNoise(torch.ones(1, 1))
     x = torch.linspace(-1, 1, 8).reshape(2, 4)
-    *_, end = DDPM(variance=variance).walk(denoiser, x, Trailing().times(7, LINEAR), noise, {})
+    *_, end = DDPM(variance=variance).trajectory(
+        denoiser, x, Trailing().times(7, LINEAR), noise, {}
+    )
     assert noise.draws == 6
     assert torch.equal(end.x, end.prediction.x_0)
 
 
 @pytest.mark.parametrize("last", [0.25, 0.001])
-def test_a_walk_that_stops_early_adds_noise_at_its_last_step(denoiser, last):
+def test_a_trajectory_that_stops_early_adds_noise_at_its_last_step(denoiser, last):
     noise = GivenNoise(torch.ones(1, 1))
-    list(DDPM().walk(denoiser, torch.ones(2, 4), (1.0, 0.5, last), noise, {}))
+    list(DDPM().trajectory(denoiser, torch.ones(2, 4), (1.0, 0.5, last), noise, {}))
     assert noise.draws == 2
 
 
@@ -219,7 +221,7 @@ def test_inputs_and_yielded_states_are_not_written(denoiser):
     x, noise = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), torch.ones(2, 4)
     kept_x, kept = x.clone(), []
     source = GivenNoise(noise)
-    for state in DDPM().walk(denoiser, x, Trailing().times(5, LINEAR), source, {}):
+    for state in DDPM().trajectory(denoiser, x, Trailing().times(5, LINEAR), source, {}):
         kept.append((state, state.x.clone()))
     assert torch.equal(x, kept_x)
     assert torch.equal(noise, torch.ones(2, 4))
@@ -230,24 +232,24 @@ def test_the_global_generators_are_left_alone(denoiser):
     torch.manual_seed(1)
     np.random.seed(1)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    walk(denoiser, DDPM(), Trailing().times(5, LINEAR))
+    trajectory(denoiser, DDPM(), Trailing().times(5, LINEAR))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
 def test_the_noise_source_decides_everything(denoiser):
     times = Trailing().times(10, LINEAR)
-    first = walk(denoiser, DDPM(), times, seed=3)[-1].x
+    first = trajectory(denoiser, DDPM(), times, seed=3)[-1].x
     torch.manual_seed(99)
-    assert torch.equal(first, walk(denoiser, DDPM(), times, seed=3)[-1].x)
-    assert not torch.equal(first, walk(denoiser, DDPM(), times, seed=4)[-1].x)
+    assert torch.equal(first, trajectory(denoiser, DDPM(), times, seed=3)[-1].x)
+    assert not torch.equal(first, trajectory(denoiser, DDPM(), times, seed=4)[-1].x)
 
 
 def test_a_sample_does_not_depend_on_its_batch(denoiser):
     times = Trailing().times(10, LINEAR)
     options = {"seed": 3, "dtype": torch.float64}
-    alone = walk(denoiser, DDPM(), times, indices=[6], **options)[-1].x
-    seven = walk(denoiser, DDPM(), times, indices=range(7), **options)[-1].x
+    alone = trajectory(denoiser, DDPM(), times, indices=[6], **options)[-1].x
+    seven = trajectory(denoiser, DDPM(), times, indices=range(7), **options)[-1].x
     # The same noise; sums in another order by the kernels, over ten steps.
     assert torch.allclose(alone[0], seven[6], rtol=0, atol=1e-13)
     assert not torch.allclose(alone[0], seven[5], rtol=0, atol=1e-3)
@@ -255,7 +257,7 @@ def test_a_sample_does_not_depend_on_its_batch(denoiser):
 
 def test_samples_keep_their_dtype():
     process = VariancePreserving(schedule=LINEAR)
-    states = walk(ExactGaussian(process), DDPM(), (1.0, 0.5, 0.0), dtype=torch.bfloat16)
+    states = trajectory(ExactGaussian(process), DDPM(), (1.0, 0.5, 0.0), dtype=torch.bfloat16)
     assert all(state.x.dtype == torch.bfloat16 for state in states)
 
 
@@ -269,7 +271,7 @@ def test_it_needs_a_gaussian_prediction():
 
     stub = Stub(VariancePreserving(schedule=LINEAR))
     with pytest.raises(ComponentError, match="no Gaussian prediction"):
-        walk(stub, DDPM(), (1.0, 0.0))
+        trajectory(stub, DDPM(), (1.0, 0.0))
 
 
 def test_an_unknown_variance_is_refused():

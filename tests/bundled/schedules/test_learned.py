@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.bundled.processes.gaussian import VariancePreserving
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.learned import Learned
 from diffkit.core.bound import Bound
 from diffkit.errors import ComponentError
 
 SPEC = {
     "schedule": {"id": "learned", "config": {"hidden": 16}},
-    "process": "gaussian",
+    "process": "variance-preserving",
     "model": {"id": "mlp", "config": {"width": 32, "depth": 1}},
     "loss": {"id": "elbo", "config": {"steps": 100}},
     "sampler": "ddpm",
@@ -128,7 +128,7 @@ def test_it_trains_with_the_network_and_is_saved_with_it(tmp_path) -> None:
     assert bool(one.isfinite().all())
 
 
-def test_another_process_walks_the_average_of_the_schedule() -> None:
+def test_another_process_samples_with_the_average_of_the_schedule() -> None:
     """Not its latest weights, which the average's network never saw."""
     pipeline = diffkit.build(SPEC, device="cpu").train(steps=3, progress=False)
     choices = ({"process": "variance-exploding"}, {"process": "rectified-flow"}, {"steps": 3})

@@ -1,4 +1,4 @@
-"""Where a walk stops."""
+"""Where a trajectory stops."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_a_continuous_schedule_is_refused_before_training() -> None:
 
 
 def test_stratified_draws_of_it_learn_too() -> None:
-    alone, spread = Importance(), Stratified(law=Importance(every=7))
+    alone, spread = Importance(), Stratified(distribution=Importance(every=7))
     assert spread.every == 7
     state = alone.init(SCHEDULE)
     assert spread.init(SCHEDULE).keys() == state.keys()

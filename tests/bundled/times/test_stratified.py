@@ -33,7 +33,7 @@ def test_each_row_is_uniform(schedule) -> None:
 
 
 def test_each_row_has_the_law_it_is_given() -> None:
-    t = batches(Stratified(law=LogitNormal(location=0.5)), Linear())
+    t = batches(Stratified(distribution=LogitNormal(location=0.5)), Linear())
     law = on_the_grid(esser(0.5, 1.0), 1000)
     for row in t.T:
         assert distance(row, law) < limit(BATCHES, FALSE_ALARM / SIZE)

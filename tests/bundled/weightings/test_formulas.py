@@ -10,7 +10,7 @@ from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.weightings.edm import EDM
 from diffkit.bundled.weightings.min_snr import MinSNR
@@ -71,7 +71,7 @@ def test_a_pipeline_trains_with_it(name, parameterization) -> None:
     pipeline = diffkit.build(
         {
             "schedule": {"id": "cosine", "config": {"steps": 20}},
-            "process": "gaussian",
+            "process": "variance-preserving",
             "model": {"id": "mlp", "config": {"width": 16, "depth": 1}},
             "loss": {"id": "simple", "config": {"weighting": name}},
             "parameterization": parameterization,

@@ -11,7 +11,7 @@ from diffkit.arguments import path
 from diffkit.errors import ComponentError
 from diffkit.pipeline import Pipeline
 
-from diffkit_diffusers import architecture, walks
+from diffkit_diffusers import architecture, scheduler_fields
 from diffkit_diffusers.folder import Folder, header, write_folder
 from diffkit_diffusers.weights import EMBEDDING, shifted, to_diffusers
 
@@ -33,8 +33,8 @@ def export_pipeline(
     Args:
         run: a pipeline, or the directory of a run.
         folder: where to write; it must not hold anything.
-        scheduler: which scheduler to write; None takes the one that walks like the sampler. For
-            another sampler than its own, `ddpm` is written with `fixed_small`, and `ddim`
+        scheduler: which scheduler to write; None takes the one that trajectories like the sampler.
+            For another sampler than its own, `ddpm` is written with `fixed_small`, and `ddim`
             without clipping. `ddim` is not written with the spacing `trailing`, on which diffusers
             misses its own times unless the number of steps divides T.
 
@@ -45,12 +45,12 @@ def export_pipeline(
     pipeline = run if isinstance(run, Pipeline) else diffkit.load(run)
     spec = pipeline.spec.model_dump(mode="json")
     ddim, own, spec["sampler"] = _written_sampler(spec["sampler"], scheduler)
-    # A DDIM that is written for another sampler is one that diffusers walks alike.
+    # A DDIM that is written for another sampler is one that diffusers samples alike.
     spec["clip"] = spec["clip"] and (own or not ddim)
     data_range, shape = pipeline.parts.data_range, pipeline.parts.shape
     if pipeline.parts.latents is not None:
         _stop_if(["autoencoder: the pipelines that are written have none, and would show latents"])
-    _stop_if(walks.export_problems(spec, data_range, ddim))
+    _stop_if(scheduler_fields.export_problems(spec, data_range, ddim))
     system = pipeline.system if pipeline.average is None else pipeline.average
     weights = dict(system.parts.model.state_dict())
     config = spec["model"]["config"]
@@ -61,7 +61,7 @@ def export_pipeline(
         path=path(folder, "folder"),
         index=_index(ddim),
         unet=architecture.exported(config, shape, layout),
-        scheduler=walks.exported(spec, data_range, ddim),
+        scheduler=scheduler_fields.exported(spec, data_range, ddim),
     )
     write_folder(written, to_diffusers(weights, layout))
     return written.path
@@ -70,7 +70,7 @@ def export_pipeline(
 def _written_sampler(
     sampler: Mapping[str, Any], scheduler: str | None
 ) -> tuple[bool, bool, Mapping[str, Any]]:
-    """Whether to write DDIM, whether that is the run's sampler, and the one to walk like."""
+    """Whether to write DDIM, whether that is the run's sampler, and the one to sample like."""
     full_id = sampler["id"]
     if scheduler not in (None, "ddpm", "ddim"):
         raise ComponentError(f"scheduler is 'ddpm', 'ddim' or None, not {scheduler!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffkit.core.weights import read_tensors
 from diffkit.errors import CheckpointError
-from diffkit.run.files import read_json
+from diffkit.helpers.files import read_json
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 

@@ -13,7 +13,7 @@ from diffkit.errors import CheckpointError, ComponentError
 from diffkit.pipeline import Pipeline
 from diffkit.plugins.host import Host, default_host
 
-from diffkit_diffusers import architecture, walks
+from diffkit_diffusers import architecture, scheduler_fields
 from diffkit_diffusers.folder import Folder, read_folder, read_weights, with_defaults
 from diffkit_diffusers.unet import takes
 from diffkit_diffusers.weights import EMBEDDING, from_diffusers, shifted, swapped_halves
@@ -51,11 +51,13 @@ def import_pipeline(
     host = default_host() if host is None else host
     ddim = _is_ddim(found)
     unet, scheduler = _configs(found, ddim)
-    _stop_if(found, architecture.import_problems(unet), walks.import_problems(scheduler, ddim))
+    _stop_if(
+        found, architecture.import_problems(unet), scheduler_fields.import_problems(scheduler, ddim)
+    )
     network = architecture.imported(unet)
     has_samplers = any(entry.id == _DDIM for entry in host.components("sampler"))
-    walk = walks.imported(scheduler, ddim, has_samplers)
-    pipeline = diffkit.build(_spec(network, walk, sampler), host=host)
+    fields = scheduler_fields.imported(scheduler, ddim, has_samplers)
+    pipeline = diffkit.build(_spec(network, fields, sampler), host=host)
     _load(pipeline, found, network)
     if out is not None:
         pipeline.save(out)
@@ -77,7 +79,7 @@ def _stop_if(found: Folder, of_network: list[str], of_scheduler: list[str]) -> N
 
 
 def _is_ddim(found: Folder) -> bool:
-    """Whether the folder walks like DDIM: either of its two names decides so in diffusers."""
+    """Whether the folder samples like DDIM: either of its two names decides so in diffusers."""
     pipeline = found.index.get("_class_name")
     if pipeline not in _PIPELINES:
         raise ComponentError(
@@ -113,20 +115,20 @@ def _configs(found: Folder, ddim: bool) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _spec(
     network: architecture.Imported,
-    walk: Mapping[str, Any],
+    fields: Mapping[str, Any],
     sampler: str | Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     return {
-        "schedule": walk["schedule"],
-        "process": "diffkit.gaussian",
+        "schedule": fields["schedule"],
+        "process": "diffkit.variance-preserving",
         "model": {"id": "diffkit.unet", "config": dict(network.config)},
         "loss": "diffkit.simple",
-        "sampler": walk["sampler"] if sampler is None else sampler,
-        "parameterization": walk["parameterization"],
-        "spacing": walk["spacing"],
-        "steps": walk["steps"],
-        "clip": walk["clip"],
-        "data": {"shape": list(network.shape), "range": list(walk["data_range"])},
+        "sampler": fields["sampler"] if sampler is None else sampler,
+        "parameterization": fields["parameterization"],
+        "spacing": fields["spacing"],
+        "steps": fields["steps"],
+        "clip": fields["clip"],
+        "data": {"shape": list(network.shape), "range": list(fields["data_range"])},
     }
 
 

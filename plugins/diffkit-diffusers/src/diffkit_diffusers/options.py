@@ -85,7 +85,7 @@ def clipping(name: str, options: Mapping[str, Any], data_range: DataRange | None
     if low != -high:
         raise ComponentError(
             f"diffusers.scheduler: {name} clips to [-r, r] only, and the data's range is "
-            f"[{low}, {high}]; leave options.clip_sample out, and the walk is clipped for it"
+            f"[{low}, {high}]; leave options.clip_sample out, and the trajectory is clipped for it"
         )
     return {**options, "clip_sample": True, "clip_sample_range": high}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffkit.bundled.processes.gaussian import VariancePreserving
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.noise import Noise
@@ -26,15 +26,16 @@ _ON_GRID = 1e-6
 
 
 class DiffusersScheduler(Sampler):
-    """Walks with a scheduler of diffusers, which is given the walked schedule and times.
+    """Samples with a scheduler of diffusers, which is given the sampling schedule and times.
 
     It works for variance-preserving processes on discrete schedules. The betas are passed as
     `trained_betas` and times as indices `k - 1`; diffusers keeps its tables in float32.
-    Schedulers that walk `x_t / alpha_t` are converted. Predictions are clipped as in every walk.
-    With `options.clip_sample` or `options.thresholding` diffusers does that instead, in its own
-    way (clipping, `DDIMScheduler` keeps the epsilon of the unclipped x_0), on what was predicted
+    Schedulers that trajectory `x_t / alpha_t` are converted. Predictions are clipped as in every
+    trajectory. With `options.clip_sample` or `options.thresholding` diffusers does that instead, in
+    its own way (clipping, `DDIMScheduler` keeps the epsilon of the unclipped x_0), on what was
+    predicted
     before: to the data's range unless `options.clip_sample_range` gives another. Where the
-    schedule leaves no signal at t = 1, only `DDPMScheduler` and `DDIMScheduler` walk, with
+    schedule leaves no signal at t = 1, only `DDPMScheduler` and `DDIMScheduler` sample, with
     `feed: sample`.
 
     Args:
@@ -62,7 +63,7 @@ class DiffusersScheduler(Sampler):
             raise ComponentError("diffusers.scheduler: " + "; ".join(problems))
         self._name, self._feed = scheduler, feed
         self._traits = schedulers.TRAITS[scheduler]
-        # Values that only diffusers can judge are judged now, not when a walk begins.
+        # Values that only diffusers can judge are judged now, not when a trajectory begins.
         schedulers.check_steps(scheduler, self._options, feed)
 
     @classmethod
@@ -89,7 +90,7 @@ class DiffusersScheduler(Sampler):
             return 2 * steps - (1 if times[-1] == 0.0 else 0)
         return steps + 1 if self._name == "PNDMScheduler" and steps > 1 else steps
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -125,7 +126,7 @@ class DiffusersScheduler(Sampler):
     def prepared(
         self, process: ForwardProcess, data_range: DataRange | None, times: Sequence[float]
     ) -> Any:
-        """The scheduler of diffusers for one walk, set to its times.
+        """The scheduler of diffusers for one trajectory, set to its times.
 
         Raises:
             ComponentError: the process, the schedule or the times are not supported.
@@ -133,7 +134,7 @@ class DiffusersScheduler(Sampler):
         if not isinstance(process, VariancePreserving):
             raise ComponentError(
                 f"diffusers.scheduler: the process {type(process).__name__} is not supported; "
-                "diffusers' schedulers walk the variance-preserving one, 'gaussian'"
+                "diffusers' schedulers sample from 'variance-preserving'"
             )
         indices, _ = _indices(times, process.schedule)
         if not bool(torch.isfinite(process.log_snr(times[0])).all()):
@@ -144,9 +145,9 @@ class DiffusersScheduler(Sampler):
         scheduler = schedulers.made(self._name, options, self._feed, betas)
         if self._name == "DDPMScheduler" and times[-1] == 0.0 and indices[-1] > 0:
             raise ComponentError(
-                "diffusers.scheduler: DDPMScheduler adds noise in its last step unless the walk "
-                f"visits the first noise level, and this one goes from index {indices[-1]} to 0; "
-                "use the spacing 'leading', or the sampler 'ddpm'"
+                "diffusers.scheduler: DDPMScheduler adds noise in its last step unless the "
+                "trajectory visits the first noise level, and this one goes from index "
+                f"{indices[-1]} to 0; use the spacing 'leading', or the sampler 'ddpm'"
             )
         return schedulers.with_times(scheduler, indices)
 
@@ -180,11 +181,11 @@ class _Call:
     """In the scheduler's list."""
     index: int
     reached: int | None
-    """Which of the walk's times the step after it reaches; None where it is not final."""
+    """Which of the trajectory's times the step after it reaches; None where it is not final."""
 
 
 def _plan(scheduler: Any, indices: Sequence[int], last: int) -> list[_Call]:
-    """The calls of a walk to its time number `last`.
+    """The calls of a trajectory to its time number `last`.
 
     A step is a predictor, and not yet final, where the next call is made at the time it led to
     and leads there again.
@@ -215,13 +216,13 @@ def _indices(times: Sequence[float], schedule: NoiseSchedule) -> tuple[list[int]
     if off:
         raise ComponentError(
             f"diffusers.scheduler: the time {off[0]:.6g} is not on the schedule's grid of {grid}; "
-            "diffusers' schedulers walk from grid time to grid time"
+            "diffusers' schedulers go from grid time to grid time"
         )
     return [round(t * grid) - 1 for t in asked], grid
 
 
 def _without_signal(scheduler: str, feed: str) -> Iterable[str]:
-    """The problem of a walk that starts where alpha is 0."""
+    """The problem of a trajectory that starts where alpha is 0."""
     if feed not in schedulers.TRAITS[scheduler].without_signal:
         able = [name for name, traits in schedulers.TRAITS.items() if traits.without_signal]
         yield (

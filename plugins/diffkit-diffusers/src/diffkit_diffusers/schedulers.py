@@ -1,4 +1,4 @@
-"""Which schedulers of diffusers can walk, and how one is made for a walk."""
+"""Which schedulers of diffusers can sample, and how one is made for a trajectory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Traits:
     """What has to be known of a scheduler, and what it does not say itself."""
 
     in_sigma_space: bool = False
-    """It walks `x_t / alpha_t`."""
+    """Its states are `x_t / alpha_t`."""
     fixed_stride: bool = False
     """A step leads `T // S` indices down, wherever the next one is."""
     feeds: tuple[str, ...] = ("epsilon", "sample")
@@ -30,9 +30,9 @@ class Traits:
     needs: str | None = None
     """What has to be installed beside diffusers."""
     without_signal: tuple[str, ...] = ()
-    """What it can be fed where a walk starts from no signal at all, without dividing by 0."""
+    """What it can be fed where a trajectory starts from no signal at all, without dividing by 0."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """The values of options with which a walk to sigma = 0 stays finite and right."""
+    """The values of options with which a trajectory to sigma = 0 stays finite and right."""
 
 
 TRAITS: Mapping[str, Traits] = {
@@ -49,7 +49,7 @@ TRAITS: Mapping[str, Traits] = {
     "PNDMScheduler": Traits(fixed_stride=True, feeds=("epsilon",)),
     "UniPCMultistepScheduler": Traits(fixed={"solver_type": "bh2", "predict_x0": True}),
 }
-"""The schedulers that are known to walk as declared; no other is taken."""
+"""The schedulers that are known to sample as declared; no other is taken."""
 
 SUPPLIED = (
     "num_train_timesteps",
@@ -84,10 +84,10 @@ FIXED: Mapping[str, Any] = {
     "flow_shift": 1.0,
     "time_shift_type": "exponential",
 }
-"""The values with which a walk visits its times and ends at 0."""
+"""The values with which a trajectory visits its times and ends at 0."""
 
 _TRIED = 12
-"""Steps of a trial walk: enough for all orders."""
+"""Steps of a trial trajectory: enough for all orders."""
 
 
 def scheduler_class(name: str) -> Any:
@@ -102,20 +102,20 @@ def scheduler_class(name: str) -> Any:
     ):
         # What lacks a library that it needs is a placeholder of diffusers.
         needs = TRAITS[name].needs if name in TRAITS else None
-        hint = f"; it needs {needs}" if needs else f"; those that can walk are {_known()}"
+        hint = f"; it needs {needs}" if needs else f"; those that can sample are {_known()}"
         raise ComponentError(
             f"diffusers.scheduler: scheduler = {name!r} is not a scheduler of diffusers{hint}"
         )
     if name not in TRAITS:
         raise ComponentError(
-            f"diffusers.scheduler: scheduler = {name!r} is not supported; those that can walk "
+            f"diffusers.scheduler: scheduler = {name!r} is not supported; those that can sample "
             f"a variance-preserving process from time to time are {_known()}"
         )
     return found
 
 
 def made(name: str, options: Mapping[str, Any], feed: str, betas: Sequence[float]) -> Any:
-    """A scheduler for one walk, on a grid with these betas."""
+    """A scheduler for one trajectory, on a grid with these betas."""
     scheduler = scheduler_class(name)
     parameters = inspect.signature(scheduler.__init__).parameters
     fixed = {key: value for key, value in FIXED.items() if key in parameters}
@@ -132,7 +132,7 @@ def made(name: str, options: Mapping[str, Any], feed: str, betas: Sequence[float
 
 
 def check_steps(name: str, options: Mapping[str, Any], feed: str) -> None:
-    """Walk a small grid, to find values of options that diffusers meets in its steps only.
+    """Sample on a small grid, to find values of options that diffusers meets in its steps only.
 
     Raises:
         ComponentError: it cannot, or what comes out is not finite.
@@ -177,8 +177,8 @@ def with_times(scheduler: Any, wanted: Sequence[int]) -> Any:
             return tried
     raise ComponentError(
         f"diffusers.scheduler: {type(scheduler).__name__} chooses its own times, and none of its "
-        f"spacings gives the {len(wanted)} of this walk; use the spacing 'trailing' and steps "
-        f"that divide {scheduler.config.num_train_timesteps}, walk down to 0, or take a "
+        f"spacings gives the {len(wanted)} of this trajectory; use the spacing 'trailing' and "
+        f"steps that divide {scheduler.config.num_train_timesteps}, go down to 0, or take a "
         "scheduler that accepts times, such as DPMSolverMultistepScheduler"
     )
 
@@ -209,7 +209,7 @@ def _set(scheduler: Any, **times: Any) -> None:
         scheduler.set_timesteps(**times)
     except ERRORS as error:
         raise ComponentError(
-            f"diffusers.scheduler: {type(scheduler).__name__} cannot walk these times: {error}"
+            f"diffusers.scheduler: {type(scheduler).__name__} cannot go over these times: {error}"
         ) from error
 
 
@@ -240,7 +240,7 @@ def _check_stride(scheduler: Any, wanted: Sequence[int]) -> None:
         if (after is None and reached >= 0) or (after is not None and reached != after):
             raise ComponentError(
                 f"diffusers.scheduler: {name} always steps {stride} indices down, so from index "
-                f"{index} it does not reach the walk's next time; use steps that divide "
+                f"{index} it does not reach the trajectory's next time; use steps that divide "
                 f"{scheduler.config.num_train_timesteps}, or the spacing 'leading'"
             )
 
@@ -255,13 +255,13 @@ def _check_levels(scheduler: Any, wanted: Sequence[int]) -> None:
     found = torch.unique_consecutive(sigmas.double())
     if len(found) != len(expected) + 1 or not torch.allclose(found[:-1], expected, rtol=1e-3):
         raise ComponentError(
-            f"diffusers.scheduler: with these options {type(scheduler).__name__} walks other "
-            "noise levels than those of the walk's times"
+            f"diffusers.scheduler: with these options {type(scheduler).__name__} goes through "
+            "other noise levels than those of the trajectory's times"
         )
     if float(found[-1]) != 0.0:
         raise ComponentError(
             f"diffusers.scheduler: with these options {type(scheduler).__name__} ends at sigma "
-            f"{float(found[-1]):.4g}, and a walk ends at 0"
+            f"{float(found[-1]):.4g}, and a trajectory ends at 0"
         )
 
 

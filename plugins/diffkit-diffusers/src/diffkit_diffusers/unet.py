@@ -15,7 +15,7 @@ from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.parameterization import TIME_SCALE
 from diffkit.core.weights import fit_tensors, load_state, state_of
 from diffkit.errors import CheckpointError, ComponentError
-from diffkit.run.files import read_json
+from diffkit.helpers.files import read_json
 from torch import Tensor
 
 from diffkit_diffusers._errors import ERRORS

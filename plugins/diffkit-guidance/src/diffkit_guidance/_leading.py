@@ -51,7 +51,7 @@ class Led(Denoiser):
 
     @abstractmethod
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
-        """The same with every denoiser that it asks started for one walk."""
+        """The same with every denoiser that it asks started for one trajectory."""
 
     def check_times(self, times: Sequence[float]) -> None:
         """Raise ComponentError where a denoiser that it asks does."""

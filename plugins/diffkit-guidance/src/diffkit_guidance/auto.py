@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffkit.arguments import expanded
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
@@ -54,33 +54,33 @@ class Auto(Guidance):
         check_interval("auto", interval)
         self._run, self._scale, self._interval = run, scale, interval
 
-    def guide(self, ask: Ask, told: Told) -> Denoiser:
+    def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
-        good = ask(told.condition)
+        good = make_denoiser(conditioning.condition)
         worse = _loaded(*_kept(self._run))
         process = good.process
         assert isinstance(process, GaussianProcess)
-        some = next(iter(told.given.values()), None)
+        some = next(iter(conditioning.given.values()), None)
         if some is not None:
             worse.to(some.device)
         system = worse.average or worse.system
-        self._check_conditions(told, worse)
-        given = system.encoded(told.given) if worse.parts.taken else {}
+        self._check_conditions(conditioning, worse)
+        given = system.encoded(conditioning.given) if worse.parts.taken else {}
         bad = system.denoiser(process, given)
         return _Led(good, bad, worse, self._scale, self._interval, self._run)
 
-    def _check_conditions(self, told: Told, worse: Pipeline) -> None:
+    def _check_conditions(self, conditioning: Conditioning, worse: Pipeline) -> None:
         """Raise ComponentError where the worse run would read the conditions otherwise."""
         taken, theirs = worse.parts.taken, worse.parts.encoder
         if not taken:
             return
-        if not told.given:
+        if not conditioning.given:
             raise ComponentError(
                 f"auto: the run {self._run} takes the conditions {', '.join(taken)}; give them"
             )
-        ours = told.encoder
+        ours = conditioning.encoder
         if theirs is None or ours is None:
-            alike = theirs is ours and told.given.keys() >= set(taken)
+            alike = theirs is ours and conditioning.given.keys() >= set(taken)
         else:
             alike = type(ours) is type(theirs) and _equal(ours.null(1), theirs.null(1))
         if not alike:
@@ -128,7 +128,7 @@ class _Led(Led):
         weights = self._worse.system.parameters()
         dtype = next((weight.dtype for weight in weights), x_t.dtype)
         good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
-        away = bad.in_terms_of(good.target).to(x_t.dtype)
+        away = bad.as_target(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)
 
 
@@ -139,7 +139,7 @@ def _equal(one: Condition, other: Condition) -> bool:
 
 
 def _kept(run: str) -> tuple[str, Path, int]:
-    from diffkit.run.artifacts import latest_checkpoint
+    from diffkit.storage.run_directory import latest_checkpoint
 
     return run, *kept(latest_checkpoint(expanded(run)), "model.safetensors")
 

@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from diffkit.arguments import expanded
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 from diffkit_guidance._leading import Interval, Led, check_interval, gaussian, kept
 from diffkit_guidance.noisy_classifier import (
     LABEL,
@@ -41,12 +41,12 @@ class Classifier(Guidance):
 
     Dhariwal & Nichol (2021), Algorithm 2, at every noise level; Song et al. (2021), SDE, eq. 14.
     The network that is led need not know of labels. If it does not, 0 is no guidance, and 1 leads
-    from the law of all data to that of the label, as with `classifier-free`; a network that is
-    given the label is led from there on. As the signal fades, `sigma^2/alpha grad log p` tends to
-    `E[x_0 | label] - E[x_0]`, of which the gradient keeps nothing where none is left: a walk that
-    begins there needs an `interval`. The classifier is trained by `diffkit train-classifier`;
-    the schedule and the process of the run that it was trained for do not matter, but its noise
-    levels are to cover the walk's.
+    from the distribution of all data to that of the label, as with `classifier-free`; a network
+    that is given the label is guided from its own prediction. As the signal fades, `sigma^2/alpha
+    grad log p` tends to `E[x_0 | label] - E[x_0]`, of which the gradient keeps nothing where none
+    is left: a trajectory that begins there needs an `interval`. The classifier is trained by
+    `diffkit train-classifier`; the schedule and the process of the run that it was trained for do
+    not matter, but its noise levels are to cover the trajectory's.
 
     Args:
         folder: what `diffkit train-classifier` wrote.
@@ -70,17 +70,19 @@ class Classifier(Guidance):
         check_interval("classifier", interval)
         self._folder, self._scale, self._interval = folder, scale, interval
 
-    def guide(self, ask: Ask, told: Told) -> Denoiser:
+    def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
         network, sizes = _loaded(*kept(expanded(self._folder), WEIGHTS))
-        label = told.given.get(LABEL)
+        label = conditioning.given.get(LABEL)
         if label is None:
             raise ComponentError("classifier: it leads to a label; give condition={'label': ...}")
         if label.is_floating_point() or label.ndim != 1:
             raise ComponentError("classifier: a label is one whole number a sample")
         network = network.to(label.device)
         asked = _Asked(network, sizes, label, self._folder)
-        return _ByGradient(ask(told.condition), asked, self._scale, self._interval)
+        return _ByGradient(
+            make_denoiser(conditioning.condition), asked, self._scale, self._interval
+        )
 
 
 class _Asked:
@@ -133,7 +135,7 @@ class _ByGradient(Led):
         # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it.
         (on_x_0, on_epsilon), (alpha, sigma) = plain.target, plain.scales
         change = self._scale * (on_x_0 * sigma.square() / alpha - on_epsilon * sigma)
-        return plain, plain.output + (expand(change, x_t) * gradient).to(x_t.dtype)
+        return plain, plain.output + (broadcast_right(change, x_t) * gradient).to(x_t.dtype)
 
 
 def _check_signal(log_snr: Tensor) -> None:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.guidance import Ask, Guidance, Told
+from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
 from diffkit_guidance._leading import Interval, Led, check_interval, gaussian
@@ -50,10 +50,19 @@ class ClassifierFree(Guidance):
         check_interval("classifier-free", interval)
         self._scale, self._interval, self._rescale = scale, interval, rescale
 
-    def guide(self, ask: Ask, told: Told) -> Denoiser:
+    def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
-        both = {name: torch.cat([value, told.null[name]]) for name, value in told.condition.items()}
-        return _Led(ask(told.condition), ask(both), self._scale, self._interval, self._rescale)
+        both = {
+            name: torch.cat([value, conditioning.null[name]])
+            for name, value in conditioning.condition.items()
+        }
+        return _Led(
+            make_denoiser(conditioning.condition),
+            make_denoiser(both),
+            self._scale,
+            self._interval,
+            self._rescale,
+        )
 
 
 class _Led(Led):
@@ -76,7 +85,7 @@ class _Led(Led):
 
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).parts(2)
+        towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).chunk(2)
         led = torch.lerp(away.output, towards.output, self._scale)
         if self._rescale:
             ratio = _ratio(towards.output, away.output, led, self._scale)

@@ -13,7 +13,7 @@ from diffkit.cli.options import UserPath, checkpoint_option, host_options, make_
 if TYPE_CHECKING:
     from diffkit.core.dataset import Dataset
     from diffkit.pipeline import Pipeline
-    from diffkit.run.artifacts import Which
+    from diffkit.storage.run_directory import Which
 
 
 @click.command("train-classifier")
@@ -62,11 +62,11 @@ def command(
     diffkit sample RUN --out x.png --label 3
     --guidance "{id: guidance.classifier, config: {folder: DIR}}"
     """
+    from diffkit.api import load
     from diffkit.core.process import GaussianProcess
-    from diffkit.making import load
-    from diffkit.run.files import check_writable_folder
-    from diffkit.run.interruption import requests_noted
-    from diffkit.run.progress import bar
+    from diffkit.helpers.files import check_writable_folder
+    from diffkit.helpers.interruption import requests_noted
+    from diffkit.helpers.progress import bar
     from diffkit_guidance.noisy_classifier import (
         CONFIG,
         Architecture,
@@ -83,7 +83,7 @@ def command(
     pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     process = pipeline.parts.process
     if not isinstance(process, GaussianProcess):
-        raise click.UsageError(f"{run}: a classifier guides walks of Gaussian processes only")
+        raise click.UsageError(f"{run}: a classifier guides samples of Gaussian processes only")
     data = _data(pipeline)
     sizes = Architecture(
         channels=data.shape[0], classes=classes_of(data), width=width, groups=groups
@@ -115,7 +115,7 @@ def command(
 
 def _data(pipeline: Pipeline) -> Dataset:
     """What the run was trained on: the data, or their latents."""
-    from diffkit.run.latents import Encoded
+    from diffkit.storage.latents import Encoded
 
     data = pipeline.dataset()
     if pipeline.parts.latents is None:

@@ -23,8 +23,8 @@ from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.core.seeded import seeded
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
 from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
-from diffkit.functional.scalars import expand
-from diffkit.run.files import write_file
+from diffkit.functional.coefficients import broadcast_right
+from diffkit.helpers.files import write_file
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -131,7 +131,7 @@ def unit(
     """`x_t / sqrt(alpha^2 + sigma^2)`: the same for every process with this log-SNR."""
     scales = process.scales(log_snr)
     total = (scales.alpha.square() + scales.sigma.square()).rsqrt()
-    return (expand(total, x_t) * x_t).to(x_t.dtype)
+    return (broadcast_right(total, x_t) * x_t).to(x_t.dtype)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def gaussian(name: str, denoiser: Denoiser) -> GaussianProcess:
     process = denoiser.process
     if not isinstance(process, GaussianProcess):
         raise ComponentError(
-            f"{name}: it walks Gaussian processes, and {type(process).__name__} is not one"
+            f"{name}: it samples from Gaussian processes, and {type(process).__name__} is not one"
         )
     return process
 

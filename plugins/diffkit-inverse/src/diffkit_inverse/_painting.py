@@ -47,7 +47,7 @@ def painted_step(
     """
     process = gaussian(name, denoiser)
     prediction = predicted(name, denoiser, x_t, t)
-    walked = process.reverse(prediction, x_t, t, s, noise)
+    sampled = process.reverse(prediction, x_t, t, s, noise)
     image = on.image.expand(x_t.shape)
     known = image if s == 0.0 else process.diffuse(image, s, noise.normal(x_t.shape))
-    return State(torch.where(on.unknown, walked, known), s, prediction)
+    return State(torch.where(on.unknown, sampled, known), s, prediction)

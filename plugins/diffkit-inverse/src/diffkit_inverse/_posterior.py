@@ -25,8 +25,8 @@ class PosteriorSampler(Sampler):
         x_s = x_s' - zeta / |y - A(x_0)| grad_{x_t} |y - A(x_0)|^2,  x_s' ~ p(x_s | x_t)
 
     Chung et al. (2023), Algorithm 1, with the step size of appendix D.1. The norm is over one
-    sample. Where the walk is clipped, the gradient is that of the prediction before, so that it
-    never vanishes.
+    sample. Where the trajectory is clipped, the gradient is that of the prediction before, so that
+    it never vanishes.
 
     A subclass says what A is.
     """
@@ -42,7 +42,7 @@ class PosteriorSampler(Sampler):
     def residual(self, x_0: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """`y - A(x_0)`, batch first. Raises ComponentError where the inputs do not fit."""
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

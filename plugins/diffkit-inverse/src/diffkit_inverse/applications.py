@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from diffkit.arguments import instance, number, one_of, whole
+from diffkit.assembly.conditions import Given, conditions_of, rows_of
 from diffkit.assembly.network import Precision
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.sampler import Sampler
 from diffkit.errors import SpecError
+from diffkit.helpers.finite import Finite
 from diffkit.pipeline import Pipeline
-from diffkit.run.conditions import Given, conditions_of, rows_of
-from diffkit.run.finite import Finite
 from diffkit_inverse import inversion
 from diffkit_inverse.dps import ZETA, DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.images import check_mask
@@ -29,7 +29,7 @@ from diffkit_inverse.sdedit import SDEdit
 
 Method = Literal["repaint", "replacement", "dps"]
 _CONTINUOUS_STEPS = 1000
-"""Of a walk on a schedule without a grid, as in `Pipeline.sample`."""
+"""Of a trajectory on a schedule without a grid, as in `Pipeline.sample`."""
 METHODS: tuple[Method, ...] = ("repaint", "replacement", "dps")
 
 
@@ -123,7 +123,7 @@ def deblur(
 def edit(
     pipeline: Pipeline, image: Tensor, *, strength: float = 0.5, **choices: Unpack[Choices]
 ) -> Tensor:
-    """The image, noised to the time `strength` and walked back, by `inverse.sdedit`.
+    """The image, noised to the time `strength` and sampled from there, by `inverse.sdedit`.
 
     Raises ComponentError where the strength is out of (0, 1], or the image does not fit.
     """
@@ -168,7 +168,9 @@ def interpolate(
 def _flow(
     pipeline: Pipeline, images: Mapping[str, Tensor], steps: int | None, condition: Given
 ) -> tuple[Callable[[int], Denoiser], Sequence[float]]:
-    """The denoiser of so many images, and the times to walk. Raises SpecError, ComponentError."""
+    """The denoiser of so many images, and the times to go over. Raises SpecError,
+    ComponentError.
+    """
     _check_pixels(pipeline)
     steps = None if steps is None else whole(steps, "steps", least=1)
     instance(condition, "condition", Mapping, "a mapping from names to values")

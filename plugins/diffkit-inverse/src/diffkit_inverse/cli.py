@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.pipeline import Pipeline
-    from diffkit.run.artifacts import Which
+    from diffkit.storage.run_directory import Which
 
 _FILE = UserPath()
 
@@ -27,12 +27,12 @@ class _Task(NamedTuple):
     takes: tuple[str, ...]
 
 
-_WALK = ("num", "seed", "precision", "clip", "batch_size")
+_SAMPLING = ("num", "seed", "precision", "clip", "batch_size")
 _TASKS = {
-    "inpaint": _Task(("mask",), ("method", *_WALK)),
-    "upscale": _Task(("factor",), ("zeta", *_WALK)),
-    "deblur": _Task(("blur",), ("zeta", *_WALK)),
-    "edit": _Task((), ("strength", *_WALK)),
+    "inpaint": _Task(("mask",), ("method", *_SAMPLING)),
+    "upscale": _Task(("factor",), ("zeta", *_SAMPLING)),
+    "deblur": _Task(("blur",), ("zeta", *_SAMPLING)),
+    "edit": _Task((), ("strength", *_SAMPLING)),
     "interpolate": _Task((), ("frames",)),
 }
 _ALL = ("steps", "resize")
@@ -62,7 +62,7 @@ _ALL = ("steps", "resize")
 @click.option("--frames", type=click.IntRange(min=2), help="Of --interpolate.  [default: 8]")
 @click.option("--out", required=True, type=_FILE, metavar="FILE", help=".png (a grid) or .npz.")
 @click.option("-n", "--num", type=click.IntRange(min=1), help="How many answers.  [default: 1]")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the walk.")
+@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the noise.  [default: 0]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Answers at a time.  [default: 64]")
 @click.option(
@@ -106,9 +106,9 @@ def command(
         )
     if out.exists() and any(path.exists() and path.samefile(out) for path in _paths(given)):
         raise click.UsageError(f"--out {out} is one of the pictures asked about; choose another")
-    from diffkit.making import load
-    from diffkit.run.files import check_writable
-    from diffkit.run.finite import Finite, no_warning
+    from diffkit.api import load
+    from diffkit.helpers.files import check_writable
+    from diffkit.helpers.finite import Finite, no_warning
 
     check_writable(out)
     pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
@@ -148,7 +148,7 @@ def _answer(pipeline: Pipeline, task: str, given: Mapping[str, Any]) -> Tensor:
     import diffkit_inverse as inverse
     from diffkit_inverse.images import image_shape
 
-    chosen = {name: given[name] for name in ("steps", *_WALK) if name in given}
+    chosen = {name: given[name] for name in ("steps", *_SAMPLING) if name in given}
     chosen |= {name: given[name] for name in ("method", "strength", "frames") if name in given}
     zeta = {"zeta": given["zeta"]} if "zeta" in given else {}
     channels, height, width = image_shape(pipeline.parts.shape)
@@ -193,7 +193,7 @@ def _read(
 
 
 def _write(pipeline: Pipeline, out: Path, images: Tensor) -> None:
-    from diffkit.run import pictures
+    from diffkit.helpers import pictures
 
     if out.suffix.lower() == ".npz":
         pictures.write_npz(out, tuple(images.shape), [images])

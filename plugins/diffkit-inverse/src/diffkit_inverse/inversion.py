@@ -27,15 +27,15 @@ def invert(
 
         x_t = alpha_t x_0(x_s, s) + sigma_t epsilon(x_s, s)
 
-    for each step up from s to t. Song et al. (2021), DDIM, eq. 12 and section 4.3. The walk back
-    over the same times returns to `x_0` but for an error of first order in the steps.
+    for each step up from s to t. Song et al. (2021), DDIM, eq. 12 and section 4.3. The trajectory
+    back over the same times returns to `x_0` but for an error of first order in the steps.
 
     Args:
         denoiser: of a Gaussian process. Predictions are taken before any clipping, with which
             the way back would be another than the way there.
         x_0: the data, `[b, *data]`, which are not written to.
-        times: those of a walk, falling. Where the last is 0, at which no network can be asked, it
-            is asked at the one before instead, about `alpha_t x_0`.
+        times: those of a trajectory, falling. Where the last is 0, at which no network can be
+            asked, it is asked at the one before instead, about `alpha_t x_0`.
 
     Raises:
         ComponentError: the times do not fall within [0, 1], or are of noise levels that were
@@ -98,7 +98,7 @@ def interpolate(
     frames: int,
 ) -> Float[Tensor, "f b *data"]:
     """`frames` data on the way from `a` to `b`: both are inverted, and the arc between the noises
-    is walked back. The first and the last are `a` and `b` as inversion returns them.
+    is followed back. The first and the last are `a` and `b` as inversion returns them.
 
     Raises:
         ComponentError: there are fewer than 2 frames, the shapes differ, or as `invert`.
@@ -137,8 +137,8 @@ def _checked(denoiser: Denoiser, times: Sequence[float]) -> GaussianProcess:
     falls = all(s < t for t, s in pairwise(times))
     if len(times) < 2 or not falls or times[0] > 1.0 or times[-1] < 0.0:
         raise ComponentError(
-            f"{_NAME}: the times of a walk fall from at most 1 to at least 0, in one step or more; "
-            f"given: {[round(t, 6) for t in times[:5]]}{'...' if len(times) > 5 else ''}"
+            f"{_NAME}: the times of a trajectory fall from at most 1 to at least 0, in one step or "
+            f"more; given: {[round(t, 6) for t in times[:5]]}{'...' if len(times) > 5 else ''}"
         )
     denoiser.check_times(times)
     return gaussian(_NAME, denoiser)

@@ -13,7 +13,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit.functional.scalars import combine
+from diffkit.functional.coefficients import axpby
 from diffkit_inverse._checks import count, gaussian
 from diffkit_inverse._painting import canvas, painted_step
 
@@ -25,17 +25,17 @@ class RePaint(Sampler):
     """Paints the masked part of an image as `replacement`, and climbs back up in time to do again
     what it has done, so that the painted part and the known part come to agree.
 
-    After every `jump_length` steps it climbs as many, by a draw from `q(x_t | x_s)`, and walks
+    After every `jump_length` steps it climbs as many, by a draw from `q(x_t | x_s)`, and comes
     down again; `resamplings` times in all. Lugmayr et al. (2022), Algorithm 1 and section 4.2.
 
     Inputs: `image`, of the data's shape and range, and `mask`, 1 where to paint, which may be 1 in
     the dimension of channels.
 
     Args:
-        jump_length: how many steps it climbs. Of 10 in the paper, with 250 steps. A walk of no more
-            steps has no room for that: there it climbs to its first time, and warns. Of one step
-            there is nothing to climb, and nothing that would have to agree.
-        resamplings: how often each stretch is walked; 1 is `replacement`.
+        jump_length: how many steps it climbs. Of 10 in the paper, with 250 steps. A trajectory of
+            no more steps has no room for that: there it climbs to its first time, and warns. Of one
+            step there is nothing to climb, and nothing that would have to agree.
+        resamplings: how often each stretch is gone over; 1 is `replacement`.
 
     Raises:
         ComponentError: an argument is below 1, or an input does not fit the samples.
@@ -54,10 +54,10 @@ class RePaint(Sampler):
         self._resamplings = count(_NAME, "resamplings", resamplings)
 
     def calls(self, times: Sequence[float]) -> int:
-        """One for each step down, those that are walked again too."""
+        """One for each step down, those that are gone over again too."""
         return sum(end > start for start, end in self._route(times))
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -73,10 +73,11 @@ class RePaint(Sampler):
             if end > start:
                 state = painted_step(_NAME, denoiser, x, t, s, noise, on)
             else:
-                # Here the walk goes from t up to s: one draw has the law of as many small ones.
+                # Here the trajectory goes from t up to s: one draw has the law of as many small
+                # ones.
                 up = process.transition(x, t, s)
                 z = noise.normal(x.shape)
-                state = State(combine(1.0, up.mean.to(x.dtype), up.variance.sqrt(), z), s)
+                state = State(axpby(1.0, up.mean.to(x.dtype), up.variance.sqrt(), z), s)
             yield state
             x = state.x
 
@@ -94,7 +95,7 @@ class RePaint(Sampler):
 
 
 def itinerary(steps: int, jump_length: int, resamplings: int) -> list[tuple[int, int]]:
-    """The moves of a walk, as pairs of positions in its times, of which the last is `steps`.
+    """The moves of a trajectory, as pairs of positions in its times, of which the last is `steps`.
 
     It climbs from the positions that are `1, 1 + jump_length, ...` steps short of the end, as long
     as there is room above: never from clean data, which has no noise to climb with.

@@ -36,7 +36,7 @@ class Replacement(Sampler):
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

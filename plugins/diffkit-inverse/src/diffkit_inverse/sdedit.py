@@ -1,4 +1,4 @@
-"""Editing an image by noising it a part of the way, and walking back."""
+"""Editing an image by noising it a part of the way, and sampling from there."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ _NAME = "inverse.sdedit"
 
 @final
 class SDEdit(Sampler):
-    """Starts from `alpha_t image + sigma_t z` at the time t nearest to `strength`, and walks back.
+    """Starts from `alpha_t image + sigma_t z` at the time t nearest to `strength`, and samples from
+    there.
 
-    Meng et al. (2022), Algorithm 1. At strength 1 the image is forgotten: the walk starts from the
-    prior, and is plain sampling.
+    Meng et al. (2022), Algorithm 1. At strength 1 the image is forgotten: the trajectory starts
+    from the prior, and is plain sampling.
 
     Input: `image`, of the data's shape and range.
 
     Args:
-        strength: the time to start from, above 0 and at most 1; the nearest of the walk's times is
-            taken, the last excepted.
+        strength: the time to start from, above 0 and at most 1; the nearest of the trajectory's
+            times is taken, the last excepted.
         ancestral: draw noise in each step, as `ddpm` does; otherwise steps are those of DDIM
             (Song et al., 2021, eq. 12, eta 0).
 
@@ -58,7 +59,7 @@ class SDEdit(Sampler):
         """One for each step from where it starts."""
         return len(times) - 1 - self._first(times)
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

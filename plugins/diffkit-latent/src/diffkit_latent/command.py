@@ -86,11 +86,11 @@ def command(
 
     A spec then refers to it: autoencoder: {id: latent.kl, config: {folder: DIR}}
     """
+    from diffkit.api import make
     from diffkit.core.dataset import Dataset
-    from diffkit.making import make
-    from diffkit.run.files import check_writable_folder
-    from diffkit.run.interruption import requests_noted
-    from diffkit.run.progress import bar
+    from diffkit.helpers.files import check_writable_folder
+    from diffkit.helpers.interruption import requests_noted
+    from diffkit.helpers.progress import bar
     from diffkit_latent.kl import CONFIG
     from diffkit_latent.network import Architecture, Network
     from diffkit_latent.training import Training, trained, write_autoencoder

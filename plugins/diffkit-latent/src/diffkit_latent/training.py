@@ -14,7 +14,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.seeded import seeded
 from diffkit.errors import DataError, TrainingError
-from diffkit.run.files import write_file
+from diffkit.helpers.files import write_file
 from diffkit_latent.adversarial import Adversary
 from diffkit_latent.kl import written
 from diffkit_latent.network import Architecture, Network, Posterior

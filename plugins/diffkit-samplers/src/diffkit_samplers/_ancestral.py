@@ -7,7 +7,7 @@ from torch import Tensor
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import Level
-from diffkit.functional.scalars import combine, expm1, sqrt
+from diffkit.functional.coefficients import axpby, expm1, sqrt
 from diffkit_samplers._levels import predicted_step
 
 
@@ -30,5 +30,5 @@ def ancestral_step(
     kept = at_s.sigma * sqrt(1 - eta**2 * r)
     # Written with x_t: epsilon = (x_t - alpha_t x_0) / sigma_t.
     on_x_0 = at_s.alpha - at_t.alpha * kept / at_t.sigma
-    mean = prediction.mixed(on_x_0, kept / at_t.sigma)
-    return combine(1.0, mean, eta * at_s.sigma * sqrt(r), noise.normal(x_t.shape))
+    mean = prediction.affine(on_x_0, kept / at_t.sigma)
+    return axpby(1.0, mean, eta * at_s.sigma * sqrt(r), noise.normal(x_t.shape))

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess, Level
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import combine, exp, sqrt
+from diffkit.functional.coefficients import axpby, exp, sqrt
 from diffkit_samplers._arguments import at_least, positive
 from diffkit_samplers._levels import level, single
 
@@ -25,7 +25,8 @@ class Churn:
 
     With `y = x / alpha` and `sigma' = sigma / alpha`: where `least <= sigma'_t <= most`, noise of
     the deviation `scale` is added up to `sigma'_t (1 + gamma)`, `gamma = min(amount / N,
-    sqrt(2) - 1)`, over the N steps of a walk. It never leaves the noise levels of the schedule.
+    sqrt(2) - 1)`, over the N steps of a trajectory. It never leaves the noise levels of the
+    schedule.
     """
 
     name: str
@@ -52,14 +53,14 @@ class Churn:
         """`x_t` with more noise, and its level; both as they are where nothing is to be added."""
         if self.amount is None or not at_t.finite:
             return x_t, at_t
-        half = single(self.name, at_t)
+        lambda_ = single(self.name, at_t)
         most = math.inf if self.most is None else self.most
-        if not self.least <= math.exp(-half) <= most:
+        if not self.least <= math.exp(-lambda_) <= most:
             return x_t, at_t
         gamma = min(self.amount / steps, math.sqrt(2.0) - 1.0)
         noisiest = float(process.log_snr(1.0))
-        log_snr = max(2 * (half - math.log1p(gamma)), noisiest)
-        if log_snr >= 2 * half:
+        log_snr = max(2 * (lambda_ - math.log1p(gamma)), noisiest)
+        if log_snr >= 2 * lambda_:
             return x_t, at_t
         up = level(process, _time_at(process, log_snr, at_t.t))
         added = exp(-up.log_snr) - exp(-at_t.log_snr)
@@ -67,7 +68,7 @@ class Churn:
             return x_t, at_t
         drawn = noise.normal(x_t.shape)
         deviation = self.scale * up.alpha * sqrt(added)
-        return combine(up.alpha / at_t.alpha, x_t, deviation, drawn), up
+        return axpby(up.alpha / at_t.alpha, x_t, deviation, drawn), up
 
 
 def churn_problems(

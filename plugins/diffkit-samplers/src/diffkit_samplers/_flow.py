@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 from diffkit_samplers._predictor import Predictor
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Flow:
     """`du/dl = a/2 (D(x) - a u)`, `u = x / sqrt(alpha^2 + sigma^2)`, l the log-SNR.
 
     `a^2 = sigmoid(l)`, so u is the sample of the variance-preserving process at the same l,
-    whatever process is walked; nothing is divided by alpha or sigma. Song et al. (2021), SDE,
+    whatever the process; nothing is divided by alpha or sigma. Song et al. (2021), SDE,
     eq. 13, in these variables. D is never clipped: the flow has to be smooth and invertible.
 
     Args:
@@ -46,17 +46,17 @@ class Flow:
 
     def inwards(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """The u of x."""
-        return x / expand(scale(self.ask.process, log_snr), x)
+        return x / broadcast_right(scale(self.ask.process, log_snr), x)
 
     def outwards(self, u: Tensor, log_snr: Tensor) -> Tensor:
         """The x of u."""
-        return u * expand(scale(self.ask.process, log_snr), u)
+        return u * broadcast_right(scale(self.ask.process, log_snr), u)
 
     def slope(self, log_snr: Float64[Tensor, " b"], u: Float[Tensor, "b *data"]) -> Tensor:
         """`du/dl`, each sample at its own log-SNR."""
         x = self.outwards(u, log_snr).to(self._dtype)
         x_0 = self.ask(x, self.time(log_snr)).unclipped.x_0.to(u.dtype)
-        a = expand(torch.sigmoid(log_snr).sqrt(), u)
+        a = broadcast_right(torch.sigmoid(log_snr).sqrt(), u)
         return 0.5 * a * (x_0 - a * u)
 
 

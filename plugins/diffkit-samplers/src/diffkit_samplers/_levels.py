@@ -20,7 +20,7 @@ from torch import Tensor
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess, Level
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import Number, combine, exp, expm1
+from diffkit.functional.coefficients import Number, axpby, exp, expm1
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,12 +33,12 @@ def level(process: GaussianProcess, t: float) -> Level:
 
 def single(name: str, at: Level) -> float:
     """The lambda as one number. Raises ComponentError where it differs between coordinates."""
-    if isinstance(at.half, Tensor) and at.half.ndim:
+    if isinstance(at.lambda_, Tensor) and at.lambda_.ndim:
         raise ComponentError(
             f"{name}: it needs one noise level for all coordinates, and the process has one for "
             "each; use 'samplers.ddim' or 'samplers.dpmpp-2m'"
         )
-    return float(at.half)
+    return float(at.lambda_)
 
 
 def data_step(
@@ -50,12 +50,12 @@ def data_step(
     `x_0`, and where no signal is left at t.
     """
     on_x_t, on_x_0 = step_weights(at_t, at_s)
-    return combine(on_x_t, x_t, on_x_0, x_0)
+    return axpby(on_x_t, x_t, on_x_0, x_0)
 
 
 def step_weights(at_t: Level, at_s: Level) -> tuple[Number, Number]:
     """What multiplies `x_t` and `x_0` in `data_step`."""
-    return at_s.sigma / at_t.sigma, -at_s.alpha * expm1(at_t.half - at_s.half)
+    return at_s.sigma / at_t.sigma, -at_s.alpha * expm1(at_t.lambda_ - at_s.lambda_)
 
 
 def predicted_step(
@@ -63,7 +63,7 @@ def predicted_step(
 ) -> Float[Tensor, "b *data"]:
     """`data_step` from where the prediction was made."""
     on_x_t, on_x_0 = step_weights(at_t, at_s)
-    return prediction.mixed(on_x_0, on_x_t)
+    return prediction.affine(on_x_0, on_x_t)
 
 
 def noise_correction(
@@ -77,7 +77,7 @@ def noise_correction(
     In the variable `x / alpha` the step is `(sigma_s/alpha_s - sigma_t/alpha_t) epsilon`, so
     `x_s` moves by `(sigma_s - alpha_s exp(-lambda_t)) change`. There must be signal at t.
     """
-    return combine(1.0, x_s, at_s.sigma - at_s.alpha * exp(-at_t.half), change)
+    return axpby(1.0, x_s, at_s.sigma - at_s.alpha * exp(-at_t.lambda_), change)
 
 
 def path_weights(offsets: Sequence[float], h: float) -> list[float]:

@@ -31,8 +31,8 @@ class Predictor:
         process = denoiser.process
         if not isinstance(process, GaussianProcess):
             raise ComponentError(
-                f"{name}: it walks Gaussian processes, and {type(process).__name__} is not one; "
-                "use a sampler that calls process.reverse only, such as 'diffkit.ddpm'"
+                f"{name}: it samples from Gaussian processes, and {type(process).__name__} is not "
+                "one; use a sampler that calls process.reverse only, such as 'diffkit.ddpm'"
             )
         self.name = name
         self.process = process
@@ -47,10 +47,11 @@ class Predictor:
 
 
 def any_time(facts: Facts, reason: str) -> Iterable[str]:
-    """The problem of a sampler that asks between the times of the walk, for this reason."""
+    """The problem of a sampler that asks between the times of the trajectory, for this reason."""
     grid = facts.get("model.steps")
     if grid is not None:
         yield (
             f"the model can be asked only at multiples of 1/{grid}, and {reason}; "
-            "use a sampler that asks at the times of the walk only, such as 'samplers.dpmpp-2m'"
+            "use a sampler that asks at the times of the trajectory only, such as "
+            "'samplers.dpmpp-2m'"
         )

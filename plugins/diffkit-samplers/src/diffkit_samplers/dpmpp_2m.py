@@ -13,7 +13,7 @@ from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit.functional.scalars import Number, combine
+from diffkit.functional.coefficients import Number, axpby
 from diffkit_samplers._history import orders
 from diffkit_samplers._levels import level, step_weights
 from diffkit_samplers._predictor import Predictor
@@ -41,7 +41,7 @@ class DPMpp2M(Sampler):
         """The same: steps know how long the ones before were."""
         return self.order
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -68,19 +68,21 @@ def _step(
     at_s: Level,
 ) -> Tensor:
     """`data_step` along what is extrapolated, without a pass over the data for it alone."""
-    beyond = how_far_beyond(before, at_t, at_s)
+    beyond = extrapolation_weight(before, at_t, at_s)
     on_x_t, on_x_0 = step_weights(at_t, at_s)
     if before is None or beyond is None:
-        return combine(on_x_t, x_t, on_x_0, prediction.x_0)
-    along = combine(on_x_t, x_t, on_x_0 * (1 + beyond), prediction.x_0)
-    return combine(1.0, along, -on_x_0 * beyond, before[1])
+        return axpby(on_x_t, x_t, on_x_0, prediction.x_0)
+    along = axpby(on_x_t, x_t, on_x_0 * (1 + beyond), prediction.x_0)
+    return axpby(1.0, along, -on_x_0 * beyond, before[1])
 
 
-def how_far_beyond(before: tuple[Level, Tensor] | None, at_t: Level, at_s: Level) -> Number | None:
+def extrapolation_weight(
+    before: tuple[Level, Tensor] | None, at_t: Level, at_s: Level
+) -> Number | None:
     """`1/2r`; None where there is no prediction before, or a log-SNR is infinite."""
     if before is None or not (before[0].finite and at_t.finite and at_s.finite):
         return None
-    return 0.5 * (at_s.half - at_t.half) / (at_t.half - before[0].half)
+    return 0.5 * (at_s.lambda_ - at_t.lambda_) / (at_t.lambda_ - before[0].lambda_)
 
 
 def extrapolated(
@@ -90,7 +92,7 @@ def extrapolated(
 
     `x_0` as it is where there is none before, or a log-SNR is infinite.
     """
-    beyond = how_far_beyond(before, at_t, at_s)
+    beyond = extrapolation_weight(before, at_t, at_s)
     if before is None or beyond is None:
         return x_0
-    return combine(1 + beyond, x_0, -beyond, before[1])
+    return axpby(1 + beyond, x_0, -beyond, before[1])

@@ -13,7 +13,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit.functional.scalars import combine, exp, expm1, sqrt
+from diffkit.functional.coefficients import axpby, exp, expm1, sqrt
 from diffkit_samplers._arguments import at_least
 from diffkit_samplers._history import orders
 from diffkit_samplers._levels import data_step, level
@@ -34,7 +34,7 @@ class DPMpp2MSDE(Sampler):
     eta = 1 they are steps of `ddpm` with `fixed_small`.
 
     Args:
-        eta: how much noise is drawn in the walk; 0 draws none and is `dpmpp-2m`, 1 solves the
+        eta: how much noise is drawn in the trajectory; 0 draws none and is `dpmpp-2m`, 1 solves the
             reverse of the forward process.
     """
 
@@ -53,7 +53,7 @@ class DPMpp2MSDE(Sampler):
         """The same: steps know how long the ones before were."""
         return self.order
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -75,8 +75,8 @@ class DPMpp2MSDE(Sampler):
     def _step(self, x_t: Tensor, x_0: Tensor, at_t: Level, at_s: Level, noise: Noise) -> Tensor:
         if self._eta == 0.0 or at_s.t == 0.0:
             return data_step(x_t, x_0, at_t, at_s)
-        h, eta = at_s.half - at_t.half, self._eta
+        h, eta = at_s.lambda_ - at_t.lambda_, self._eta
         kept = at_s.sigma / at_t.sigma * exp(-eta * h)
-        mean = combine(kept, x_t, -at_s.alpha * expm1(-(1 + eta) * h), x_0)
+        mean = axpby(kept, x_t, -at_s.alpha * expm1(-(1 + eta) * h), x_0)
         deviation = at_s.sigma * sqrt(-expm1(-2 * eta * h))
-        return combine(1.0, mean, deviation, noise.normal(x_t.shape))
+        return axpby(1.0, mean, deviation, noise.normal(x_t.shape))

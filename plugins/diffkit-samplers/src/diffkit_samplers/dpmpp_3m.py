@@ -12,7 +12,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess, Level
 from diffkit.core.sampler import Sampler, State
-from diffkit_samplers._history import History, asks_twice, orders
+from diffkit_samplers._history import History, needs_extra_call, orders
 from diffkit_samplers._levels import data_step, level, single
 from diffkit_samplers._predictor import Predictor
 
@@ -26,7 +26,7 @@ class DPMpp3M(Sampler):
     `x_s = (sigma_s/sigma_t) x_t + alpha_s int_0^h exp(tau - h) P(tau) dtau`. Lu et al. (2022),
     DPM-Solver++, section 4, with k = 3; the integral is taken exactly. The first step with a finite
     log-SNR at both ends asks once more, at its end, and is of second order, without which the
-    whole were of order 2; a walk of fewer than two such steps does without. The second is of
+    whole were of order 2; a trajectory of fewer than two such steps does without. The second is of
     second order, the one to s = 0 and one from a time without signal of first order.
 
     The order of long steps, and of those much longer than the ones before, is lower: otherwise few
@@ -47,9 +47,9 @@ class DPMpp3M(Sampler):
 
     def calls(self, times: Sequence[float]) -> int:
         """One a step, and one more where the first is raised."""
-        return len(times) - 1 + asks_twice(times)
+        return len(times) - 1 + needs_extra_call(times)
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -59,7 +59,7 @@ class DPMpp3M(Sampler):
     ) -> Iterator[State]:
         """The history is the last three predictions."""
         ask = Predictor(_NAME, denoiser)
-        past, to_raise = History(3), asks_twice(times)
+        past, to_raise = History(3), needs_extra_call(times)
         levels = [level(ask.process, t) for t in times]
         single(_NAME, levels[0])
         for (at_t, at_s), most in zip(pairwise(levels), orders(levels, 3), strict=True):

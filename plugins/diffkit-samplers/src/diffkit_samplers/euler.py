@@ -18,7 +18,7 @@ from diffkit_samplers._churn import Churn, churn_problems
 from diffkit_samplers._levels import level, predicted_step
 from diffkit_samplers._predictor import Predictor, any_time
 
-_CHURNS = "churn asks between the times of the walk"
+_CHURNS = "churn asks between the times of the trajectory"
 
 
 @final
@@ -29,7 +29,7 @@ class Euler(Sampler):
     Euler step is a DDIM step with eta = 0, so without churn the two samplers are one.
 
     Args:
-        churn: how much noise is added in a walk, `S_churn`; None draws none: deterministic.
+        churn: how much noise is added in a trajectory, `S_churn`; None draws none: deterministic.
         churn_min: the smallest `sigma / alpha` at which noise is added.
         churn_max: the largest; None sets no limit.
         churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
@@ -62,7 +62,7 @@ class Euler(Sampler):
         """1; with churn, of the mean and the variance."""
         return 1
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

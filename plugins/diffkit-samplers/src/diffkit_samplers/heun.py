@@ -19,7 +19,7 @@ from diffkit_samplers._churn import Churn, churn_problems
 from diffkit_samplers._levels import data_step, level, noise_correction, predicted_step
 from diffkit_samplers._predictor import Predictor, any_time
 
-_CHURNS = "churn asks between the times of the walk"
+_CHURNS = "churn asks between the times of the trajectory"
 
 
 @final
@@ -36,7 +36,7 @@ class Heun(Sampler):
     even in time, of a schedule that ends in almost pure noise, make its first step useless.
 
     Args:
-        churn: how much noise is added in a walk, `S_churn`; None draws none: deterministic.
+        churn: how much noise is added in a trajectory, `S_churn`; None draws none: deterministic.
         churn_min: the smallest `sigma / alpha` at which noise is added.
         churn_max: the largest; None sets no limit.
         churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
@@ -73,7 +73,7 @@ class Heun(Sampler):
         """Two a step, but for one to s = 0."""
         return 2 * (len(times) - 1) - (times[-1] == 0.0)
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

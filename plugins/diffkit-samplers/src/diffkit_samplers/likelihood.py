@@ -14,7 +14,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
-from diffkit.functional.scalars import expand
+from diffkit.functional.coefficients import broadcast_right
 from diffkit_samplers._flow import LONGEST, Flow, noisiest, scale
 from diffkit_samplers._integrate import Tolerance, integrate
 from diffkit_samplers._predictor import Predictor
@@ -159,7 +159,7 @@ def _log_prior(process: GaussianProcess, u: Tensor, log_snr: float) -> Tensor:
     mean = process.prior(u.shape, _Constant(0.0, u))
     deviation = process.prior(u.shape, _Constant(1.0, u)) - mean
     at_1 = process.log_snr(1.0)
-    size = expand(scale(process, at_1), u)
+    size = broadcast_right(scale(process, at_1), u)
     mean, deviation = mean / size, deviation / size
     standard = (u - mean) / deviation
     each = -0.5 * standard.square() - deviation.log() - 0.5 * math.log(2 * math.pi)

@@ -30,13 +30,13 @@ class ODE(Sampler):
 
     Song et al. (2021), SDE, eq. 13, integrated in the log-SNR l by Dormand & Prince (1980). Every
     sample has its own step sizes and error norm, so it does not depend on its batch. The solver
-    chooses where to ask: the times of the walk only say where states are wanted, and more of them
-    cost no calls. States in between are interpolated and carry no prediction.
+    chooses where to ask: the times of the trajectory only say where states are wanted, and more of
+    them cost no calls. States in between are interpolated and carry no prediction.
 
-    A step of first order leads from the schedule's smallest time to s = 0 (from the walk's first
-    time, where that is no later), and one out of t = 1 where no signal is left there. Where the
-    walk is clipped, it is in the step to s = 0 alone: the ODE is that of the predictions as they
-    are, and a kink would cost many steps.
+    A step of first order leads from the schedule's smallest time to s = 0 (from the trajectory's
+    first time, where that is no later), and one out of t = 1 where no signal is left there. Where
+    the trajectory is clipped, it is in the step to s = 0 alone: the ODE is that of the predictions
+    as they are, and a kink would cost many steps.
 
     Args:
         rtol: the relative error that a step may make, of each coordinate of u; at least 1e-6 for
@@ -66,10 +66,10 @@ class ODE(Sampler):
         return
 
     def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
-        """Down to the schedule's smallest time, where the walk ends at s = 0."""
+        """Down to the schedule's smallest time, where the trajectory ends at s = 0."""
         return (*times[:-1], _last(times, process), times[-1])
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,

@@ -13,7 +13,7 @@ from diffkit.core.denoiser import Denoiser
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
-from diffkit_samplers._history import asks_twice
+from diffkit_samplers._history import needs_extra_call
 from diffkit_samplers._levels import data_step, level, noise_correction, weighted
 from diffkit_samplers._predictor import Predictor
 from diffkit_samplers.heun import heun_step
@@ -32,8 +32,8 @@ class PLMS(Sampler):
 
     `e_j` is the noise predicted j steps before. Liu et al. (2022), PNDM, eq. 9 and 12. The first
     step with a finite log-SNR at both ends is Heun's, with one more call (the paper's pseudo
-    improved Euler; a walk of fewer than two such steps does without); the second and third use
-    the Adams-Bashforth rules of two and three values. The step to s = 0 and one from a time
+    improved Euler; a trajectory of fewer than two such steps does without); the second and third
+    use the Adams-Bashforth rules of two and three values. The step to s = 0 and one from a time
     without signal are of first order.
 
     The coefficients take steps to be even. As DDIM's step weighs the noise unevenly within a
@@ -50,9 +50,9 @@ class PLMS(Sampler):
 
     def calls(self, times: Sequence[float]) -> int:
         """One a step, and one more where the first is Heun's."""
-        return len(times) - 1 + asks_twice(times)
+        return len(times) - 1 + needs_extra_call(times)
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -63,7 +63,7 @@ class PLMS(Sampler):
         """The history is the noise predicted at the last four times."""
         ask = Predictor("samplers.plms", denoiser)
         past: deque[Tensor] = deque(maxlen=len(_ADAMS_BASHFORTH))
-        to_raise = asks_twice(times)
+        to_raise = needs_extra_call(times)
         for t, s in pairwise(times):
             at_t, at_s = level(ask.process, t), level(ask.process, s)
             prediction = ask(x, t)

@@ -27,8 +27,8 @@ class Quadratic(Spacing):
     """`t_i = (1 + i/(S-1) (sqrt(t_min) - 1))^2`, i = 0..S-1, and then 0.
 
     Song et al. (2021), DDIM, section D.2, space times so for their smaller images, there from a
-    time below 1; here the walk starts at t = 1, where the prior is. On a discrete schedule, times
-    are rounded to its grid; those that would meet on one grid time move apart.
+    time below 1; here the trajectory starts at t = 1, where the prior is. On a discrete schedule,
+    times are rounded to its grid; those that would meet on one grid time move apart.
     """
 
     def times(self, steps: int, schedule: NoiseSchedule) -> tuple[float, ...]:
@@ -44,9 +44,9 @@ class Quadratic(Spacing):
 class UniformLogSNR(Spacing):
     """Even steps in log-SNR from t = 1 to the schedule's smallest time, and then 0.
 
-    Lu et al. (2022), DPM-Solver, section 3.4. With zero terminal SNR the walk starts at t = 1,
-    and even steps begin at `1 - t_min`, the last grid time but one of a discrete schedule; of two
-    steps, the one time between is halfway from there to the smallest. On a grid, times are
+    Lu et al. (2022), DPM-Solver, section 3.4. With zero terminal SNR the trajectory starts at t =
+    1, and even steps begin at `1 - t_min`, the last grid time but one of a discrete schedule; of
+    two steps, the one time between is halfway from there to the smallest. On a grid, times are
     rounded to it; those that would meet on one grid time move apart.
     """
 
@@ -65,7 +65,7 @@ class Karras(Spacing):
     """`sigma'_i = (sigma'_max^(1/rho) + i/(S-1) (sigma'_min^(1/rho) - sigma'_max^(1/rho)))^rho`.
 
     `sigma' = sigma / alpha = exp(-log_snr / 2)`, i = 0..S-1, and then t = 0. Karras et al. (2022),
-    EDM, eq. 5. With zero terminal SNR the walk starts at t = 1, and `sigma'_max` is that at
+    EDM, eq. 5. With zero terminal SNR the trajectory starts at t = 1, and `sigma'_max` is that at
     `1 - t_min`, the last grid time but one of a discrete schedule; of two steps, the one time
     between is halfway from there to the smallest. On a grid, times are rounded to it; those that
     would meet on one grid time move apart.

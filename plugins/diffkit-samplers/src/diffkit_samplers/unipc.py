@@ -34,8 +34,9 @@ class UniPC(Sampler):
     cancels out except where a single difference is used: there its weight is `B(h)/2`.
 
     The solver works up to order p over its first steps. The step to s = 0 is of first order, and
-    so is one from a time without signal; neither is corrected, nor is the last of a walk, whose
-    end is not asked at. The order of long steps, and of those much longer than the ones before, is
+    so is one from a time without signal; neither is corrected, nor is the last of a trajectory,
+    whose end is not asked at. The order of long steps, and of those much longer than the ones
+    before, is
     lower: see `orders`.
 
     Args:
@@ -73,7 +74,7 @@ class UniPC(Sampler):
         """The same: steps know how long the ones before were."""
         return self.order
 
-    def walk(
+    def trajectory(
         self,
         denoiser: Denoiser,
         x: Tensor,
@@ -105,8 +106,8 @@ class UniPC(Sampler):
         """UniP-p, p the number of predictions in `past`."""
         if len(past.values) != 2:
             return past.step(x_t, at_t, at_s)
-        now, before = past.halves
-        h = float(at_s.half) - now
+        now, before = past.lambdas
+        h = float(at_s.lambda_) - now
         return self._by_difference(x_t, past.values, h / (before - now), at_t, at_s)
 
     def _corrected(
@@ -116,15 +117,15 @@ class UniPC(Sampler):
         if len(past.values) == 1:
             return self._by_difference(x_t, (past.values[0], ahead), 1.0, at_t, at_s)
         path = History(len(past.values) + 1)
-        for half, x_0 in zip(reversed(past.halves), reversed(past.values), strict=True):
-            path.add(half, x_0)
-        path.add(float(at_s.half), ahead)
+        for lambda_, x_0 in zip(reversed(past.lambdas), reversed(past.values), strict=True):
+            path.add(lambda_, x_0)
+        path.add(float(at_s.lambda_), ahead)
         return path.step(x_t, at_t, at_s)
 
     def _by_difference(
         self, x_t: Tensor, values: Sequence[Tensor], per_r: float, at_t: Level, at_s: Level
     ) -> Tensor:
         """`data_step` along the first value plus `B(h) / (2 r expm1(-h))` times the difference."""
-        h = float(at_s.half) - float(at_t.half)
+        h = float(at_s.lambda_) - float(at_t.lambda_)
         share = 0.5 * per_r * (1.0 if self._variant == "bh2" else -h / math.expm1(-h))
         return data_step(x_t, values[0] + (values[1] - values[0]) * share, at_t, at_s)

@@ -1,0 +1,126 @@
+"""Combinations that cannot work, found before any compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from diffkit.config.spec import TrainingSpec
+from diffkit.core.component import Component, Facts
+from diffkit.core.data import PICTURE_CHANNELS, is_picture
+from diffkit.core.encoder import MASK, TOKENS, VECTOR
+from diffkit.core.guidance import Guidance
+from diffkit.core.loss import Loss
+from diffkit.core.process import ForwardProcess
+from diffkit.core.sampler import Sampler
+from diffkit.core.schedule import NoiseSchedule
+
+
+def schedule_facts(schedule: NoiseSchedule) -> Facts:
+    """What every schedule offers: `schedule.steps`, `.zero_terminal_snr`, `.t_min`."""
+    return {
+        "schedule.steps": schedule.steps,
+        "schedule.zero_terminal_snr": bool(torch.isneginf(schedule.log_snr(1.0))),
+        "schedule.t_min": schedule.t_min,
+    }
+
+
+def incompatibilities(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
+    """The problems between components that no single one of them can see."""
+    process = classes.get("process")
+    if process is not None:
+        for kind in ("loss", "sampler"):
+            yield from _wrong_process(kind, classes.get(kind), process)
+    yield from _wrong_conditions(classes, facts)
+    grid, asked = facts.get("model.steps"), facts.get("schedule.steps")
+    if grid is not None and grid != asked:
+        here = "is continuous" if asked is None else f"has {asked} steps"
+        yield (
+            f"model: it can be asked only at multiples of 1/{grid}, and the schedule {here}; "
+            "give both the same number of steps"
+        )
+
+
+def dropout_problem(wanted: float | None, encoder: bool) -> str | None:
+    """Why conditions cannot be dropped so often; None where they can."""
+    if wanted is None or encoder:
+        return None
+    return (
+        f"training.condition_dropout is {wanted}, and without an encoder nobody knows what stands "
+        "for no condition; set encoder, or leave it out"
+    )
+
+
+def null_problem(wanted: float | None, guidance: type | None) -> str | None:
+    """Why guidance cannot ask a network that was trained so without a condition; None: it can."""
+    if guidance is None or not issubclass(guidance, Guidance) or not guidance.needs_null:
+        return None
+    if wanted != 0.0:
+        return None
+    return (
+        f"guidance: {guidance.__name__} also asks the model without a condition, and it is never "
+        "trained so where training.condition_dropout is 0; leave that out (0.1), or the guidance"
+    )
+
+
+def training_problems(
+    training: TrainingSpec, autoencoder: bool, shape: Sequence[int]
+) -> Iterable[str]:
+    """What of training does not go with data of this shape, or with latents, or only with them."""
+    if training.horizontal_flip and not autoencoder and not is_picture(shape):
+        yield (
+            f"training.horizontal_flip: samples of the shape {list(shape)} are no pictures, which "
+            f"are (c, h, w) with {' or '.join(map(str, PICTURE_CHANNELS))} channels, and have no "
+            "left and right to be exchanged; leave it out"
+        )
+    if autoencoder and training.horizontal_flip:
+        yield (
+            "training.horizontal_flip: latents are computed once, of every image as it is, and a "
+            "latent mirrored is not the latent of the image mirrored; leave it out, or put "
+            "mirrored images into the dataset"
+        )
+    if training.latents is not None and not autoencoder:
+        yield (
+            f"training.latents is {training.latents}, and without an autoencoder there are no "
+            "latents to keep there; set autoencoder, or leave it out"
+        )
+
+
+def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
+    """What the model takes and the encoder gives; what guidance needs."""
+    taken = set(facts.get("model.conditions", ()))
+    if "encoder" in classes:
+        given = {name for name in (VECTOR, TOKENS) if facts.get(f"encoder.{name}")}
+        given |= {MASK} if TOKENS in given else set()
+        if missing := sorted(taken - given):
+            yield (
+                f"model: it takes the conditions {', '.join(missing)}, and the encoder gives "
+                f"{', '.join(sorted(given)) or 'none'}; change one of them"
+            )
+        elif not taken:
+            yield (
+                "encoder: the model takes no conditions, so that nothing of what is encoded would "
+                "reach it; take a model that does, such as unet, or leave the encoder out"
+            )
+    guidance = classes.get("guidance")
+    if guidance is None or not issubclass(guidance, Guidance) or "encoder" in classes:
+        return
+    if guidance.needs_null:
+        yield (
+            f"guidance: {guidance.__name__} also asks the model without a condition, and only an "
+            "encoder knows what stands for that; set encoder, or leave the guidance out"
+        )
+
+
+def _wrong_process(
+    kind: str, component: type[Component] | None, process: type[Component]
+) -> Iterable[str]:
+    wanted = ForwardProcess
+    if component is not None and issubclass(component, Loss | Sampler):
+        wanted = component.process_class
+    if not issubclass(process, wanted):
+        yield (
+            f"{kind}: {component.__name__ if component else kind} needs a process of the class "
+            f"{wanted.__name__}, and {process.__name__} is not one"
+        )

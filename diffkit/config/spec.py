@@ -1,0 +1,163 @@
+"""The spec of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from diffkit.plugins.metadata import unreadable_left_out
+
+with unreadable_left_out():
+    # pydantic looks for plugins of its own once, for the first schema, among everybody's metadata.
+    create_model("First")
+
+_FLOAT32 = 3.4028234e38
+"""The largest number of data."""
+
+
+class SpecModel(BaseModel):
+    """Frozen, strict, and without unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class ComponentSpec(SpecModel):
+    """A component by its id, with its configuration. A bare name is short for `{id: name}`."""
+
+    kind: ClassVar[str | None] = None
+
+    id: str
+    config: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
+
+
+_FLOAT32 = 3.4e38
+
+
+class DataSpec(SpecModel):
+    """The shape of one sample, and the smallest and largest value it can have."""
+
+    shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=16)]
+    range: tuple[float, float] | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -_FLOAT32 <= value[0] < value[1] <= _FLOAT32:
+            raise PydanticCustomError(
+                "range", "the first is the smaller one, and both are numbers of float32"
+            )
+        return value
+
+
+_Count = Annotated[int, Field(le=10**12)]
+"""No more than anybody has; arithmetic with it stays within floating-point numbers."""
+
+
+class TrainingSpec(SpecModel):
+    """How to train."""
+
+    steps: Annotated[_Count, Field(ge=0)] = 20_000
+    """Updates in all."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Stop earlier, once so much time was spent training."""
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] = 128
+    """Of an update, over all processes and micro-batches."""
+    accumulate: Annotated[_Count, Field(ge=1)] = 1
+    """In how many micro-batches each process computes its share of a batch, to save memory."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled for adamw, added to the gradient for adam."""
+    warmup_steps: Annotated[_Count, Field(ge=0)] = 500
+    """The learning rate rises linearly over so many updates."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """The largest norm of all gradients together."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.9999
+    """The n-th update uses `min(ema_decay, (1 + n)/(10 + n))`. None keeps no average."""
+    condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """How often an encoder's conditions are replaced by what stands for none, so that the network
+    can be guided without a classifier. None: 0.1 where there is an encoder."""
+    latents: str | None = None
+    """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
+    or the memory where there is no run directory."""
+    horizontal_flip: bool = False
+    """Mirror each picture with probability one half, and with it conditions that are pictures of
+    the same height and width."""
+    log_every: Annotated[_Count, Field(ge=1)] = 50
+    checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
+    keep: Annotated[_Count, Field(ge=1)] = 3
+    """How many of the last checkpoints to keep."""
+    keep_best: Annotated[_Count, Field(ge=0)] = 1
+    """How many checkpoints to keep beside those: the ones before which the mean loss was least."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What an update does whose loss or gradient is not finite, and which is never applied: stop
+    the run when metrics are next taken, or be left out."""
+
+
+class Provenance(SpecModel):
+    """Where a component of a saved spec came from."""
+
+    distribution: str
+    version: str
+    sha256: str | None = None
+
+
+class PipelineSpec(SpecModel):
+    """A whole pipeline. The five components have to be named; the rest has defaults."""
+
+    schedule: ComponentSpec
+    process: ComponentSpec
+    model: ComponentSpec
+    loss: ComponentSpec
+    sampler: ComponentSpec
+    parameterization: ComponentSpec = ComponentSpec(id="diffkit.epsilon")
+    times: ComponentSpec = ComponentSpec(id="diffkit.uniform")
+    spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Sampling steps. None: as many as the schedule has, or 1000 where it is continuous."""
+    clip: bool = True
+    """Whether the predicted x_0 is clipped to `data.range` in each step of a trajectory, whatever
+    the sampler. Where no range is declared, as of latents, there is nothing to clip to."""
+    encoder: ComponentSpec | None = None
+    """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
+    guidance: ComponentSpec | None = None
+    """How sampling with a condition is led towards it. None: the condition alone leads."""
+    autoencoder: ComponentSpec | None = None
+    """Takes data to latents, which all of the above then works in. None: it works in the data."""
+    dataset: ComponentSpec | None = None
+    data: DataSpec | None = None
+    """None: the dataset's; without a dataset, images of 3x32x32 in [-1, 1]."""
+    metric: ComponentSpec = ComponentSpec(id="diffkit.frechet")
+    features: ComponentSpec = ComponentSpec(id="diffkit.classifier")
+    training: TrainingSpec = TrainingSpec()
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the network's products and convolutions, in training and in sampling; all else is float32,
+    and coefficients are float64. `auto` is bfloat16 on devices made for it."""
+    compile: Literal["off", "auto", "default", "reduce-overhead"] = "off"
+    """How the network is compiled for sampling, by torch.compile. `auto` is reduce-overhead, which
+    records CUDA graphs, on CUDA, and off elsewhere."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the initial weights and of training."""
+    provenance: dict[str, Provenance] = {}
+    """Written on saving: the distribution and version of each component, by full id."""
+
+
+COMPONENT_FIELDS = tuple(
+    name
+    for name, field in PipelineSpec.model_fields.items()
+    if field.annotation in (ComponentSpec, ComponentSpec | None)
+)
+"""The fields of a spec that hold one component each; each is called like its kind."""

@@ -1,0 +1,1 @@
+"""What verbs and plugins need beside the mathematics: files, locks, progress, pictures."""

@@ -1,0 +1,155 @@
+"""What is asked of a pipeline, checked before any work: each argument by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from diffkit.arguments import (
+    instance,
+    one_of,
+    path,
+    plain,
+    several,
+    shown,
+    truth,
+    whole,
+)
+from diffkit.assembly.network import Compilation, Precision
+from diffkit.core.component import Component
+from diffkit.core.dataset import Dataset
+from diffkit.errors import SpecError
+from diffkit.sampling.run import SamplingOptions
+
+MOST_STEPS = 1_000_000
+_SEEDS = 2**63
+_FLOAT32 = 4
+_COMPONENTS = ("sampler", "spacing", "schedule", "process", "guidance")
+
+
+def checked_num(value: Any) -> int:
+    """How many samples. Raises SpecError."""
+    return whole(value, "num", least=1, below=_SEEDS)
+
+
+def checked_seed(value: Any) -> int:
+    """What randomness starts from. Raises SpecError."""
+    return whole(value, "seed", least=0, below=_SEEDS)
+
+
+def checked_show(value: Any) -> bool | None:
+    """Whether to show a bar. Raises SpecError."""
+    return None if value is None else truth(value, "progress")
+
+
+def checked_observers(value: Any) -> tuple[object, ...]:
+    """Who is told of a run. Raises SpecError."""
+    return several(value, "observers", "objects with @diffkit.hookimpl methods,")
+
+
+def checked_run(
+    dataset: Any, out: Any, resume: Any, observers: Any, progress: Any
+) -> tuple[Path | None, bool, tuple[object, ...], bool | None]:
+    """The arguments of training that are no fields of a spec. Raises SpecError."""
+    if dataset is not None:
+        instance(dataset, "dataset", Dataset, "a Dataset (diffkit.core.dataset), or None")
+    return (
+        None if out is None else path(out, "out"),
+        truth(resume, "resume"),
+        checked_observers(observers),
+        checked_show(progress),
+    )
+
+
+def checked_checkpoint(value: Any) -> Literal["last", "best"] | int:
+    """Which checkpoint. Raises SpecError."""
+    found = plain(value)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    return one_of(found, "checkpoint", ("last", "best"), also="the number of updates of one")
+
+
+def checked_device(value: Any) -> torch.device:
+    """A device of torch's that is there. Raises SpecError."""
+    try:
+        device = torch.device(plain(value))
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        allowed = "device is one of torch's that is there, as 'cpu' or 'cuda:0'"
+        raise SpecError([f"{allowed}, not {shown(value)}: {reason}"]) from error
+    return device
+
+
+def checked_choices(choices: SamplingOptions) -> SamplingOptions:
+    """The choices for a trajectory, with plain numbers. Raises SpecError, or TypeError for no
+    choice.
+    """
+    if unknown := choices.keys() - SamplingOptions.__annotations__.keys():
+        raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a trajectory")
+    found: dict[str, Any] = {k: v for k, v in choices.items() if v is not None}
+    if "steps" in found:
+        found["steps"] = whole(found["steps"], "steps", least=1, below=MOST_STEPS + 1)
+    for name, kind in (("precision", Precision), ("compile", Compilation)):
+        if name in found:
+            found[name] = one_of(found[name], name, get_args(kind))
+    if "clip" in found:
+        found["clip"] = truth(found["clip"], "clip")
+    for name in _COMPONENTS:
+        if name in found:
+            checked_component(found[name], name)
+    if "condition" in found:
+        instance(found["condition"], "condition", Mapping, "a mapping from names to values")
+    if "inputs" in found:
+        _check_tensors(found["inputs"])
+    return cast(SamplingOptions, found)
+
+
+def check_memory(what: str, count: int, shape: tuple[int, ...], instead: str) -> None:
+    """Raise SpecError for more samples at once than this machine has memory for."""
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return
+    needed = count * prod(shape) * _FLOAT32
+    if needed > there:
+        asked = f"{what} = {count} samples of the shape {list(shape)} are {needed / 2**30:.3g} GiB"
+        raise SpecError([f"{asked}, and this machine has {there / 2**30:.3g}; {instead}"])
+
+
+@contextmanager
+def memory_explained(what: str) -> Iterator[None]:
+    """Within, running out of memory is a SpecError that says which argument to lower."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        said = str(error).splitlines() or ["out of memory"]
+        host = "can't allocate memory" in said[0]
+        if not host and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
+        raise SpecError(
+            [f"{what} takes more memory than there is ({said[0]}); lower it"]
+        ) from error
+
+
+_COMPONENT = "a component: its name, its {id, config}, or an instance"
+
+
+def checked_component(value: Any, name: str) -> Any:
+    """A component as people name it, or None. Raises SpecError."""
+    if value is None:
+        return None
+    return instance(value, name, str | Mapping | Component, _COMPONENT)
+
+
+def _check_tensors(inputs: Any) -> None:
+    instance(inputs, "inputs", Mapping, "a mapping from names to tensors")
+    for name, value in inputs.items():
+        instance(value, f"inputs.{name}", Tensor, "a tensor, one row a sample")

@@ -1,1 +1,0 @@
-"""Training, sampling and evaluating an assembled system, and what a run leaves behind."""

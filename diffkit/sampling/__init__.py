@@ -1,0 +1,1 @@
+"""Sampling: from noise to samples with a trained network."""

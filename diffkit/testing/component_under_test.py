@@ -1,0 +1,123 @@
+"""What a check is given: a component, one configuration of it, and what it is tried with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from diffkit.assembly.create import created
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.config.signature import signature_of, validated
+from diffkit.core.component import Component
+from diffkit.core.data import FACTS
+from diffkit.core.model import Condition
+from diffkit.core.noise import mix
+from diffkit.errors import ComponentError, DiffkitError
+from diffkit.plugins.entries import ComponentEntry
+from diffkit.plugins.host import Host
+from diffkit.testing.reference import PixelFeatures, Points
+
+
+class CannotBeMade(ComponentError):
+    """The component cannot be imported, or refuses its configuration."""
+
+
+@dataclass(frozen=True)
+class Fixtures:
+    """What components are tried with, where the pipeline would supply it.
+
+    Args:
+        shape: of one sample.
+        conditions: by name, what a model that takes conditions is given: a function of the
+            number of samples.
+        inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
+            of `shape`. Without them a sampler with inputs is not run.
+    """
+
+    shape: tuple[int, ...] = (1, 8, 8)
+    conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
+    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def condition(self, count: int) -> Condition:
+        """Conditions for so many samples."""
+        return {name: make(count) for name, make in self.conditions.items()}
+
+
+@dataclass(frozen=True)
+class ComponentUnderTest:
+    """A component with one configuration, from which checks make as many instances as they like."""
+
+    entry: ComponentEntry
+    host: Host
+    config: Mapping[str, Any] = field(default_factory=dict)
+    fixtures: Fixtures = field(default_factory=Fixtures)
+    seed: int = 0
+
+    def __str__(self) -> str:
+        given = json.dumps(self.config, default=str) if self.config else ""
+        return f"{self.entry.id}{given}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of component."""
+        return self.entry.kind
+
+    @cached_property
+    def cls(self) -> type[Component]:
+        """The component class, imported now. Raises CannotBeMade."""
+        try:
+            return self.host.load(self.entry)
+        except ComponentError as error:
+            raise CannotBeMade(str(error)) from error
+
+    def make(self, config: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
+        """A new instance, with this configuration or another; its weights depend on the seed.
+
+        What the pipeline would supply comes from the bench, or from `supplied`, by kind. Raises
+        CannotBeMade.
+        """
+        given = self.config if config is None else config
+
+        def supply(source: str) -> Any:
+            return supplied[source] if source in supplied else self._supply(source)
+
+        try:
+            signature = signature_of(self.cls, self.host)
+            checked, problems = validated(signature, given, self.entry.id)
+            if checked is None:
+                raise CannotBeMade("; ".join(problems))
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed_for("weights"))
+                return created(self.cls, checked, signature, supply, self.host)
+        except DiffkitError as error:
+            raise CannotBeMade(str(error)) from error
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of a check's own, different for every seed and purpose."""
+        return torch.Generator().manual_seed(self.seed_for(purpose))
+
+    def seed_for(self, purpose: str) -> int:
+        """A seed, different for every purpose."""
+        return mix(self.seed, "conformance", purpose)
+
+    def _supply(self, source: str) -> Any:
+        supplies: dict[str, Callable[[], Any]] = {
+            "data.shape": lambda: self.fixtures.shape,
+            "schedule": Linear,
+            "process": lambda: VariancePreserving(schedule=Linear()),
+            "features": PixelFeatures,
+            "dataset": lambda: Points(shape=self.fixtures.shape),
+        }
+        if source in FACTS:
+            return None
+        if source not in supplies:
+            raise ComponentError(
+                f"{self.entry.id} asks for a {source}, which the conformance kit does not supply"
+            )
+        return supplies[source]()

@@ -1,0 +1,157 @@
+"""Using networks, and what asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffkit.bundled.parameterizations.epsilon import Epsilon
+from diffkit.bundled.processes.variance_preserving import VariancePreserving
+from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.times.uniform import Uniform
+from diffkit.core.autoencoder import Autoencoder
+from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.encoder import Encoder
+from diffkit.core.guidance import Conditioning, Guidance
+from diffkit.core.loss import Batch, Loss, LossContext
+from diffkit.core.model import EpsilonModel
+from diffkit.core.noise import BatchNoise
+from diffkit.core.times import DrawnTimes
+from diffkit.testing.component_under_test import ComponentUnderTest
+from diffkit.testing.conditions import asking, means, raw_conditions
+from diffkit.testing.laws import NotApplicable
+from diffkit.testing.networks import facts_of
+from diffkit.testing.usages.record import COUNT, Usage, samples_for
+
+
+def use_model(
+    subject: ComponentUnderTest, model: EpsilonModel, done: Usage, dtype: torch.dtype
+) -> None:
+    """Ask once in eval mode and once in training mode, with weights that hide nothing."""
+    x = done.give("x", samples_for(subject, dtype))
+    c_noise = done.give("c_noise", torch.tensor([1.0, 250.0, 600.0, 1000.0]))
+    offered = subject.fixtures.condition(COUNT)
+    taken = [name for name in facts_of(subject).get("conditions", ()) if name in offered]
+    condition = {name: done.give(name, _cast(offered[name], dtype)) for name in taken}
+    weights = shaken(model.to(dtype), subject)
+    for mode in (False, True):
+        # Dropout draws from the global generator, as all of torch's layers do in training.
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(7)
+            done.outputs[f"forward, training {mode}"] = model.train(mode)(x, c_noise, condition)
+    model.load_state_dict(weights)
+    model.train()
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def shaken(model: nn.Module, subject: ComponentUnderTest) -> dict[str, Tensor]:
+    """Move every weight a little, since a layer that starts at 0 hides what is before it."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = subject.generator("shake")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            step = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.02 * step.to(parameter.dtype))
+    return before
+
+
+def use_encoder(subject: ComponentUnderTest, encoder: Encoder, done: Usage, _: torch.dtype) -> None:
+    """Prepare conditions, and encode them and what stands for none."""
+    raw = {name: done.give(name, v) for name, v in raw_conditions(subject, COUNT).items()}
+    weights = shaken(encoder, subject)
+    prepared = encoder.prepare(raw)
+    done.outputs.update({f"prepared {name}": value for name, value in prepared.items()})
+    for what, told in (("conditions", prepared), ("null", encoder.null(COUNT))):
+        given = {name: done.give(f"{what} {name}", value) for name, value in told.items()}
+        with torch.no_grad():
+            encoded = encoder.eval()(given)
+        done.outputs.update({f"{what} {name}": value for name, value in encoded.items()})
+    encoder.load_state_dict(weights)
+    encoder.train()
+
+
+def use_guidance(
+    subject: ComponentUnderTest, guidance: Guidance, done: Usage, dtype: torch.dtype
+) -> None:
+    """Ask the guided denoiser at noise levels from end to end."""
+    offered = subject.fixtures.condition(COUNT)
+    if missing := [name for name in guidance.takes if name not in offered]:
+        raise NotApplicable(f"the fixtures has no {', '.join(missing)}, which it takes")
+    condition, null = (means(subject, COUNT, purpose) for purpose in ("conditions", "null"))
+    given = {name: done.give(name, offered[name]) for name in guidance.takes}
+    for name, value in (*condition.items(), *null.items()):
+        done.give(name, value)
+    x_t = done.give("x_t", samples_for(subject, dtype))
+    guided = guidance.guide(asking([]), Conditioning(condition, null, {**condition, **given}))
+    # From almost nothing but data to almost nothing but noise: some guide in between alone.
+    for t in (0.02, 0.2, 0.5, 0.8, 0.98):
+        done.outputs[f"x_0 at t = {t}"] = guided(x_t, t).x_0
+
+
+def use_autoencoder(
+    subject: ComponentUnderTest, autoencoder: Autoencoder, done: Usage, dtype: torch.dtype
+) -> None:
+    """Encode and decode."""
+    x = done.give("x", samples_for(subject, torch.float32))
+    with torch.no_grad():
+        z = done.give("z", autoencoder.eval().encode(x))
+        done.outputs["encode"] = z
+        done.outputs["decode"] = autoencoder.decode(z)
+
+
+class _Fixed(EpsilonModel):
+    """A smooth function of the sample and the noise level, far from exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        level = (c_noise / 1000).to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
+        return torch.sin(self.scale.to(x.dtype) * x + level)
+
+
+class FixedWithVariance(_Fixed):
+    """The same, with double the output channels, of which the second half is the variance's."""
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        output = super().forward(x, c_noise, condition)
+        return torch.cat([output, 0.5 * output], dim=1)
+
+
+def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.dtype) -> None:
+    """Compute it for a batch and a network that is far from exact."""
+    process = VariancePreserving(schedule=Linear())
+    if not isinstance(process, loss.process_class):
+        raise NotApplicable(f"it needs a process of the class {loss.process_class.__name__}")
+    uniform = torch.linspace(0.05, 0.95, COUNT, dtype=torch.float64)
+    drawn = Uniform().draw(uniform, process.schedule)
+
+    def draw_times(count: int) -> DrawnTimes:
+        return DrawnTimes(done.give("t", drawn.t), done.give("weight", drawn.weight))
+
+    rows = range(COUNT)
+    noise = BatchNoise(
+        seed=subject.seed_for("exercise"), step=0, rows=rows, total=COUNT, dtype=dtype
+    )
+    context = LossContext(
+        denoiser=GaussianDenoiser(
+            FixedWithVariance(),
+            Epsilon(),
+            process,
+            data_range=(-1.0, 1.0),
+            learned_variance=True,
+        ),
+        process=process,
+        noise=noise,
+        draw_times=draw_times,
+        step=10,
+    )
+    record = loss(Batch(done.give("x_0", samples_for(subject, dtype))), context)
+    done.outputs["values"] = record.values
+    done.outputs.update({f"term {name}": value for name, value in record.terms.items()})

@@ -1,0 +1,66 @@
+"""Measures of the network see what sampling sees: the same clipping, the same look at the data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import diffkit
+from diffkit.cli.main import cli
+from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch
+
+BITS = {"id": "bits-per-dim", "config": {"max_samples": 8}}
+SPEC = {
+    "schedule": {"id": "cosine", "config": {"steps": 20}},
+    "process": "variance-preserving",
+    "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "dataset": "digits",
+    "metric": BITS,
+}
+
+
+class Bytes(Dataset):
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, 8, 8)
+
+    def __len__(self) -> int:
+        return 16
+
+    def batch(self, indices) -> Batch:
+        return Batch(torch.full((len(indices), 1, 8, 8), 200.0))
+
+
+def test_the_clipping_of_the_run_is_that_of_the_bound() -> None:
+    clipped, free = (diffkit.build({**SPEC, "clip": clip}).evaluate() for clip in (True, False))
+    # An untrained network's predictions leave the range by far.
+    assert free["bits_per_dim"] > clipped["bits_per_dim"] + 1
+
+
+def test_data_beyond_the_range_are_not_measured() -> None:
+    with pytest.raises(diffkit.DataError, match="the value 200"):
+        diffkit.build({**SPEC, "data": {"shape": [1, 8, 8], "range": [-1, 1]}}).evaluate(
+            dataset=Bytes()
+        )
+
+
+def test_one_datum_has_no_error() -> None:
+    metric = {"id": "bits-per-dim", "config": {"max_samples": 2}}
+    assert math.isfinite(diffkit.build(SPEC).evaluate(metric=metric)["standard_error"])
+
+
+def test_what_is_not_finite_ends_otherwise(tmp_path) -> None:
+    pipeline = diffkit.build({**SPEC, "clip": False})
+    with torch.no_grad():
+        for weight in pipeline.system.parameters():
+            weight.mul_(1e30)
+    result = CliRunner().invoke(cli, ["eval", str(pipeline.save(tmp_path / "run"))])
+    assert result.exit_code == 1
+    assert "bits_per_dim" in result.output
+    assert "not finite" in result.output

@@ -70,7 +70,7 @@ def train(folder: Path, steps: int = 8, **training) -> None:
 def adaptive(folder: Path) -> None:
     """Times that depend on the whole batch, and on the losses of all processes."""
     importance = {"id": "importance", "config": {"every": 3, "history": 1}}
-    SPEC["times"] = {"id": "stratified", "config": {"law": importance}}
+    SPEC["times"] = {"id": "stratified", "config": {"distribution": importance}}
     SPEC["schedule"] = {"id": "cosine", "config": {"steps": 6}}
     train(folder)
 

@@ -12,9 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from diffkit.arguments import instance, one_of, path
-from diffkit.assembly.build import Assembler
-from diffkit.assembly.create import created
-from diffkit.config.signature import as_json, explained, signature_of, validated
+from diffkit.assembly.blueprint import raise_if
+from diffkit.assembly.build import assemble
+from diffkit.assembly.create import component_of
+from diffkit.assembly.read import read, read_choice
+from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
 from diffkit.core.component import Component
 from diffkit.core.weights import Nonfinite
@@ -48,8 +50,8 @@ def build(
         SpecError: with everything that is wrong.
     """
     chosen = _default_device() if device is None else checked_device(device)
-    assembler = Assembler(spec, _host(host))
-    return Pipeline(assembler, assembler.assemble()).to(chosen)
+    host = _host(host)
+    return Pipeline(assemble(read(spec, host)), host).to(chosen)
 
 
 def load(
@@ -136,16 +138,15 @@ def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None
         raise SpecError(explained(error, kind)) from error
     except (ValueError, RecursionError) as error:
         raise SpecError([f"{kind}: {error}"]) from error
-    component = host.resolve(kind, reference.id)
-    signature = signature_of(component, host)
-    config, problems = validated(signature, reference.config, kind)
-    if config is None:
-        raise SpecError(problems)
+    host.resolve(kind, reference.id)
+    found, problems = read_choice(kind, reference, host, {})
+    raise_if(problems)
+    assert found is not None
 
     def supply(source: str) -> Any:
         raise ComponentError(f"{kind}: {reference.id} needs {source}, and stands alone; give it")
 
-    return created(component, config, signature, supply, host)
+    return component_of(found, supply)
 
 
 def _host(host: Host | None) -> Host:

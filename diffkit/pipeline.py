@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 from diffkit.arguments import instance, one_of, path, whole
-from diffkit.assembly.build import Assembler
+from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
+from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import Given, check_data, drawn_conditions, prepared
+from diffkit.assembly.describe import describe
 from diffkit.assembly.incompatibilities import null_problem, training_problems
 from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Compilation, Networks, Precision
 from diffkit.assembly.range_check import RangeChecked
-from diffkit.assembly.swap import chosen_to_measure, dataset_of
-from diffkit.assembly.system import Parts, System
+from diffkit.assembly.system import System
 from diffkit.config.signature import changed_training
 from diffkit.config.spec import PipelineSpec, TrainingSpec
 from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
@@ -73,10 +75,12 @@ class Pipeline:
     Made by `diffkit.build` or `diffkit.load`.
     """
 
-    def __init__(self, assembler: Assembler, parts: Parts) -> None:
-        self._assembler = assembler
-        self._spec = assembler.full_spec()
-        self._system = System(parts, self._spec.precision).eval()
+    def __init__(self, assembly: Assembly, host: Host) -> None:
+        self._assembly, self._host = assembly, host
+        self._spec = describe(assembly.blueprint, assembly.gathered.data)
+        self._system = System(assembly.components, self._spec.precision).eval()
+        self._on_demand: Made = {}
+        """The dataset and the metric that the spec names, once they were asked for."""
         self._average: System | None = None
         self._networks = Networks()
         self._trained_steps, self._trains = 0, False
@@ -91,10 +95,10 @@ class Pipeline:
     @property
     def host(self) -> Host:
         """Where its components were found."""
-        return self._assembler.host
+        return self._host
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> Components:
         """The components."""
         return self._system.parts
 
@@ -125,7 +129,8 @@ class Pipeline:
 
     def dataset(self) -> Dataset:
         """The dataset that the spec names. Raises SpecError where it names none."""
-        return dataset_of(self._assembler)
+        self._on_demand = create_on_demand(self._assembly, "dataset", self._on_demand)
+        return _dataset_in(self._on_demand)
 
     def train(
         self,
@@ -181,7 +186,7 @@ class Pipeline:
                 described = fingerprint.described(self.parts.latents)
                 if directory is not None:
                     described |= fingerprint.of_data(dataset)
-                hooks = self._assembler.host.load_hooks() if first else ()
+                hooks = self._host.load_hooks() if first else ()
             world.check_agreement(_asked(spec, directory, dataset))
             self._spec = spec
             if self.parts.latents is not None:
@@ -237,8 +242,8 @@ class Pipeline:
             if resume:
                 raise SpecError(["resume: it needs the run directory to go on in; give out"])
             return self._continuation
-        if self._assembler.unsaveable:
-            raise SpecError(self._assembler.unsaveable)
+        if unsaveable := self._assembly.blueprint.undescribed:
+            raise SpecError(unsaveable)
         if world_of(self.device).is_main:
             held.enter_context(sole_writer(directory))
         chosen = checkpoint_to_resume(directory, resume, which)
@@ -364,7 +369,7 @@ class Pipeline:
         check_memory("batch_size", min(size, run.num), run.shape, "take fewer at a time")
         observers, show = checked_observers(observers), checked_show(show)
         world = world_of(self.device)
-        events = Events(self._assembler.host.load_hooks(), observers)
+        events = Events(self._host.load_hooks(), observers)
         told = Run(None, self._spec.model_dump(mode="json"))
         finite, show = Finite(), show if world.is_main else False
         with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
@@ -420,7 +425,7 @@ class Pipeline:
         dataset = checked_component(dataset, "dataset")
         if samples is not None:
             instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
-        chosen, data = chosen_to_measure(self._assembler, metric, dataset)
+        chosen, data = self._to_measure(metric, dataset)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
             if samples is None:
@@ -450,6 +455,23 @@ class Pipeline:
             self.device,
         )
 
+    def _to_measure(
+        self, metric: Choice | None, dataset: Choice | None
+    ) -> tuple[Component, Dataset]:
+        """The metric, and the data to measure on: the spec's, or others, which are checked."""
+        others = {"metric": metric, "dataset": dataset}
+        given = {kind: choice for kind, choice in others.items() if choice is not None}
+        assembly, made = self._assembly, self._on_demand
+        if given:
+            assembly = with_others(assembly, given, self._host)
+            # What is supplied with another dataset is another one, too.
+            made = {} if "dataset" in given else {k: v for k, v in made.items() if k != "metric"}
+        found = create_on_demand(assembly, "dataset", made)
+        found = create_on_demand(assembly, "metric", found)
+        if not given:
+            self._on_demand = found
+        return found["metric"], _dataset_in(found)
+
     def save(self, directory: str | Path) -> Path:
         """Write the spec and the weights to a directory, which `diffkit.load` reads.
 
@@ -459,8 +481,8 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = path(directory, "directory")
-        if self._assembler.unsaveable:
-            raise SpecError(self._assembler.unsaveable)
+        if unsaveable := self._assembly.blueprint.undescribed:
+            raise SpecError(unsaveable)
         spec = self._spec.model_dump(mode="json")
         tensors = weights_of(self._system, self._average)
         progress = {"seconds": 0.0, **fingerprint.described(self.parts.latents)}
@@ -505,7 +527,7 @@ class Pipeline:
         """Raises TypeError for a choice that there is not, as any function does."""
         num, choices = checked_num(num), checked_choices(choices)
         system, network = self._sampled(choices.get("precision"), choices.get("compile"))
-        return plan_sampling(self._assembler, system, num, choices, network)
+        return plan_sampling(self._assembly, self._host, system, num, choices, network)
 
     def _sampled(
         self, precision: Precision | None = None, compilation: Compilation | None = None
@@ -519,6 +541,12 @@ class Pipeline:
             self.device,
         )
         return system, network
+
+
+def _dataset_in(made: Made) -> Dataset:
+    dataset = made["dataset"]
+    assert isinstance(dataset, Dataset)
+    return dataset
 
 
 def _asked(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.assembly.system import Parts
+from diffkit.assembly.components import Components
 from diffkit.core.dataset import Dataset
 from diffkit.core.encoder import Encoder
 from diffkit.core.loss import Batch
@@ -55,7 +55,7 @@ class Prepared(Dataset):
         return Batch(read.x_0, self._encoder.prepare(taken))
 
 
-def check_data(dataset: Dataset, parts: Parts) -> None:
+def check_data(dataset: Dataset, parts: Components) -> None:
     """Raise DataError where samples are not of the shape or the range that a pipeline is for."""
     if tuple(dataset.shape) != parts.sample_shape:
         raise DataError(
@@ -70,14 +70,14 @@ def check_data(dataset: Dataset, parts: Parts) -> None:
         )
 
 
-def prepared(dataset: Dataset, parts: Parts) -> Dataset:
+def prepared(dataset: Dataset, parts: Components) -> Dataset:
     """The dataset as training reads it."""
     if parts.encoder is None:
         return dataset
     return Prepared(dataset=dataset, encoder=parts.encoder, taken=parts.taken)
 
 
-def conditions_of(given: Given, parts: Parts, also: tuple[str, ...] = ()) -> Condition:
+def conditions_of(given: Given, parts: Components, also: tuple[str, ...] = ()) -> Condition:
     """What was given for a trajectory, prepared; without anything, what stands for no condition.
 
     `also` are the names of those that guidance takes.
@@ -104,7 +104,7 @@ def conditions_of(given: Given, parts: Parts, also: tuple[str, ...] = ()) -> Con
     return {**{name: raw[name] for name in also}, **told}
 
 
-def drawn_conditions(dataset: Dataset, parts: Parts, count: int, seed: int) -> Condition:
+def drawn_conditions(dataset: Dataset, parts: Components, count: int, seed: int) -> Condition:
     """The raw conditions of so many of a dataset's samples, for samples to compare with them.
 
     Those that the network or its encoder takes, and those that the spec's guidance takes.

@@ -1,54 +1,59 @@
-"""Making a component from a checked configuration."""
+"""Making components from their choices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
-
-from diffkit.config.signature import Signature, signature_of, validated
+from diffkit.assembly.blueprint import Choice, Problem
+from diffkit.assembly.references import with_references
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.errors import ComponentError
-from diffkit.plugins.host import Host
+from diffkit.errors import DiffkitError
+from diffkit.plugins.isolation import cause_of
 
 Supply = Callable[[str], Any]
 """Gives what the pipeline supplies, by its source: a kind, or `data.shape`."""
+_LARGE = ("encoder", "model", "autoencoder")
 
 
-def created(
-    component: type[Component],
-    config: BaseModel,
-    signature: Signature,
-    supply: Supply,
-    host: Host,
-) -> Component:
+def component_of(choice: Choice, supply: Supply) -> Component:
     """The component, with everything that its configuration refers to made before it.
 
     Raises:
-        ComponentError: a nested configuration is wrong, or the component refuses its arguments.
+        ComponentError: the component, or one within it, refuses its arguments.
     """
+    if choice.instance is not None:
+        return choice.instance
+
+    def made(place: str, _: ComponentSpec) -> Component:
+        return component_of(choice.nested[place], supply)
+
     arguments = {}
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if value is None and name in signature.supplied:
-            value = supply(signature.supplied[name])
-        arguments[name] = _made(value, supply, host)
-    return component(**arguments)
+    for name, value in choice.arguments.items():
+        if value is None and name in choice.supplied:
+            arguments[name] = supply(choice.supplied[name])
+        else:
+            arguments[name] = with_references(value, name, made)
+    return choice.component(**arguments)
 
 
-def _made(value: Any, supply: Supply, host: Host) -> Any:
-    """The value with every reference in it replaced by the component it names."""
-    if isinstance(value, ComponentSpec):
-        component = host.resolve(str(value.kind), value.id)
-        signature = signature_of(component, host)
-        config, problems = validated(signature, value.config, value.id)
-        if config is None:
-            raise ComponentError("; ".join(problems))
-        return created(component, config, signature, supply, host)
-    if isinstance(value, list | tuple):
-        return type(value)(_made(item, supply, host) for item in value)
-    if isinstance(value, dict):
-        return {key: _made(item, supply, host) for key, item in value.items()}
-    return value
+def create_one(choice: Choice, supply: Supply) -> tuple[Component | None, tuple[Problem, ...]]:
+    """The component, or why it cannot be made; nothing where its choice is wrong already."""
+    if not choice.whole:
+        return None, ()
+    try:
+        return component_of(choice, supply), ()
+    except DiffkitError as error:
+        # What is wrong with a nested part, or was objected to, is said already.
+        return None, (Problem(f"{choice.kind}: {error}", follows=True),)
+    except Exception as error:  # noqa: BLE001 - it is its author's code, or torch's
+        # What torch says of sizes that no memory holds, or no integer; its first line says it.
+        said = cause_of(error) if not str(error) else str(error).splitlines()[0]
+        large = choice.kind in _LARGE
+        hint = " (if that is about a size, give it smaller sizes)" if large else ""
+        text = (
+            f"{choice.kind}: {choice.component.__name__} cannot be created with this "
+            f"configuration: {said}{hint}"
+        )
+        return None, (Problem(text, error),)

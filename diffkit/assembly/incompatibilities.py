@@ -4,29 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
-
+from diffkit.assembly.blueprint import Blueprint, Choice, Problem
+from diffkit.assembly.facts import Gathered, objections
 from diffkit.config.spec import TrainingSpec
-from diffkit.core.component import Component, Facts
+from diffkit.core.component import Component, Config, Facts
 from diffkit.core.data import PICTURE_CHANNELS, is_picture
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler
-from diffkit.core.schedule import NoiseSchedule
 
 
-def schedule_facts(schedule: NoiseSchedule) -> Facts:
-    """What every schedule offers: `schedule.steps`, `.zero_terminal_snr`, `.t_min`."""
-    return {
-        "schedule.steps": schedule.steps,
-        "schedule.zero_terminal_snr": bool(torch.isneginf(schedule.log_snr(1.0))),
-        "schedule.t_min": schedule.t_min,
-    }
+def incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem, ...]:
+    """Every component's objections, and what no single one of them can see."""
+    if gathered.schedule is None:
+        # Nobody can judge a pipeline whose noise levels are not known.
+        return ()
+    problems: list[Problem] = []
+    for kind, config in gathered.configs.items():
+        choice = blueprint.choices[kind]
+        problems += objections(choice, config, gathered.facts_for(choice))
+        problems += _texts(_wrong_shape(choice, config, gathered))
+    classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
+    problems += _texts(_between(classes, gathered.facts))
+    if blueprint.settings is not None:
+        problems += _texts(_with_training(classes, blueprint.settings.training, gathered))
+    return tuple(problems)
 
 
-def incompatibilities(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
+def _wrong_shape(choice: Choice, config: Config, gathered: Gathered) -> Iterable[str]:
+    shape, seen = getattr(config, "shape", None), gathered.seen_by(choice).shape
+    if shape is not None and tuple(shape) != seen:
+        whose = "data's" if seen == gathered.data.shape else "latents'"
+        yield (
+            f"{choice.kind}.shape is {list(shape)}, but the {whose} is {list(seen)}; leave it "
+            "out, and it is supplied"
+        )
+
+
+def _with_training(
+    classes: Mapping[str, type[Component]], training: TrainingSpec, gathered: Gathered
+) -> Iterable[str]:
+    dropout = training.condition_dropout
+    if problem := dropout_problem(dropout, "encoder" in classes):
+        yield problem
+    if problem := null_problem(dropout, classes.get("guidance")):
+        yield problem
+    yield from training_problems(training, "autoencoder" in classes, gathered.data.shape)
+
+
+def _texts(found: Iterable[str]) -> list[Problem]:
+    return [Problem(text) for text in found]
+
+
+def _between(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
     """The problems between components that no single one of them can see."""
     process = classes.get("process")
     if process is not None:

@@ -7,54 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from diffkit.assembly.latents import LatentSpace
+from diffkit.assembly.components import Components
 from diffkit.assembly.modules import make_writable, module_problems
 from diffkit.assembly.network import Precision, for_training
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser, Preconditioning
-from diffkit.core.encoder import Encoder
-from diffkit.core.guidance import Guidance
-from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
-from diffkit.core.model import Condition, EpsilonModel, Network
+from diffkit.core.loss import Batch, LossContext, LossRecord
+from diffkit.core.model import Condition, Network
 from diffkit.core.noise import Noise
-from diffkit.core.parameterization import Parameterization
 from diffkit.core.process import ForwardProcess, GaussianProcess
-from diffkit.core.sampler import Sampler
-from diffkit.core.schedule import NoiseSchedule
-from diffkit.core.spacing import Spacing
-from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
+from diffkit.core.times import DrawnTimes, TimesState
 from diffkit.errors import ComponentError, SpecError
-
-
-@dataclass(frozen=True)
-class Parts:
-    """One component of each kind, and what is known of the data."""
-
-    schedule: NoiseSchedule
-    process: ForwardProcess
-    model: EpsilonModel
-    loss: Loss
-    sampler: Sampler
-    parameterization: Parameterization
-    times: TrainingTimes
-    spacing: Spacing
-    shape: tuple[int, ...]
-    data_range: tuple[float, float] | None
-    """What the model works in: of the data, or of their latents."""
-    sample_shape: tuple[int, ...]
-    sample_range: tuple[float, float] | None
-    """What comes out in the end: of the data."""
-    latents: LatentSpace | None = None
-    """The space that the model works in, where it is not that of the data."""
-    conditions: tuple[str, ...] = ()
-    """The names of the conditions that the model takes."""
-    model_steps: int | None = None
-    """T of a model that can be asked at multiples of 1/T only."""
-    learned_variance: bool = False
-    """Whether the model says where the reverse variance lies, in channels of their own."""
-    encoder: Encoder | None = None
-    guidance: Guidance | None = None
-    taken: tuple[str, ...] = ()
-    """The names of the conditions that a sample is given: what the encoder takes, or the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +37,7 @@ class System(nn.Module):
     So one wrapper, one optimiser and one state dict serve them all.
     """
 
-    def __init__(self, parts: Parts, precision: Precision = "float32") -> None:
+    def __init__(self, parts: Components, precision: Precision = "float32") -> None:
         super().__init__()
         self.parts = parts
         self.precision = precision

@@ -119,7 +119,7 @@ def _reference(
     pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The full id and the arguments of what was chosen, or of what the spec names, if any."""
-    from diffkit.assembly.provenance import written_out
+    from diffkit.assembly.read import read_choice
     from diffkit.config.spec import ComponentSpec
 
     if choice is None:
@@ -128,7 +128,10 @@ def _reference(
         named = ComponentSpec.model_validate(choice)
     if named is None:
         return None
-    return written_out(kind, named, pipeline.host).model_dump(mode="json")
+    found = read_choice(kind, named, pipeline.host, {}).choice
+    assert found is not None
+    assert found.described is not None
+    return found.described.model_dump(mode="json")
 
 
 def _draw(curves: Mapping[str, list[list[float]]], path: Path) -> None:

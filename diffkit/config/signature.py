@@ -147,16 +147,6 @@ def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()
     return ComponentSpec(id=entry.id, config=config)
 
 
-def alike(one: Component, other: Component, host: Host) -> bool:
-    """Whether they are the same component, made of the same arguments."""
-    if one is other or type(one) is not type(other):
-        return one is other
-    try:
-        return reference_of(one, host) == reference_of(other, host)
-    except Unsaveable:
-        return arguments_of(one) == arguments_of(other)
-
-
 def _value_as_data(value: Any, where: str, host: Host) -> Any:
     if isinstance(value, Component):
         return reference_of(value, host).model_dump(mode="json")

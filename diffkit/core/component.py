@@ -68,6 +68,25 @@ def arguments_of(component: Component) -> dict[str, Any]:
     return dict(cast(Mapping[str, Any], getattr(component, _ARGUMENTS)))
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two components are of one class and made of the same arguments; or values equal."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Component):
+        return alike(arguments_of(one), arguments_of(other))
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):
+        # Arrays are equal element by element, and more than one of these is no answer.
+        return False
+
+
 def _own(value: Any) -> Any:
     """A copy of plain containers, so that later changes to them do not rewrite the record."""
     return copy.copy(value) if isinstance(value, list | dict | set) else value

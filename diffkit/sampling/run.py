@@ -9,11 +9,10 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from diffkit.assembly.build import Assembler
+from diffkit.assembly.build import Assembly, swapped
 from diffkit.assembly.conditions import Given, conditions_of, rows_of
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.network import Compilation, Precision, without_autocast
-from diffkit.assembly.swap import swapped
 from diffkit.assembly.system import System
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
@@ -26,6 +25,7 @@ from diffkit.core.sampler import Sampler, State
 from diffkit.core.spacing import Spacing
 from diffkit.errors import ComponentError, SpecError
 from diffkit.helpers.progress import Progress
+from diffkit.plugins.host import Host
 
 Choice = str | Mapping[str, Any] | Component
 """A component to use instead: its name, its `{id, config}`, or an instance."""
@@ -158,7 +158,12 @@ _END = object()
 
 
 def plan_sampling(
-    assembler: Assembler, system: System, num: int, choices: SamplingOptions, network: Network
+    assembly: Assembly,
+    host: Host,
+    system: System,
+    num: int,
+    choices: SamplingOptions,
+    network: Network,
 ) -> SamplingRun:
     """A trajectory of `system`, with the choices for its own parts, and `network` running its
     model.
@@ -176,20 +181,22 @@ def plan_sampling(
         "guidance": choices.get("guidance"),
     }
     given = {kind: choice for kind, choice in asked.items() if choice is not None}
-    chosen = swapped(assembler, system.parts, given)
+    settings = assembly.blueprint.settings
+    assert settings is not None
+    chosen = swapped(assembly, system.parts, given, host)
     sampler, spacing, process = chosen["sampler"], chosen["spacing"], chosen["process"]
     assert isinstance(sampler, Sampler)
     assert isinstance(spacing, Spacing)
     assert isinstance(process, ForwardProcess)
     schedule = process.schedule
-    count = steps or assembler.spec.steps or schedule.steps or _CONTINUOUS_STEPS
+    count = steps or settings.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
     given_conditions = choices.get("condition") or {}
     guidance = _guidance_for(chosen["guidance"], given, bool(given_conditions))
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
 
-    clip_to = range_to_clip_to(choices.get("clip"), assembler.spec.clip, system, process)
+    clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
     denoiser = _guided(system, process, network, guidance, clip_to)
     device = system.device
     with torch.no_grad():

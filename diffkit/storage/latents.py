@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffkit.arguments import expanded
+from diffkit.assembly.components import Components
 from diffkit.assembly.range_check import RangeCheck
-from diffkit.assembly.system import Parts
 from diffkit.core.component import arguments_of
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
@@ -53,7 +53,7 @@ _log = logging.getLogger("diffkit")
 class Encoded(Dataset):
     """A dataset seen through an autoencoder, which is asked whenever a sample is read."""
 
-    def __init__(self, *, dataset: Dataset, parts: Parts, device: torch.device) -> None:
+    def __init__(self, *, dataset: Dataset, parts: Components, device: torch.device) -> None:
         assert parts.latents is not None
         if tuple(dataset.shape) != parts.sample_shape:
             raise DataError(

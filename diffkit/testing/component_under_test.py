@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from diffkit.assembly.create import created
+from diffkit.assembly.create import component_of
+from diffkit.assembly.read import read_choice
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.config.signature import signature_of, validated
+from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import FACTS
 from diffkit.core.model import Condition
@@ -88,13 +89,14 @@ class ComponentUnderTest:
             return supplied[source] if source in supplied else self._supply(source)
 
         try:
-            signature = signature_of(self.cls, self.host)
-            checked, problems = validated(signature, given, self.entry.id)
-            if checked is None:
-                raise CannotBeMade("; ".join(problems))
+            self.cls  # noqa: B018 - imported, or an error that says why not
+            reference = ComponentSpec(id=self.entry.id, config=dict(given))
+            choice, problems = read_choice(self.kind, reference, self.host, {}, self.entry.id)
+            if problems or choice is None:
+                raise CannotBeMade("; ".join(problem.text for problem in problems))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed_for("weights"))
-                return created(self.cls, checked, signature, supply, self.host)
+                return component_of(choice, supply)
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
 

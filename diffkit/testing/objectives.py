@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.incompatibilities import schedule_facts
+from diffkit.assembly.facts import schedule_facts
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.incompatibilities import schedule_facts
+from diffkit.assembly.facts import schedule_facts
 from diffkit.config.signature import signature_of, validated
 from diffkit.core.component import Config
 from diffkit.core.noise import Noise

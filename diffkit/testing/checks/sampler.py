@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffkit.assembly.incompatibilities import schedule_facts
+from diffkit.assembly.facts import schedule_facts
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing

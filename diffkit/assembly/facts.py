@@ -1,0 +1,215 @@
+"""What the choices of a blueprint say of themselves, before anything large is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import torch
+from pydantic import ValidationError
+
+from diffkit.assembly.blueprint import Blueprint, Choice, Problem
+from diffkit.assembly.create import create_one
+from diffkit.config.signature import explained
+from diffkit.config.spec import DataSpec
+from diffkit.core.autoencoder import Autoencoder
+from diffkit.core.component import Component, Config, Facts, arguments_of
+from diffkit.core.data import FACTS
+from diffkit.core.dataset import Dataset
+from diffkit.core.metric import SampleMetric
+from diffkit.core.schedule import NoiseSchedule
+from diffkit.errors import ComponentError, DiffkitError
+from diffkit.plugins.isolation import cause_of
+
+SHAPE, RANGE = "data.shape", "data.range"
+ENCODER_FIRST = (
+    "autoencoder",
+    "schedule",
+    "process",
+    "parameterization",
+    "times",
+    "spacing",
+    "loss",
+    "sampler",
+    "guidance",
+    # Before the model, which is supplied with what it gives.
+    "encoder",
+    "model",
+)
+"""Whose facts are gathered, in this order; the others are asked when they are made."""
+_OF_SAMPLES = ("autoencoder", "dataset", "features")
+"""What meets samples as they are, even where the rest works in their latents."""
+_DEFAULT_DATA = DataSpec(shape=(3, 32, 32), range=(-1.0, 1.0))
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What is known of a pipeline once its components were asked."""
+
+    facts: Facts
+    data: DataSpec
+    """Of the samples."""
+    inner: DataSpec
+    """Of what the model works in: latents, of which no range is known, or the samples."""
+    configs: Mapping[str, Config]
+    """The configurations by kind, with what the pipeline supplies of the data."""
+    schedule: NoiseSchedule | None
+    """Made, as its noise levels are facts too."""
+    problems: tuple[Problem, ...]
+
+    def seen_by(self, choice: Choice) -> DataSpec:
+        """The data as this component meets them."""
+        return self.data if _meets_samples(choice) else self.inner
+
+    def facts_for(self, choice: Choice) -> Facts:
+        """All facts, with the data as this component meets them."""
+        seen = self.seen_by(choice)
+        return {**self.facts, SHAPE: seen.shape, RANGE: seen.range}
+
+
+def gather_facts(blueprint: Blueprint) -> Gathered:
+    """Ask every component what it offers to the others."""
+    data, problems = _data_of(blueprint)
+    inner, wrong = _latents_of(blueprint, data)
+    problems += wrong
+    facts: dict[str, Any] = {SHAPE: inner.shape, RANGE: inner.range}
+    schedule, wrong = _schedule_of(blueprint, data)
+    problems += wrong
+    if schedule is None:
+        # Nobody's objections mean anything without the noise levels.
+        return Gathered(facts, data, inner, {}, None, problems)
+    levels, wrong = _asked("schedule", "log_snr", lambda: schedule_facts(schedule))
+    problems += wrong
+    facts |= levels or {}
+    configs: dict[str, Config] = {}
+    for kind in ENCODER_FIRST:
+        choice = blueprint.choices.get(kind)
+        if choice is None or not choice.readable:
+            continue
+        config = configs[kind] = filled_in(choice, data if _meets_samples(choice) else inner, facts)
+        own, wrong = _asked(kind, "facts", _facts_of(choice.component, config))
+        problems += wrong
+        facts |= {f"{kind}.{name}": value for name, value in (own or {}).items()}
+    return Gathered(facts, data, inner, configs, schedule, problems)
+
+
+def objections(choice: Choice, config: Config, facts: Facts) -> tuple[Problem, ...]:
+    """What a component says of the others; or why it cannot say, as where it reads files."""
+
+    def required() -> list[str]:
+        return list(choice.component.requires(config, facts))
+
+    found, wrong = _asked(choice.kind, "requires", required)
+    return (*wrong, *(Problem(f"{choice.kind}: {text}") for text in found or []))
+
+
+def filled_in(choice: Choice, seen: DataSpec, facts: Facts) -> Config:
+    """The configuration of a component, with what the pipeline supplies of the data."""
+    if choice.instance is not None:
+        return cast(Config, SimpleNamespace(**arguments_of(choice.instance)))
+    values = choice.arguments
+    for name, source in choice.supplied.items():
+        if values[name] is None and source == SHAPE:
+            values[name] = seen.shape
+        elif values[name] is None and source in FACTS:
+            values[name] = facts.get(source)
+    return cast(Config, SimpleNamespace(**values))
+
+
+def schedule_facts(schedule: NoiseSchedule) -> Facts:
+    """What every schedule offers: `schedule.steps`, `.zero_terminal_snr`, `.t_min`."""
+    return {
+        "schedule.steps": schedule.steps,
+        "schedule.zero_terminal_snr": bool(torch.isneginf(schedule.log_snr(1.0))),
+        "schedule.t_min": schedule.t_min,
+    }
+
+
+def _facts_of(component: type[Component], config: Config) -> Callable[[], dict[str, Any]]:
+    return lambda: dict(component.facts(config))
+
+
+def _meets_samples(choice: Choice) -> bool:
+    return choice.kind in _OF_SAMPLES or (
+        choice.kind == "metric" and issubclass(choice.component, SampleMetric)
+    )
+
+
+def _data_of(blueprint: Blueprint) -> tuple[DataSpec, tuple[Problem, ...]]:
+    """What the spec says of the data; else the dataset; else the model given; else images."""
+    settings = blueprint.settings
+    problems: tuple[Problem, ...] = ()
+    if settings is not None and settings.data is not None:
+        return settings.data, problems
+    dataset = blueprint.choices.get("dataset")
+    if dataset is not None and dataset.readable:
+        found, problems = _asked("dataset", "facts", lambda: _declared(dataset))
+        if found is not None:
+            return found, problems
+    model = blueprint.choices.get("model")
+    if "autoencoder" not in blueprint.choices and model is not None and model.given is not None:
+        shape = model.given.get("shape")
+        if shape is not None:
+            return DataSpec(shape=tuple(shape)), problems
+    return _DEFAULT_DATA, problems
+
+
+def _declared(choice: Choice) -> DataSpec:
+    """What a dataset says of its samples. Raises ComponentError where that is nothing."""
+    if choice.given is not None:
+        dataset = cast(Dataset, choice.instance)
+        facts: Facts = {"shape": dataset.shape, "range": dataset.range}
+    else:
+        facts = choice.component.facts(cast(Config, SimpleNamespace(**choice.arguments)))
+    try:
+        return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
+    except ValidationError as error:
+        wrong = "; ".join(explained(error, "", DataSpec.model_fields))
+        raise ComponentError(f"what it declares of its data is wrong: {wrong}") from error
+
+
+def _latents_of(blueprint: Blueprint, data: DataSpec) -> tuple[DataSpec, tuple[Problem, ...]]:
+    """What the model works in."""
+    choice = blueprint.choices.get("autoencoder")
+    if choice is None or not choice.readable:
+        return data, ()
+    config = filled_in(choice, data, {})
+    kind = cast(type[Autoencoder], choice.component)
+
+    def latents() -> DataSpec:
+        return DataSpec(shape=tuple(kind.latent_shape(config, data.shape)))
+
+    found, problems = _asked("autoencoder", "latent_shape", latents)
+    return (data if found is None else found), problems
+
+
+def _schedule_of(
+    blueprint: Blueprint, data: DataSpec
+) -> tuple[NoiseSchedule | None, tuple[Problem, ...]]:
+    choice = blueprint.choices.get("schedule")
+    if choice is None:
+        return None, ()
+
+    def supply(source: str) -> Any:
+        if source == SHAPE:
+            return data.shape
+        raise ComponentError(f"it needs a {source}, which the pipeline does not have")
+
+    made, problems = create_one(choice, supply)
+    return cast(NoiseSchedule | None, made), problems
+
+
+def _asked(
+    kind: str, what: str, question: Callable[[], _Answer]
+) -> tuple[_Answer | None, tuple[Problem, ...]]:
+    """What a component answers; where it raises, None and the problem."""
+    try:
+        return question(), ()
+    except DiffkitError as error:
+        return None, (Problem(f"{kind}: {error}"),)
+    except Exception as error:  # noqa: BLE001 - it is its author's code
+        text = f"{kind}: its {what} raised {cause_of(error)}; tell its authors"
+        return None, (Problem(text, error),)

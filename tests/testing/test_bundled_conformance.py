@@ -74,7 +74,7 @@ def test_contract(component, check) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_no_flake_under_other_seeds(seed) -> None:
     found = components_under_test(BUNDLED, configurations=SMALL, fixtures=FIXTURES)
     assert not [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]

@@ -50,7 +50,7 @@ def test_nothing_is_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_no_flake_under_other_seeds(seed):
     folders = {full_id: [config()] for full_id, config in OF_FOLDERS.items()}
     configurations = {**CONFIGURATIONS, **folders}

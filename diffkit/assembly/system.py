@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -103,11 +104,12 @@ class System(nn.Module):
         process: ForwardProcess | None = None,
         condition: Condition | None = None,
         network: Network | None = None,
-        memo: dict[float, Preconditioning] | None = None,
+        table: Mapping[float, Preconditioning] | None = None,
     ) -> Denoiser:
         """The model as a denoiser of its own process, or of another Gaussian one.
 
-        `network` runs the model in its place; denoisers of one trajectory can share a `memo`.
+        `network` runs the model in its place; `table` is how it is asked at the times of a
+        trajectory, where they are known: see `GaussianDenoiser.table`.
 
         Raises:
             SpecError: the processes differ and are not both Gaussian.
@@ -131,7 +133,7 @@ class System(nn.Module):
                 process,
                 condition=taken,
                 data_range=parts.data_range,
-                memo=memo,
+                table=table,
                 learned_variance=parts.learned_variance,
                 grid=parts.model_steps,
             )

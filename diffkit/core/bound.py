@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Facts
-from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional import gaussian
-from diffkit.functional.coefficients import broadcast_right
+from diffkit.functional.coefficients import as_tensor, broadcast_right
+from diffkit.functional.gaussian import Scales
 from diffkit.functional.likelihood import (
     discretized_gaussian_log_probability,
     gaussian_log_density,
@@ -183,7 +184,7 @@ def _rows_of(prediction: GaussianPrediction, where: Tensor, chosen: Tensor) -> G
     return GaussianPrediction(
         prediction.output[where],
         prediction.x_t[where],
-        type(target)(*(c[chosen] for c in target)),
-        type(scales)(*(c[chosen] for c in scales)),
+        Target(*(as_tensor(c)[chosen] for c in target)),
+        Scales(*(as_tensor(c)[chosen] for c in scales)),
         fraction[where] if isinstance(fraction, Tensor) else fraction,
     )

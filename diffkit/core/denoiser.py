@@ -12,10 +12,10 @@ from torch import Tensor
 from diffkit.core.model import Condition, Network
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
-from diffkit.core.process import ForwardProcess, GaussianProcess, has_parameters
+from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
-from diffkit.functional.coefficients import Number, as_float, broadcast_right
+from diffkit.functional.coefficients import Number, as_float, as_tensor, broadcast_right
 from diffkit.functional.gaussian import Scales
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ class ModelDenoiser(Denoiser):
 
 
 class Preconditioning(NamedTuple):
-    """How a network is asked at one time."""
+    """How a network is asked at one time. Karras et al. (2022), EDM, table 1: c_in and c_noise."""
 
     c_in: Number
     c_noise: Number
-    target: Target
-    sampling: Scales
+    target: Target[Number]
+    sampling: Scales[Number]
+    """Of the process that is sampled from."""
 
 
 class GaussianDenoiser(Denoiser):
@@ -125,7 +126,7 @@ class GaussianDenoiser(Denoiser):
         *,
         condition: Condition | None = None,
         data_range: DataRange | None = None,
-        memo: dict[float, Preconditioning] | None = None,
+        table: Mapping[float, Preconditioning] | None = None,
         learned_variance: bool = False,
         grid: int | None = None,
     ) -> None:
@@ -134,15 +135,7 @@ class GaussianDenoiser(Denoiser):
         self._parameterization = parameterization
         self._trained = trained
         self._sampling = trained if sampling is None else sampling
-        self._memo = {} if memo is None else memo
-        parts = (
-            parameterization,
-            trained,
-            self._sampling,
-            trained.schedule,
-            self._sampling.schedule,
-        )
-        self._fixed = not any(has_parameters(part) for part in parts)
+        self._table = table or {}
         self._condition = dict(condition or {})
         self._data_range = data_range
 
@@ -179,17 +172,34 @@ class GaussianDenoiser(Denoiser):
                 f"give {shape}"
             )
 
-    def _preconditioning(self, t: Time) -> Preconditioning:
-        """Remembered at host times, unless a parameter can change it."""
-        if isinstance(t, Tensor) or not self._fixed:
-            return self._preconditioning_at(t)
-        found = self._memo.get(t)
-        if found is None:
-            found = self._memo[t] = self._preconditioning_at(t)
-        return found
+    def table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
+        """How the network is asked at each of these times, computed in one pass.
 
-    def _preconditioning_at(self, t: Time) -> Preconditioning:
-        log_snr = self._sampling.log_snr(t)
+        For `table`, of denoisers of the same processes: whoever plans a trajectory knows its
+        times. At others, as an adaptive solver chooses them, each question is computed by itself.
+        """
+        asked = [t for t in times if t != 0.0]
+        log_snrs = [level.log_snr for level in self._sampling.levels(asked)]
+        each = self._sampling.has_coordinates or self._trained.has_coordinates
+        if not asked or each or any(isinstance(log_snr, Tensor) for log_snr in log_snrs):
+            return {t: self._preconditioning_at(t) for t in asked}
+        log_snr = torch.tensor(log_snrs, dtype=torch.float64)
+        at = self._preconditioning_at(torch.tensor(asked, dtype=torch.float64), log_snr)
+        columns = (at.c_in, at.c_noise, *at.target, *at.sampling)
+        if any(as_tensor(column).requires_grad for column in columns):
+            return {t: self._preconditioning_at(t) for t in asked}
+        lists = (as_tensor(column).expand(len(asked)).tolist() for column in columns)
+        return {
+            t: Preconditioning(c_in, c_noise, Target(a, b), Scales(alpha, sigma))
+            for t, c_in, c_noise, a, b, alpha, sigma in zip(asked, *lists, strict=True)
+        }
+
+    def _preconditioning(self, t: Time) -> Preconditioning:
+        found = None if isinstance(t, Tensor) else self._table.get(t)
+        return self._preconditioning_at(t) if found is None else found
+
+    def _preconditioning_at(self, t: Time, log_snr: Tensor | None = None) -> Preconditioning:
+        log_snr = self._sampling.log_snr(t) if log_snr is None else log_snr
         trained = self._trained.scales(log_snr)
         sampling = self._sampling.scales(log_snr)
         c_in = self._parameterization.c_in(trained)
@@ -204,8 +214,13 @@ class GaussianDenoiser(Denoiser):
                 "sample, and the process has one for each coordinate; use a parameterization that "
                 "tells it the time, such as 'epsilon' or 'velocity'"
             )
-        target = self._parameterization.target(trained)
-        return Preconditioning(as_float(c_in), as_float(c_noise), target, sampling)
+        on_x_0, on_epsilon = self._parameterization.target(trained)
+        return Preconditioning(
+            as_float(c_in),
+            as_float(c_noise),
+            Target(as_float(on_x_0), as_float(on_epsilon)),
+            Scales(as_float(sampling.alpha), as_float(sampling.sigma)),
+        )
 
     def check_times(self, times: Sequence[float]) -> None:
         """Raise ComponentError where a trajectory over these times leaves the trained noise levels,

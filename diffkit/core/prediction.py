@@ -5,23 +5,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
-import torch
 from torch import Tensor
 
-from diffkit.functional.coefficients import Number, as_float, axpby, broadcast_right, divide
+from diffkit.functional.coefficients import (
+    Coefficient,
+    Number,
+    as_float,
+    axpby,
+    broadcast_right,
+    divide,
+    full_like,
+)
 from diffkit.functional.gaussian import Scales
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float64
+    from jaxtyping import Float
 
 
-class Target(NamedTuple):
+class Target(NamedTuple, Generic[Coefficient]):
     """What an output stands for: `output = on_x_0 x_0 + on_epsilon epsilon`."""
 
-    on_x_0: Float64[Tensor, "..."]
-    on_epsilon: Float64[Tensor, "..."]
+    on_x_0: Coefficient
+    on_epsilon: Coefficient
 
 
 class Prediction(ABC):
@@ -47,8 +54,8 @@ class GaussianPrediction(Prediction):
 
     output: Float[Tensor, "b *data"]
     x_t: Float[Tensor, "b *data"]
-    target: Target
-    scales: Scales
+    target: Target[Number]
+    scales: Scales[Number]
     variance_fraction: Float[Tensor, "b *data"] | float | None = None
     """Where the reverse variance lies, in log space: 0 the posterior's, 1 the largest."""
     before: GaussianPrediction | None = None
@@ -97,11 +104,11 @@ class GaussianPrediction(Prediction):
 
     def clipped(self, low: float, high: float) -> GaussianPrediction:
         """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from it."""
-        one = torch.ones_like(self.scales.alpha)
+        alpha = self.scales.alpha
         return GaussianPrediction(
             self.x_0.clamp(low, high),
             self.x_t,
-            Target(one, torch.zeros_like(one)),
+            Target(full_like(alpha, 1.0), full_like(alpha, 0.0)),
             self.scales,
             self.variance_fraction,
             self.unclipped,
@@ -117,7 +124,7 @@ class GaussianPrediction(Prediction):
             output, self.x_t, self.target, self.scales, self.variance_fraction
         )
 
-    def as_target(self, target: Target) -> Float[Tensor, "b *data"]:
+    def as_target(self, target: Target[Number]) -> Float[Tensor, "b *data"]:
         """What a network with this target would have to put out to say the same."""
         return axpby(target.on_x_0, self.x_0, target.on_epsilon, self.epsilon)
 
@@ -125,19 +132,22 @@ class GaussianPrediction(Prediction):
         """The predictions for the samples of each of `count` equal parts of the batch."""
         size = len(self.x_t) // count
 
-        def part(value: Tensor, index: int) -> Tensor:
-            if value.ndim == 0 or value.shape[0] == 1:
-                return value
+        def rows(value: Tensor, index: int) -> Tensor:
             return value[index * size : (index + 1) * size]
+
+        def part(value: Number, index: int) -> Number:
+            if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] == 1:
+                return value
+            return rows(value, index)
 
         fraction = self.variance_fraction
         return tuple(
             GaussianPrediction(
-                part(self.output, i),
-                part(self.x_t, i),
+                rows(self.output, i),
+                rows(self.x_t, i),
                 Target(*(part(c, i) for c in self.target)),
                 Scales(*(part(c, i) for c in self.scales)),
-                part(fraction, i) if isinstance(fraction, Tensor) else fraction,
+                None if fraction is None else part(fraction, i),
             )
             for i in range(count)
         )

@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffkit.core.component import Component
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.schedule import NoiseSchedule, Time
 from diffkit.functional import gaussian
-from diffkit.functional.coefficients import Number, as_float, axpby, broadcast_right
+from diffkit.functional.coefficients import (
+    Number,
+    as_float,
+    axpby,
+    broadcast_right,
+    exp,
+    full_like,
+    log,
+)
 from diffkit.functional.gaussian import Affine, Scales
 
 if TYPE_CHECKING:
@@ -61,15 +68,39 @@ class ForwardProcess(Component):
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Level:
-    """The noise level at one time of a trajectory: numbers, or float64 tensors over coordinates."""
+class Level(float):
+    """A host time that knows its noise level: numbers, or float64 tensors over coordinates.
 
-    t: float
+    It is the time t in all arithmetic, and `GaussianProcess.level` of the process that made it
+    gives it back as it is. So the coefficients of a whole trajectory are computed once, where its
+    times are planned, and travel with them.
+    """
+
+    __slots__ = ("alpha", "log_snr", "process", "sigma")
+
+    def __new__(
+        cls, t: float, log_snr: Number, alpha: Number, sigma: Number, process: GaussianProcess
+    ) -> Level:
+        """Only `GaussianProcess.level` and `levels` make one."""
+        level = super().__new__(cls, t)
+        level.log_snr = log_snr
+        """Infinite at t = 0 and at zero terminal SNR."""
+        level.alpha, level.sigma, level.process = alpha, sigma, process
+        return level
+
     log_snr: Number
-    """Infinite at t = 0 and at zero terminal SNR."""
     alpha: Number
     sigma: Number
+    process: GaussianProcess
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        """A copy elsewhere is the time alone."""
+        return float, (float(self),)
+
+    @property
+    def scales(self) -> Scales[Number]:
+        """`alpha` and `sigma`."""
+        return Scales(self.alpha, self.sigma)
 
     @property
     def lambda_(self) -> Number:
@@ -91,30 +122,8 @@ class Gaussian(NamedTuple):
     variance: Float[Tensor, "..."]
 
 
-@dataclass(frozen=True)
-class _Memo:
-    """What a trajectory asks for at host times, which the next trajectory over them asks for
-    again.
-    """
-
-    levels: dict[float, Level] = field(default_factory=dict)
-    steps: dict[tuple[float, float], tuple[Number, Number]] = field(default_factory=dict)
-    deviations: dict[tuple[float, float, float | None], Number] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.levels) + len(self.steps) + len(self.deviations)
-
-    def __deepcopy__(self, memo: object) -> _Memo:
-        return _Memo()
-
-
-_REMEMBERED = 10_000
-"""Entries; an adaptive solver asks at ever new times."""
-
-
-def has_parameters(part: object) -> bool:
-    """Whether a component holds anything that training changes."""
-    return isinstance(part, nn.Module) and any(True for _ in part.parameters())
+_Ends = tuple[Number, Number, Scales[Number], Scales[Number]]
+"""The log-SNRs at t and at s, and the scales."""
 
 
 class GaussianProcess(ForwardProcess):
@@ -140,22 +149,36 @@ class GaussianProcess(ForwardProcess):
         """The log-SNR at `t`. It may broadcast over coordinates."""
         return self.schedule.log_snr(t)
 
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether coordinates may have log-SNRs of their own, which the schedule's is not."""
+        return type(self).log_snr is not GaussianProcess.log_snr
+
     def level(self, t: float) -> Level:
-        """The noise level at a host time; where nothing is learned, it is computed once."""
-        memo = self._memo
-        found = None if memo is None else memo.levels.get(t)
-        if found is None:
-            log_snr = self.log_snr(t)
-            found = Level(t, as_float(log_snr), *(as_float(c) for c in self.scales(log_snr)))
-            if memo is not None:
-                memo.levels[t] = found
-        return found
+        """The noise level at a host time; as it is, where it is one of this process already."""
+        if isinstance(t, Level) and t.process is self:
+            return t
+        log_snr = self.log_snr(float(t))
+        alpha, sigma = self.scales(log_snr)
+        return Level(t, as_float(log_snr), as_float(alpha), as_float(sigma), self)
+
+    def levels(self, times: Sequence[float]) -> tuple[Level, ...]:
+        """The noise levels at host times, computed in one pass."""
+        known = all(isinstance(t, Level) and t.process is self for t in times)
+        if known or self.has_coordinates:
+            return tuple(self.level(t) for t in times)
+        log_snr = self.log_snr(torch.tensor([float(t) for t in times], dtype=torch.float64))
+        if log_snr.requires_grad:
+            return tuple(self.level(t) for t in times)
+        columns = (log_snr, *self.scales(log_snr))
+        rows = zip(times, *(column.tolist() for column in columns), strict=True)
+        return tuple(Level(t, level, alpha, sigma, self) for t, level, alpha, sigma in rows)
 
     def diffuse(
         self, x_0: Float[Tensor, "b *data"], t: Time, epsilon: Float[Tensor, "b *data"]
     ) -> Float[Tensor, "b *data"]:
         """`x_t = alpha_t x_0 + sigma_t epsilon`. Ho et al. (2020), eq. 4."""
-        alpha, sigma = self.scales(self.log_snr(t))
+        _, (alpha, sigma) = self._at(t)
         return axpby(alpha, x_0, sigma, epsilon)
 
     def transition(self, x_s: Float[Tensor, "b *data"], s: Time, t: Time) -> Gaussian:
@@ -178,30 +201,32 @@ class GaussianProcess(ForwardProcess):
         Interpolated in log space by the prediction's `variance_fraction` v (None counts as 0):
         `v log(largest) + (1 - v) log(posterior's)`. Nichol & Dhariwal (2021), eq. 15.
         """
-        ends = self._ends(t, s)
-        smallest = gaussian.posterior(*ends).variance.log()
+        found = self._log_variance(prediction, self._ends(t, s))
+        return torch.as_tensor(found, dtype=torch.float64) if isinstance(found, float) else found
+
+    def _log_variance(self, prediction: GaussianPrediction, ends: _Ends) -> Number:
+        smallest = log(gaussian.posterior(*ends).variance)
         fraction = prediction.variance_fraction
         if fraction is None or (not isinstance(fraction, Tensor) and fraction == 0.0):
             return smallest
-        largest = gaussian.largest_variance(*ends).log()
+        largest = log(gaussian.largest_variance(*ends))
         if not isinstance(fraction, Tensor):
-            return torch.lerp(smallest, largest, fraction)
+            return smallest + fraction * (largest - smallest)
         like = prediction.x_t
-        return broadcast_right(smallest, like) + fraction * broadcast_right(
-            largest - smallest, like
-        )
+        between = broadcast_right(largest - smallest, like)
+        return broadcast_right(smallest, like) + fraction * between
 
     def interpret(
         self,
         output: Float[Tensor, "b *data"],
         x_t: Float[Tensor, "b *data"],
         t: Time,
-        target: Target | None = None,
+        target: Target[Number] | None = None,
     ) -> GaussianPrediction:
         """The output as a prediction; without a `target` it is a prediction of epsilon."""
-        scales = self.scales(self.log_snr(t))
+        _, scales = self._at(t)
         if target is None:
-            target = Target(torch.zeros_like(scales.alpha), torch.ones_like(scales.alpha))
+            target = Target(full_like(scales.alpha, 0.0), full_like(scales.alpha, 1.0))
         return GaussianPrediction(output, x_t, target, scales)
 
     def reverse(
@@ -226,57 +251,37 @@ class GaussianProcess(ForwardProcess):
     def _mean_back(self, prediction: Prediction, x_t: Tensor, t: float, s: float) -> Tensor:
         if type(self).posterior is not GaussianProcess.posterior:
             return self.posterior(prediction.x_0, x_t, t, s).mean
-        on_x_0, on_x_t = self._step_back(t, s)
+        step = gaussian.posterior(*self._ends(t, s))
         if isinstance(prediction, GaussianPrediction) and prediction.x_t is x_t:
-            return prediction.affine(on_x_0, on_x_t)
-        return axpby(on_x_0, prediction.x_0, on_x_t, x_t)
-
-    def _step_back(self, t: float, s: float) -> tuple[Number, Number]:
-        """The mean of `posterior`; where nothing is learned, it is computed once."""
-        memo = self._memo
-        found = None if memo is None else memo.steps.get((t, s))
-        if found is None:
-            step = gaussian.posterior(*self._ends(t, s))
-            found = as_float(step.on_x_0), as_float(step.on_x_t)
-            if memo is not None:
-                memo.steps[t, s] = found
-        return found
+            return prediction.affine(as_float(step.on_x_0), as_float(step.on_x_t))
+        return axpby(step.on_x_0, prediction.x_0, step.on_x_t, x_t)
 
     def _deviation(self, prediction: GaussianPrediction, t: float, s: float) -> Number:
-        """The root of the variance of `p(x_s | x_t)`, likewise."""
-        memo, fraction = self._memo, prediction.variance_fraction
-        if memo is None or isinstance(fraction, Tensor):
+        """The root of the variance of `p(x_s | x_t)`."""
+        if type(self).log_variance is not GaussianProcess.log_variance:
             return torch.exp(0.5 * self.log_variance(prediction, t, s))
-        found = memo.deviations.get((t, s, fraction))
-        if found is None:
-            found = as_float(torch.exp(0.5 * self.log_variance(prediction, t, s)))
-            memo.deviations[t, s, fraction] = found
-        return found
+        return exp(0.5 * self._log_variance(prediction, self._ends(t, s)))
 
-    @property
-    def _memo(self) -> _Memo | None:
-        """None where a parameter can change what would be remembered."""
-        memo: _Memo | None
-        try:
-            memo = self.__dict__["_diffkit_memo"]
-        except KeyError:
-            learned = has_parameters(self) or has_parameters(self.schedule)
-            memo = self.__dict__["_diffkit_memo"] = None if learned else _Memo()
-        if memo is not None and len(memo) > _REMEMBERED:
-            memo = self.__dict__["_diffkit_memo"] = _Memo()
-        return memo
+    def _at(self, t: Time) -> tuple[Number, Scales[Number]]:
+        """The log-SNR and the scales: numbers at a host time, unless a gradient has to reach them
+        or coordinates differ.
+        """
+        if not isinstance(t, Tensor):
+            level = self.level(t)
+            return level.log_snr, level.scales
+        log_snr = self.log_snr(t)
+        return log_snr, self.scales(log_snr)
 
-    def _ends(self, t: Time, s: Time) -> tuple[Tensor, Tensor, Scales, Scales]:
-        log_snr_t, log_snr_s = self.log_snr(t), self.log_snr(s)
-        return log_snr_t, log_snr_s, self.scales(log_snr_t), self.scales(log_snr_s)
+    def _ends(self, t: Time, s: Time) -> _Ends:
+        (log_snr_t, at_t), (log_snr_s, at_s) = self._at(t), self._at(s)
+        return log_snr_t, log_snr_s, at_t, at_s
 
     @staticmethod
-    def _mean_and_variance(step: Affine, x_0: Tensor, x_t: Tensor) -> Gaussian:
+    def _mean_and_variance(step: Affine[Number], x_0: Tensor, x_t: Tensor) -> Gaussian:
         mean = axpby(step.on_x_0, x_0, step.on_x_t, x_t)
         return Gaussian(mean, _spread(step.variance, x_t))
 
 
-def _spread(variance: Tensor, like: Tensor) -> Tensor:
+def _spread(variance: Number, like: Tensor) -> Tensor:
     shaped = broadcast_right(variance, like)
-    assert isinstance(shaped, Tensor)
-    return shaped
+    return shaped if isinstance(shaped, Tensor) else torch.tensor(shaped, dtype=torch.float64)

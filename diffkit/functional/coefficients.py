@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -15,12 +16,20 @@ Number = float | Tensor
 """A coefficient: one for all samples as a Python number, which costs nothing; else float64, one a
 sample or a coordinate."""
 
+Coefficient = TypeVar("Coefficient", covariant=True, default=Tensor)
+"""Of records whose fields are float64 tensors, or where it says so `Number`s."""
+
 
 def as_float(coefficient: Number) -> Number:
     """As a Python number, where it is a single one and no gradient has to reach it."""
     if isinstance(coefficient, float) or coefficient.ndim or coefficient.requires_grad:
         return coefficient
     return float(coefficient)
+
+
+def as_tensor(x: Number) -> Tensor:
+    """As a float64 tensor, or the tensor that it is."""
+    return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
 def exp(x: Number) -> Number:
@@ -49,9 +58,16 @@ def divide(a: Number, b: Number) -> Number:
     return a * math.inf * math.copysign(1.0, b)
 
 
-def ones_like(x: Number) -> Number:
-    """1, in the shape of x."""
-    return torch.ones_like(x) if isinstance(x, Tensor) else 1.0
+def log(x: Number) -> Number:
+    """The natural logarithm; of 0 it is -inf."""
+    if isinstance(x, Tensor):
+        return torch.log(x)
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def full_like(x: Number, value: float) -> Number:
+    """The value, in the shape of x."""
+    return torch.full_like(x, value) if isinstance(x, Tensor) else value
 
 
 def broadcast_right(coefficient: Number, like: Float[Tensor, "b *data"]) -> Number:

@@ -16,7 +16,7 @@ from diffkit.assembly.network import Compilation, Precision, without_autocast
 from diffkit.assembly.system import System
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
-from diffkit.core.denoiser import DataRange, Denoiser, Preconditioning
+from diffkit.core.denoiser import DataRange, Denoiser, GaussianDenoiser, Preconditioning
 from diffkit.core.guidance import Conditioning, Guidance
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise
@@ -191,20 +191,24 @@ def plan_sampling(
     schedule = process.schedule
     count = steps or settings.steps or schedule.steps or _CONTINUOUS_STEPS
     times = spacing.times(count, schedule)
+    if isinstance(process, GaussianProcess):
+        with torch.no_grad():
+            times = process.levels(times)
     given_conditions = choices.get("condition") or {}
     guidance = _guidance_for(chosen["guidance"], given, bool(given_conditions))
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
 
     clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
-    denoiser = _guided(system, process, network, guidance, clip_to)
     device = system.device
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
-        denoiser(first, {}).check_times(sampler.asked(times, process))
+        unplanned = _guided(system, process, network, guidance, clip_to, {})
+        unplanned(first, {}).check_times(sampler.asked(times, process))
+        table = _table(system, process, times)
     return SamplingRun(
         num=num,
-        denoiser=denoiser,
+        denoiser=_guided(system, process, network, guidance, clip_to, table),
         sampler=sampler,
         process=process,
         times=times,
@@ -223,16 +227,16 @@ def _guided(
     network: Network,
     guidance: Guidance | None,
     clip_to: DataRange | None,
+    table: Mapping[float, Preconditioning],
 ) -> Callable[[Condition, Mapping[str, Tensor]], Denoiser]:
     """The denoiser of a trajectory, guided, clipped and started, for conditions as they are
     prepared.
     """
-    memo: dict[float, Preconditioning] = {}
 
     def denoiser(rows: Condition, inputs: Mapping[str, Tensor]) -> Denoiser:
         def make_denoiser(condition: Condition) -> Denoiser:
             # Started here too, so that guidance which knows nothing of that loses nothing.
-            found = system.denoiser(process, condition, network, memo)
+            found = system.denoiser(process, condition, network, table)
             return found.start(_as_often(inputs, condition))
 
         encoded = system.encoded(rows)
@@ -244,6 +248,17 @@ def _guided(
         return found if clip_to is None else ClippedDenoiser(found, clip_to)
 
     return denoiser
+
+
+def _table(
+    system: System, process: ForwardProcess, times: Sequence[float]
+) -> Mapping[float, Preconditioning]:
+    """How the network is asked at the times of a trajectory."""
+    parts = system.parts
+    if not isinstance(parts.process, GaussianProcess) or not isinstance(process, GaussianProcess):
+        return {}
+    denoiser = GaussianDenoiser(parts.model, parts.parameterization, parts.process, process)
+    return denoiser.table(times)
 
 
 def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str, Tensor]:

@@ -41,13 +41,14 @@ CASES: dict[str, tuple[Sampler, str, float]] = {
 
 def by_diffkit(sampler: Sampler, x: torch.Tensor, output: torch.Tensor) -> Callable[[], object]:
     process = VariancePreserving(schedule=Linear())
-    times = Trailing().times(STEPS, process.schedule)
+    times = process.levels(Trailing().times(STEPS, process.schedule))
 
     def network(x, c_noise, condition):
         return output
 
     # Made once, like the scheduler, for all batches of a pipeline's samples.
-    denoiser = GaussianDenoiser(network, Epsilon(), process)
+    table = GaussianDenoiser(network, Epsilon(), process).table(times)
+    denoiser = GaussianDenoiser(network, Epsilon(), process, table=table)
 
     def trajectory():
         noise = SampleNoise(seed=0, indices=range(len(x)))

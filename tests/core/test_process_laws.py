@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from decimal import Decimal, localcontext
 
@@ -320,10 +321,39 @@ def test_results_keep_the_dtype_of_the_sample(dtype):
     assert process.posterior(x, x, 0.5, 0.25).mean.dtype == dtype
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("diffkit.core.process._REMEMBERED", 10)
-    process = VariancePreserving(schedule=Linear())
-    x = column(1.0, -1.0)
-    for k in range(2, 60):
-        process.reverse(_knows(process, x, x, k / 1000), x, k / 1000, 0.0, noise=None)
-    assert len(process._memo) <= 11
+TIMES = (1.0, 0.75, 0.3, 0.001, 0.0)
+
+
+@pytest.mark.parametrize("process", [VariancePreserving, VarianceExploding, RectifiedFlow])
+def test_levels_in_one_pass_are_those_one_by_one(process):
+    """Kernels for vectors and for single numbers differ by rounding."""
+    made = process(schedule=Linear())
+    for level, t in zip(made.levels(TIMES), TIMES, strict=True):
+        assert level == t
+        alone = made.level(t)
+        for name in ("log_snr", "alpha", "sigma"):
+            assert getattr(level, name) == pytest.approx(getattr(alone, name), rel=1e-15)
+
+
+def test_a_level_is_of_the_process_that_made_it():
+    one, other = VariancePreserving(schedule=Linear()), VarianceExploding(schedule=Linear())
+    level = one.level(0.5)
+    assert one.level(level) is level
+    assert one.levels([level])[0] is level
+    assert other.level(level).sigma == other.level(0.5).sigma != level.sigma
+    assert type(copy.deepcopy(level)) is float
+
+
+@pytest.mark.parametrize("process", [VariancePreserving, VarianceExploding, RectifiedFlow])
+def test_a_reverse_step_of_numbers_is_that_of_tensors(process):
+    """Coefficients of host times are numbers; those of one time a sample are tensors."""
+    made = process(schedule=Linear())
+    x_0, x_t = column(0.3, -0.2), column(1.0, -2.0)
+    for t, s in ((0.9, 0.4), (0.002, 0.001), (0.5, 0.0)):
+        numbers = made.posterior(x_0, x_t, t, s)
+        ends = (torch.full((2,), time, dtype=torch.float64) for time in (t, s))
+        tensors = made.posterior(x_0, x_t, *ends)
+        assert torch.allclose(numbers.mean, tensors.mean, rtol=1e-14, atol=0)
+        assert torch.allclose(
+            numbers.variance.expand_as(tensors.variance), tensors.variance, rtol=1e-13, atol=0
+        )

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
-from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
 from diffkit.errors import ComponentError
-from diffkit.functional.coefficients import broadcast_right
+from diffkit.functional.coefficients import as_tensor, broadcast_right
+from diffkit.functional.gaussian import Scales
 
 
 class Simple(Loss):
@@ -54,6 +55,8 @@ class Simple(Loss):
         errors = (prediction.output - target).square().flatten(1).mean(1)
         weight = importance
         if not isinstance(self._weighting, Unweighted):
-            levels = process.log_snr(t), prediction.scales, prediction.target
-            weight = importance * self._weighting.of_output(*levels)
+            scales = Scales(*map(as_tensor, prediction.scales))
+            asked = Target(*map(as_tensor, prediction.target))
+            of_output = self._weighting.of_output(process.log_snr(t), scales, asked)
+            weight = importance * of_output
         return LossRecord(values=broadcast_right(weight, errors) * errors, t=t)

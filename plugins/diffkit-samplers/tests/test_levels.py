@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
-from diffkit_samplers._levels import data_step, level, noise_correction, path_weights
+from diffkit_samplers._levels import data_step, noise_correction, path_weights
 from diffkit_samplers.plms import _ADAMS_BASHFORTH
 from samplers_problems import CURVES, LogLinear
 
@@ -34,7 +34,7 @@ def test_a_step_is_exact_where_the_prediction_is(curve):
     x_0 = torch.tensor([[0.3, -2.0]], dtype=torch.float64)
     epsilon = torch.tensor([[1.1, 0.4]], dtype=torch.float64)
     for t, s in ((1.0, 0.7), (0.7, 0.699), (0.2, 0.0)):
-        ends = level(process, t), level(process, s)
+        ends = process.level(t), process.level(s)
         found = data_step(process.diffuse(x_0, t, epsilon), x_0, *ends)
         # A handful of products of numbers near 1, or of sigma = 20 for exploding variance.
         assert torch.allclose(found, process.diffuse(x_0, s, epsilon), rtol=1e-12, atol=1e-12)
@@ -46,7 +46,7 @@ def test_a_changed_epsilon_is_a_changed_prediction(curve):
     x_t, x_0, change = torch.randn(
         3, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
-    at_t, at_s = level(process, 0.6), level(process, 0.5)
+    at_t, at_s = process.level(0.6), process.level(0.5)
     moved = noise_correction(data_step(x_t, x_0, at_t, at_s), change, at_t, at_s)
     # x_t = alpha x_0 + sigma epsilon stays, so x_0 moves by -sigma/alpha times the change.
     other = data_step(x_t, x_0 - change * at_t.sigma / at_t.alpha, at_t, at_s)
@@ -63,6 +63,6 @@ def test_multistep_rules_are_exact_for_polynomials(rule):
 
 def test_zero_changes_nothing():
     process = VariancePreserving(schedule=LogLinear())
-    at_t, at_s = level(process, 0.6), level(process, 0.5)
+    at_t, at_s = process.level(0.6), process.level(0.5)
     x = torch.ones(1, 1, dtype=torch.float64)
     assert torch.equal(noise_correction(x, torch.zeros_like(x), at_t, at_s), x)

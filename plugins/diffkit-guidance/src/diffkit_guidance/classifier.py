@@ -134,7 +134,7 @@ class _ByGradient(Led):
             (gradient,) = torch.autograd.grad(self._asked(inside, levels).sum(), x)
         # epsilon falls by sigma times it, and x_0 rises by sigma^2 / alpha times it.
         (on_x_0, on_epsilon), (alpha, sigma) = plain.target, plain.scales
-        change = self._scale * (on_x_0 * sigma.square() / alpha - on_epsilon * sigma)
+        change = self._scale * (on_x_0 * sigma * sigma / alpha - on_epsilon * sigma)
         return plain, plain.output + (broadcast_right(change, x_t) * gradient).to(x_t.dtype)
 
 

@@ -15,7 +15,7 @@ from diffkit.core.process import GaussianProcess, Level
 from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import axpby, exp, sqrt
 from diffkit_samplers._arguments import at_least, positive
-from diffkit_samplers._levels import level, single
+from diffkit_samplers._levels import single
 
 
 @final
@@ -62,7 +62,7 @@ class Churn:
         log_snr = max(2 * (lambda_ - math.log1p(gamma)), noisiest)
         if log_snr >= 2 * lambda_:
             return x_t, at_t
-        up = level(process, _time_at(process, log_snr, at_t.t))
+        up = process.level(_time_at(process, log_snr, at_t))
         added = exp(-up.log_snr) - exp(-at_t.log_snr)
         if not float(added) > 0.0:
             return x_t, at_t

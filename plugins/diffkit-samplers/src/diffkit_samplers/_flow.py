@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
+from diffkit.core.gaussian_sampler import GaussianPredictor
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import broadcast_right
-from diffkit_samplers._predictor import Predictor
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -37,7 +37,9 @@ class Flow:
         dtype: what the predictor is asked in; u may be wider.
     """
 
-    def __init__(self, ask: Predictor, first: float, last: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, ask: GaussianPredictor, first: float, last: float, dtype: torch.dtype
+    ) -> None:
         self.ask, self._first, self._last, self._dtype = ask, first, last, dtype
 
     def time(self, log_snr: Float64[Tensor, " b"]) -> Float64[Tensor, " b"]:

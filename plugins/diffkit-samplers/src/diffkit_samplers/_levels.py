@@ -18,17 +18,12 @@ import torch
 from torch import Tensor
 
 from diffkit.core.prediction import GaussianPrediction
-from diffkit.core.process import GaussianProcess, Level
+from diffkit.core.process import Level
 from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import Number, axpby, exp, expm1
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-
-def level(process: GaussianProcess, t: float) -> Level:
-    """The noise level of `process` at `t`."""
-    return process.level(t)
 
 
 def single(name: str, at: Level) -> float:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor, GaussianSampler
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
-from diffkit.core.process import ForwardProcess, GaussianProcess, Level
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.process import Level
+from diffkit.core.sampler import State
 from diffkit.functional.coefficients import Number, axpby
 from diffkit_samplers._history import orders
-from diffkit_samplers._levels import level, step_weights
-from diffkit_samplers._predictor import Predictor
+from diffkit_samplers._levels import step_weights
 
 
 @final
-class DPMpp2M(Sampler):
+class DPMpp2M(GaussianSampler):
     """`x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) ((1 + 1/2r) D_t - 1/2r D_before)`.
 
     `h = lambda_s - lambda_t`, `r` the length of the step before in units of h. Lu et al. (2022),
@@ -28,8 +27,6 @@ class DPMpp2M(Sampler):
     one from a time without signal, and one much longer than the one before, as on the spacing
     `leading`, which would amplify what is wrong in the predictions; see `orders`.
     """
-
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     @property
     def order(self) -> int:
@@ -41,23 +38,16 @@ class DPMpp2M(Sampler):
         """The same: steps know how long the ones before were."""
         return self.order
 
-    def trajectory(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        times: Sequence[float],
-        noise: Noise,
-        inputs: Mapping[str, Tensor],
+    def solve(
+        self, predict: GaussianPredictor, x: Tensor, levels: Sequence[Level], noise: Noise
     ) -> Iterator[State]:
         """One call a step; the history is the prediction of the step before."""
-        ask = Predictor("samplers.dpmpp-2m", denoiser)
         before: tuple[Level, Tensor] | None = None
-        levels = [level(ask.process, t) for t in times]
         for (at_t, at_s), order in zip(pairwise(levels), orders(levels, 2), strict=True):
-            prediction = ask(x, at_t.t)
+            prediction = predict(x, at_t)
             x = _step(x, prediction, before if order > 1 else None, at_t, at_s)
             before = (at_t, prediction.x_0)
-            yield State(x, at_s.t, prediction)
+            yield State(x, at_s, prediction)
 
 
 def _step(

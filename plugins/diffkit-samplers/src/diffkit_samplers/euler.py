@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from diffkit.core.component import Config, Facts
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor, GaussianSampler
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.process import Level
+from diffkit.core.sampler import State
+from diffkit_samplers._any_time import any_time
 from diffkit_samplers._churn import Churn, churn_problems
-from diffkit_samplers._levels import level, predicted_step
-from diffkit_samplers._predictor import Predictor, any_time
+from diffkit_samplers._levels import predicted_step
 
 _CHURNS = "churn asks between the times of the trajectory"
 
 
 @final
-class Euler(Sampler):
+class Euler(GaussianSampler):
     """`y_s = y_t + (sigma'_s - sigma'_t) (y_t - D)/sigma'_t`, `y = x/alpha, sigma' = sigma/alpha`.
 
     Karras et al. (2022), EDM, Algorithms 1 and 2 without the correction. In these variables an
@@ -35,8 +35,6 @@ class Euler(Sampler):
         churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
             detail that networks lose.
     """
-
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(
         self,
@@ -62,19 +60,12 @@ class Euler(Sampler):
         """1; with churn, of the mean and the variance."""
         return 1
 
-    def trajectory(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        times: Sequence[float],
-        noise: Noise,
-        inputs: Mapping[str, Tensor],
+    def solve(
+        self, predict: GaussianPredictor, x: Tensor, levels: Sequence[Level], noise: Noise
     ) -> Iterator[State]:
         """One call a step."""
-        ask = Predictor("samplers.euler", denoiser)
-        for t, s in pairwise(times):
-            start = level(ask.process, t)
-            x, up = self._churn(ask.process, x, start, len(times) - 1, noise)
-            prediction = ask(x, up.t)
-            x = predicted_step(prediction, up, level(ask.process, s))
-            yield State(x, s, prediction)
+        for at_t, at_s in pairwise(levels):
+            x, up = self._churn(predict.process, x, at_t, len(levels) - 1, noise)
+            prediction = predict(x, up)
+            x = predicted_step(prediction, up, at_s)
+            yield State(x, at_s, prediction)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianStepSampler
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
-from diffkit.core.sampler import State, StepSampler
+from diffkit.core.prediction import GaussianPrediction
+from diffkit.core.process import Level
 from diffkit_samplers._ancestral import ancestral_step
 from diffkit_samplers._arguments import at_least
-from diffkit_samplers._levels import level
-from diffkit_samplers._predictor import Predictor
 
 _NAME = "samplers.euler-ancestral"
 
 
 @final
-class EulerAncestral(StepSampler):
+class EulerAncestral(GaussianStepSampler):
     """An Euler step of the probability flow to less noise than s has, and fresh noise up to s.
 
     With `y = x / alpha` and `sigma' = sigma / alpha`, from `sigma'_t` down to
@@ -33,8 +31,6 @@ class EulerAncestral(StepSampler):
         eta: the share of the posterior's noise; 0 is `euler`, 1 is `ddpm` with `fixed_small`.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
     def __init__(self, *, eta: Annotated[float, Ge(0), Le(1)] = 1.0) -> None:
         self._eta = at_least(_NAME, "eta", eta, 0.0, 1.0)
 
@@ -43,10 +39,6 @@ class EulerAncestral(StepSampler):
         """1, of the mean and the variance."""
         return 1
 
-    def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
+    def step(self, prediction: GaussianPrediction, t: Level, s: Level, noise: Noise) -> Tensor:
         """One step; the last, to `s = 0`, adds no noise and ends at the predicted `x_0`."""
-        ask = Predictor(_NAME, denoiser)
-        prediction = ask(x_t, t)
-        ends = level(ask.process, t), level(ask.process, s)
-        x_s = ancestral_step(prediction, x_t, *ends, self._eta, noise)
-        return State(x_s, s, prediction)
+        return ancestral_step(prediction, t, s, self._eta, noise)

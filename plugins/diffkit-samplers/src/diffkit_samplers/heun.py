@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from diffkit.core.component import Config, Facts
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor, GaussianSampler
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
-from diffkit.core.process import ForwardProcess, GaussianProcess, Level
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.process import Level
+from diffkit.core.sampler import State
+from diffkit_samplers._any_time import any_time
 from diffkit_samplers._churn import Churn, churn_problems
-from diffkit_samplers._levels import data_step, level, noise_correction, predicted_step
-from diffkit_samplers._predictor import Predictor, any_time
+from diffkit_samplers._levels import data_step, noise_correction, predicted_step
 
 _CHURNS = "churn asks between the times of the trajectory"
 
 
 @final
-class Heun(Sampler):
+class Heun(GaussianSampler):
     """An Euler step, then the same with the mean of the slopes at both its ends.
 
     `y_s = y_t + (sigma'_s - sigma'_t) (epsilon_t + epsilon_s)/2`, `y = x/alpha`,
@@ -42,8 +42,6 @@ class Heun(Sampler):
         churn_noise: the deviation of the added noise, `S_noise`; a little above 1 makes up for
             detail that networks lose.
     """
-
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(
         self,
@@ -73,32 +71,29 @@ class Heun(Sampler):
         """Two a step, but for one to s = 0."""
         return 2 * (len(times) - 1) - (times[-1] == 0.0)
 
-    def trajectory(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        times: Sequence[float],
-        noise: Noise,
-        inputs: Mapping[str, Tensor],
+    def solve(
+        self, predict: GaussianPredictor, x: Tensor, levels: Sequence[Level], noise: Noise
     ) -> Iterator[State]:
         """Two calls a step, but for one to s = 0."""
-        ask = Predictor("samplers.heun", denoiser)
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            x, at_t = self._churn(ask.process, x, at_t, len(times) - 1, noise)
-            prediction = ask(x, at_t.t)
-            x = heun_step(ask, prediction, x, at_t, at_s)
-            yield State(x, s, prediction)
+        for at_t, at_s in pairwise(levels):
+            x, at_t = self._churn(predict.process, x, at_t, len(levels) - 1, noise)
+            prediction = predict(x, at_t)
+            x = heun_step(predict, prediction, x, at_t, at_s)
+            yield State(x, at_s, prediction)
 
 
 def heun_step(
-    ask: Predictor, prediction: GaussianPrediction, x_t: Tensor, at_t: Level, at_s: Level
+    predict: GaussianPredictor,
+    prediction: GaussianPrediction,
+    x_t: Tensor,
+    at_t: Level,
+    at_s: Level,
 ) -> Tensor:
     """One step from `x_t`, where `prediction` was made; it asks once more unless s = 0."""
     x_s = predicted_step(prediction, at_t, at_s)
-    if at_s.t == 0.0:
+    if at_s == 0.0:
         return x_s
-    ahead = ask(x_s, at_s.t)
+    ahead = predict(x_s, at_s)
     if not at_t.finite:
         return data_step(x_t, 0.5 * (prediction.x_0 + ahead.x_0), at_t, at_s)
     return noise_correction(x_s, 0.5 * (ahead.epsilon - prediction.epsilon), at_t, at_s)

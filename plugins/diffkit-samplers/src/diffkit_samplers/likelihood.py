@@ -11,13 +11,13 @@ from torch import Tensor
 
 from diffkit.arguments import instance, number, whole
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor
 from diffkit.core.noise import Noise
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import broadcast_right
 from diffkit_samplers._flow import LONGEST, Flow, noisiest, scale
 from diffkit_samplers._integrate import Tolerance, integrate
-from diffkit_samplers._predictor import Predictor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -85,7 +85,7 @@ def log_likelihood(
     if noise is not None:
         instance(noise, "noise", Noise, "a Noise, or None")
     _check(x_0, trace, noise, probes, rtol, atol)
-    ask = Predictor(_NAME, denoiser)
+    ask = GaussianPredictor(_NAME, denoiser)
     process, last = ask.process, ask.process.schedule.t_min
     first, end = noisiest(_NAME, process, 1.0, rtol)
     # One and a half steps of any grid is none of its times.

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler, State
+from diffkit_samplers._any_time import any_time
 from diffkit_samplers._arguments import positive
 from diffkit_samplers._flow import LONGEST, Flow, noisiest
 from diffkit_samplers._integrate import Tolerance, integrate, solver_missing
-from diffkit_samplers._levels import data_step, level
-from diffkit_samplers._predictor import Predictor, any_time
+from diffkit_samplers._levels import data_step
 
 _NAME = "samplers.ode"
 
@@ -78,7 +79,7 @@ class ODE(Sampler):
         inputs: Mapping[str, Tensor],
     ) -> Iterator[State]:
         """States at `times[1:]`, of the dtype of `x`; it computes in float32 at least."""
-        ask = Predictor(_NAME, denoiser)
+        ask = GaussianPredictor(_NAME, denoiser)
         process, dtype = ask.process, x.dtype
         last = _last(times, process)
         first, from_l = noisiest(_NAME, process, times[0], self._tolerance.relative)
@@ -128,4 +129,4 @@ def _last(times: Sequence[float], process: ForwardProcess) -> float:
 def _first_order(
     prediction: GaussianPrediction, x_t: Tensor, process: GaussianProcess, t: float, s: float
 ) -> Tensor:
-    return data_step(x_t, prediction.x_0, level(process, t), level(process, s))
+    return data_step(x_t, prediction.x_0, process.level(t), process.level(s))

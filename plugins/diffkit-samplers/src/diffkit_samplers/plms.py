@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor, GaussianSampler
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.process import Level
+from diffkit.core.sampler import State
 from diffkit_samplers._history import needs_extra_call
-from diffkit_samplers._levels import data_step, level, noise_correction, weighted
-from diffkit_samplers._predictor import Predictor
+from diffkit_samplers._levels import data_step, noise_correction, weighted
 from diffkit_samplers.heun import heun_step
 
 _ADAMS_BASHFORTH = (
@@ -27,7 +26,7 @@ _ADAMS_BASHFORTH = (
 
 
 @final
-class PLMS(Sampler):
+class PLMS(GaussianSampler):
     """A DDIM step along `epsilon' = (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24`.
 
     `e_j` is the noise predicted j steps before. Liu et al. (2022), PNDM, eq. 9 and 12. The first
@@ -41,8 +40,6 @@ class PLMS(Sampler):
     `sigma / alpha` by a large factor where there is hardly any signal.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
-
     @property
     def order(self) -> int:
         """2."""
@@ -52,30 +49,23 @@ class PLMS(Sampler):
         """One a step, and one more where the first is Heun's."""
         return len(times) - 1 + needs_extra_call(times)
 
-    def trajectory(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        times: Sequence[float],
-        noise: Noise,
-        inputs: Mapping[str, Tensor],
+    def solve(
+        self, predict: GaussianPredictor, x: Tensor, levels: Sequence[Level], noise: Noise
     ) -> Iterator[State]:
         """The history is the noise predicted at the last four times."""
-        ask = Predictor("samplers.plms", denoiser)
         past: deque[Tensor] = deque(maxlen=len(_ADAMS_BASHFORTH))
-        to_raise = needs_extra_call(times)
-        for t, s in pairwise(times):
-            at_t, at_s = level(ask.process, t), level(ask.process, s)
-            prediction = ask(x, t)
+        to_raise = needs_extra_call(levels)
+        for at_t, at_s in pairwise(levels):
+            prediction = predict(x, at_t)
             finite = at_t.finite and at_s.finite
             if finite:
                 past.appendleft(prediction.epsilon)
             if finite and to_raise:
-                x, to_raise = heun_step(ask, prediction, x, at_t, at_s), False
+                x, to_raise = heun_step(predict, prediction, x, at_t, at_s), False
             else:
                 x_s = data_step(x, prediction.x_0, at_t, at_s)
                 x = x_s if not finite else noise_correction(x_s, _change(past), at_t, at_s)
-            yield State(x, s, prediction)
+            yield State(x, at_s, prediction)
 
 
 def _change(past: Sequence[Tensor]) -> Tensor:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Literal, final
 
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_sampler import GaussianPredictor, GaussianSampler
 from diffkit.core.noise import Noise
-from diffkit.core.process import ForwardProcess, GaussianProcess, Level
-from diffkit.core.sampler import Sampler, State
+from diffkit.core.process import Level
+from diffkit.core.sampler import State
 from diffkit.errors import ComponentError
 from diffkit_samplers._history import History, orders
-from diffkit_samplers._levels import data_step, level, single
-from diffkit_samplers._predictor import Predictor
+from diffkit_samplers._levels import data_step, single
 
 _NAME = "samplers.unipc"
 _VARIANTS = ("bh1", "bh2")
@@ -25,7 +24,7 @@ _ORDERS = (1, 2, 3)
 
 
 @final
-class UniPC(Sampler):
+class UniPC(GaussianSampler):
     """A multistep predictor, and a corrector that costs no further call.
 
     UniP-p steps along the polynomial in lambda through the last p predictions of `x_0`; UniC-p
@@ -45,8 +44,6 @@ class UniPC(Sampler):
             where a single difference is used: for p = 3 in the first steps only.
         corrector: whether steps are corrected.
     """
-
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
 
     def __init__(
         self,
@@ -74,19 +71,12 @@ class UniPC(Sampler):
         """The same: steps know how long the ones before were."""
         return self.order
 
-    def trajectory(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        times: Sequence[float],
-        noise: Noise,
-        inputs: Mapping[str, Tensor],
+    def solve(
+        self, predict: GaussianPredictor, x: Tensor, levels: Sequence[Level], noise: Noise
     ) -> Iterator[State]:
         """One call a step; states are corrected before they are yielded."""
-        ask = Predictor(_NAME, denoiser)
-        levels = [level(ask.process, t) for t in times]
         single(_NAME, levels[0])
-        past, prediction = History(self._p), ask(x, times[0])
+        past, prediction = History(self._p), predict(x, levels[0])
         steps = zip(pairwise(levels), orders(levels, self._p), strict=True)
         for number, ((at_t, at_s), most) in enumerate(steps, start=2):
             finite = at_t.finite and at_s.finite
@@ -95,10 +85,10 @@ class UniPC(Sampler):
                 past.keep(most)
             x_s = self._predicted(x, past, at_t, at_s) if finite else None
             x_s = data_step(x, prediction.x_0, at_t, at_s) if x_s is None else x_s
-            ahead = None if number == len(times) else ask(x_s, at_s.t)
+            ahead = None if number == len(levels) else predict(x_s, at_s)
             if self._corrector and finite and ahead is not None:
                 x_s = self._corrected(x, past, ahead.x_0, at_t, at_s)
-            yield State(x_s, at_s.t, prediction)
+            yield State(x_s, at_s, prediction)
             if ahead is not None:
                 x, prediction = x_s, ahead
 

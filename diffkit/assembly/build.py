@@ -29,7 +29,7 @@ from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import FACTS
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
 

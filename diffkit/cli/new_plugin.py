@@ -205,11 +205,16 @@ def _import_block(whole: set[str], names: Mapping[str, set[str]]) -> str:
 
 
 def _from_line(module: str, names: set[str]) -> str:
-    ordered = sorted(names)
+    ordered = sorted(names, key=_as_isort)
     line = f"from {module} import {', '.join(ordered)}"
     if len(line) <= _LINE:
         return line
     return "\n".join([f"from {module} import (", *(f"    {name}," for name in ordered), ")"])
+
+
+def _as_isort(name: str) -> tuple[int, str]:
+    """Constants before classes before functions, whatever the case."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name.lower()
 
 
 def _next(folder: Path, namespace: str, kind: str) -> list[str]:

@@ -57,6 +57,7 @@ class GaussianSampler(Sampler):
     """
 
     process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    """Any Gaussian one."""
 
     def trajectory(
         self,

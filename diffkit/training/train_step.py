@@ -19,7 +19,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch, Loss
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.core.process import GaussianProcess
-from diffkit.core.seeded import sole_use
+from diffkit.core.random_state import sole_use
 from diffkit.distributed.world import World
 from diffkit.errors import ComponentError, SpecError, TrainingError
 from diffkit.functional.ema import ema_decay

@@ -18,7 +18,7 @@ from diffkit.assembly.network import resolved_precision, without_autocast
 from diffkit.assembly.system import System
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.dataset import Dataset
-from diffkit.core.seeded import generators_restored
+from diffkit.core.random_state import generators_restored
 from diffkit.core.weights import read_tensors
 from diffkit.distributed.world import World
 from diffkit.errors import DataError, DiffkitError, TrainingError, TrainingInterrupted

@@ -93,7 +93,8 @@ def test_a_sampler_s_new_noise_has_the_variance_that_eta_says(whole, eta):
     noise = SampleNoise(seed=0, indices=range(4000), dtype=torch.float64)
     x_t, t, s = torch.full((4000, 1), 0.7, dtype=torch.float64), 0.5, 0.4
     exact = ExactGaussian(process, covariance=0.25)
-    x_s = whole.DDIM(eta=eta).step(exact, x_t, t, s, noise).x
+    levels = process.levels([t, s])
+    x_s = whole.DDIM(eta=eta).step(exact(x_t, t), *levels, noise)
     expected = eta * float(process.posterior(x_t, x_t, t, s).variance.sqrt())
     # 4 standard errors of 4000 samples are 4.5 %.
     assert math.isclose(float(x_s.std()), expected, rel_tol=0.045, abs_tol=1e-9)

@@ -24,7 +24,11 @@ CLI_PAGE = DOCS / "reference" / "cli.md"
 HELPERS = {
     "schedule": ("diffkit.core.schedule:DiscreteSchedule",),
     "process": ("diffkit.core.process:GaussianProcess",),
-    "sampler": ("diffkit.core.sampler:StepSampler",),
+    "sampler": (
+        "diffkit.core.sampler:StepSampler",
+        "diffkit.core.gaussian_sampler:GaussianSampler",
+        "diffkit.core.gaussian_sampler:GaussianStepSampler",
+    ),
     "metric": ("diffkit.core.metric:SampleMetric", "diffkit.core.metric:ModelMetric"),
 }
 """By kind: base classes that do a part of the work."""

@@ -14,7 +14,7 @@ from diffkit.core.component import Config, Facts
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import Embedding, FeatureExtractor
 from diffkit.core.noise import mix
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 from diffkit.errors import DataError
 
 if TYPE_CHECKING:

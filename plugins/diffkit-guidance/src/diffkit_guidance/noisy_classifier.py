@@ -19,8 +19,8 @@ from torch.nn import functional
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
+from diffkit.core.random_state import seeded
 from diffkit.core.regular import MOST_JSON, read_regular
-from diffkit.core.seeded import seeded
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
 from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
 from diffkit.functional.coefficients import broadcast_right

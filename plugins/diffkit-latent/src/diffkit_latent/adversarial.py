@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffkit.core.noise import mix
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 
 if TYPE_CHECKING:
     from jaxtyping import Float

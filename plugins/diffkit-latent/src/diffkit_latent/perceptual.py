@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 from diffkit.errors import DataError
 
 _WIDTHS, _GROUPS = (16, 32, 64), 8

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.noise import mix
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 from diffkit.errors import DataError, TrainingError
 from diffkit.helpers.files import write_file
 from diffkit_latent.adversarial import Adversary

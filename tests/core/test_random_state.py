@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from diffkit.core.seeded import seeded
+from diffkit.core.random_state import seeded
 
 
 def _weights(seed: int) -> Tensor:

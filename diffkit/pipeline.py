@@ -14,25 +14,25 @@ from torch import Tensor
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import Given, check_data, drawn_conditions, prepared
+from diffkit.assembly.conditions import check_data, conditions_of, drawn_conditions, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.incompatibilities import null_problem, training_problems
 from diffkit.assembly.modules import twin
-from diffkit.assembly.network import Compilation, Networks, Precision
-from diffkit.assembly.range_check import RangeChecked
+from diffkit.assembly.network import Networks
 from diffkit.assembly.system import System
 from diffkit.config.signature import changed_training
-from diffkit.config.spec import PipelineSpec, TrainingSpec
-from diffkit.core.clipping import ClippedDenoiser
+from diffkit.config.spec import Compilation, PipelineSpec, Precision, TrainingSpec
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.encoder import Given
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
-from diffkit.core.model import Condition, Network
+from diffkit.core.model import Network
 from diffkit.core.sampler import State
 from diffkit.core.weights import Nonfinite, load_state, state_of
 from diffkit.distributed.world import world_of
 from diffkit.errors import SpecError
+from diffkit.evaluation.measure import measured
 from diffkit.helpers.files import write_json
 from diffkit.helpers.finite import Finite
 from diffkit.helpers.lock import sole_writer
@@ -189,8 +189,8 @@ class Pipeline:
                 hooks = self._host.load_hooks() if first else ()
             world.check_agreement(_asked(spec, directory, dataset))
             self._spec = spec
-            if self.parts.latents is not None:
-                encoded = Encoded(dataset=dataset, parts=self.parts, device=self.device)
+            encoded = self.encoded(dataset)
+            if isinstance(encoded, Encoded):
                 latents = self._spec.training.latents
                 dataset = latents_for(encoded, latents, directory, world, progress)
             self._follow(self._spec.training.ema_decay is not None)
@@ -397,6 +397,27 @@ class Pipeline:
         instance(x, "x", Tensor, "a tensor of states, [b, *shape]")
         return decoded(self.parts.latents, x)
 
+    def encoded(self, dataset: Dataset) -> Dataset:
+        """A dataset as the network sees it: in latents where there is an autoencoder."""
+        instance(dataset, "dataset", Dataset, "a dataset")
+        if self.parts.latents is None:
+            return dataset
+        return Encoded(dataset=dataset, parts=self.parts, device=self.device)
+
+    def denoiser(self, num: int, *, condition: Given | None = None) -> Denoiser:
+        """The network that samples are drawn with, as a denoiser of `num` samples of a condition,
+        which is given as in `sample`. Neither guided nor clipped.
+
+        Raises SpecError, DataError: the condition is not one that the network takes.
+        """
+        num = checked_num(num)
+        given = checked_choices({} if condition is None else {"condition": condition})
+        system, _ = self._sampled()
+        prepared = conditions_of(given.get("condition") or {}, self.parts)
+        rows = {name: value.to(self.device) for name, value in prepared.items()}
+        with torch.no_grad():
+            return system.denoiser(condition=system.encoded(rows_of(rows, num)))
+
     def evaluate(
         self,
         samples: Tensor | None = None,
@@ -438,22 +459,9 @@ class Pipeline:
             raise SpecError(
                 [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
             )
-        if self.parts.latents is not None:
-            data = Encoded(dataset=data, parts=self.parts, device=self.device)
         system, network = self._sampled()
-        read = prepared(data, self.parts)
         clip_to = range_to_clip_to(None, self._spec.clip, system, self.parts.process)
-
-        def denoiser(condition: Condition) -> Denoiser:
-            found = system.denoiser(condition=system.encoded(condition), network=network)
-            return found if clip_to is None else ClippedDenoiser(found, clip_to)
-
-        return chosen.measure_model(
-            denoiser,
-            RangeChecked(dataset=read, data_range=self.parts.data_range),
-            seed,
-            self.device,
-        )
+        return measured(chosen, self.encoded(data), system, network, clip_to, seed)
 
     def _to_measure(
         self, metric: Choice | None, dataset: Choice | None

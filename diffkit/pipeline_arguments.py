@@ -22,7 +22,7 @@ from diffkit.arguments import (
     truth,
     whole,
 )
-from diffkit.assembly.network import Compilation, Precision
+from diffkit.config.spec import Compilation, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.errors import SpecError

@@ -78,10 +78,13 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
     "measure": {"samples": (), "metric": (), "dataset": (), "seed": ()},
     "to": {"device": ()},
     "decoded": {"x": ()},
+    "encoded": {"dataset": ()},
+    "denoiser": {"num": (), "condition": ({},)},
     "save": {"directory": ()},
     "restore": {"checkpoint": (), "nonfinite": ()},
 }
 SHARED = {"batches": "sample", "trajectory": "sample", "evaluate": "measure"}
+COUNTED = ("sample", "batches", "trajectory", "denoiser")
 NOT_TAKEN = {"trajectory": {"batch_size", "observers", "progress"}}
 
 
@@ -126,7 +129,7 @@ def test_a_wrong_argument_is_an_error_of_ours(
     monkeypatch.chdir(tmp_path)  # Some of them are names of folders to write.
     if (method, argument, value) in (("save", "directory", "no such"), ("train", "out", "no such")):
         return
-    given: dict[str, Any] = {"num": 1} if method in ("sample", "batches", "trajectory") else {}
+    given: dict[str, Any] = {"num": 1} if method in COUNTED else {}
     if method == "restore" and argument != "checkpoint":
         given = {"checkpoint": "no such"}
     with pytest.raises(DiffkitError) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -11,15 +11,12 @@ from torch import Tensor
 
 from diffkit.assembly.components import Components
 from diffkit.core.dataset import Dataset
-from diffkit.core.encoder import Encoder
+from diffkit.core.encoder import Encoder, Given
 from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.core.text import TEXT_LENGTH, as_text
 from diffkit.errors import DataError, SpecError
-
-Given = Mapping[str, Tensor | str | int | Sequence[str] | Sequence[int]]
-"""Conditions as people give them: texts, numbers, lists of either, or tensors; a row a sample."""
 
 
 class Prepared(Dataset):

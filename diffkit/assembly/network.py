@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.assembly.modules import twin
+from diffkit.config.spec import Compilation, Precision
 from diffkit.core.model import Condition, EpsilonModel, Network
-
-Precision = Literal["float32", "bfloat16", "auto"]
-Compilation = Literal["off", "auto", "default", "reduce-overhead"]
 
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose weights autocast would cast at every call."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from diffkit.assembly.components import Components
 from diffkit.assembly.modules import make_writable, module_problems
-from diffkit.assembly.network import Precision, for_training
+from diffkit.assembly.network import for_training
+from diffkit.config.spec import Precision
 from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser, Preconditioning
 from diffkit.core.loss import Batch, LossContext, LossRecord
 from diffkit.core.model import Condition, Network

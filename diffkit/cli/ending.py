@@ -1,4 +1,7 @@
-"""How long verbs end early, and keep what they have."""
+"""How verbs end: early, keeping what they have; and where samples are not finite.
+
+Quick to import: click alone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import click
 from diffkit.errors import CheckpointError, DiffkitError
 
 if TYPE_CHECKING:
+    from diffkit.helpers.finite import Finite
     from diffkit.helpers.interruption import Request
 
 
@@ -37,3 +41,13 @@ def end_if_asked(request: Request) -> None:
     if request.signal is not None:
         click.echo(f"ended early by {request.signal.name}; what it had learned is kept", err=True)
         raise click.exceptions.Exit(128 + request.signal)
+
+
+def end_unless(finite: Finite, where: str) -> None:
+    """End with exit code 1 where samples are not finite; `where` says what became of them.
+
+    What could be written is written by then. Raises ClickException.
+    """
+    said = finite.said()
+    if said is not None:
+        raise click.ClickException(f"{said}. {where}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.finite import end_unless
+from diffkit.cli.ending import end_unless
 from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_options, make_host
 
 if TYPE_CHECKING:

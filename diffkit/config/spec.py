@@ -39,9 +39,6 @@ class ComponentSpec(SpecModel):
         return {"id": value} if isinstance(value, str) else value
 
 
-_FLOAT32 = 3.4e38
-
-
 class DataSpec(SpecModel):
     """The shape of one sample, and the smallest and largest value it can have."""
 
@@ -57,6 +54,9 @@ class DataSpec(SpecModel):
             )
         return value
 
+
+Precision = Literal["float32", "bfloat16", "auto"]
+Compilation = Literal["off", "auto", "default", "reduce-overhead"]
 
 _Count = Annotated[int, Field(le=10**12)]
 """No more than anybody has; arithmetic with it stays within floating-point numbers."""
@@ -143,10 +143,10 @@ class PipelineSpec(SpecModel):
     metric: ComponentSpec = ComponentSpec(id="diffkit.frechet")
     features: ComponentSpec = ComponentSpec(id="diffkit.classifier")
     training: TrainingSpec = TrainingSpec()
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Precision = "float32"
     """Of the network's products and convolutions, in training and in sampling; all else is float32,
     and coefficients are float64. `auto` is bfloat16 on devices made for it."""
-    compile: Literal["off", "auto", "default", "reduce-overhead"] = "off"
+    compile: Compilation = "off"
     """How the network is compiled for sampling, by torch.compile. `auto` is reduce-overhead, which
     records CUDA graphs, on CUDA, and off elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         ModelDenoiser,
         Preconditioning,
     )
-    from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
+    from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder, Given
     from diffkit.core.gaussian_sampler import (
         GaussianPredictor,
         GaussianSampler,
@@ -83,6 +83,7 @@ _NAMES = {
         "TOKENS",
         "VECTOR",
         "Encoder",
+        "Given",
     ),
     "gaussian_sampler": (
         "GaussianPredictor",
@@ -199,6 +200,7 @@ __all__ = [
     "GaussianProcess",
     "GaussianSampler",
     "GaussianStepSampler",
+    "Given",
     "Guidance",
     "Level",
     "Loss",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from diffkit.core.component import Component
 from diffkit.core.model import Condition
 
 VECTOR, TOKENS, MASK = "vector", "tokens", "mask"
 """The names of the conditions that encoders give."""
+
+Given = Mapping[str, Tensor | str | int | Sequence[str] | Sequence[int]]
+"""Conditions as people give them: texts, numbers, lists of either, or tensors; a row a sample."""
 
 
 class Encoder(nn.Module, Component):

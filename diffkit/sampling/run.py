@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import Assembly, swapped
-from diffkit.assembly.conditions import Given, conditions_of, rows_of
+from diffkit.assembly.conditions import conditions_of, rows_of
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.network import Compilation, Precision, without_autocast
+from diffkit.assembly.network import without_autocast
 from diffkit.assembly.system import System
+from diffkit.config.spec import Compilation, Precision
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
 from diffkit.core.denoiser import DataRange, Denoiser, GaussianDenoiser, Preconditioning
+from diffkit.core.encoder import Given
 from diffkit.core.guidance import Conditioning, Guidance
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import SampleNoise

@@ -198,11 +198,17 @@ def test_readme_sets_up_with_the_two_commands() -> None:
     for command in (
         'python3.11 -m venv .venv && .venv/bin/pip install -c constraints.txt ".[demo]" '
         "&& .venv/bin/diffkit demo",
-        'python3.11 -m venv .venv && .venv/bin/pip install -c constraints.txt -e ".[test]" '
-        + "".join(f'-e "plugins/{plugin.name}[test]" ' for plugin in PLUGINS)
-        + "&& .venv/bin/python -m pytest -n 2",
+        "python3.11 -m venv .venv && .venv/bin/pip install -r requirements-dev.txt "
+        "&& .venv/bin/python -m pytest -n 2",
     ):
         assert f"```bash\n{command}\n```" in readme
+
+
+def test_what_is_installed_for_development_is_all_there_is() -> None:
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    editable = {line.removeprefix("-e ") for line in lines if line.startswith("-e ")}
+    assert editable == {".[test]", *(f"plugins/{plugin.name}[test]" for plugin in PLUGINS)}
+    assert "-c constraints.txt" in lines
 
 
 def test_readme_links_lead_somewhere() -> None:

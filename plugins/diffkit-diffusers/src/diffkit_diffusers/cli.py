@@ -37,7 +37,7 @@ def import_(folder: Path, run: Path, sampler: str | None) -> None:
 @click.option(
     "--scheduler",
     type=click.Choice(["ddpm", "ddim"]),
-    help="Which scheduler to write; default the one that trajectories like the run's sampler.",
+    help="Which scheduler to write; default the one that samples like the run's sampler.",
 )
 def export(run: Path, folder: Path, scheduler: Literal["ddpm", "ddim"] | None) -> None:
     """Export a diffkit RUN into a diffusers pipeline FOLDER."""

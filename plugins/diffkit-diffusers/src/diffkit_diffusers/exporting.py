@@ -33,7 +33,7 @@ def export_pipeline(
     Args:
         run: a pipeline, or the directory of a run.
         folder: where to write; it must not hold anything.
-        scheduler: which scheduler to write; None takes the one that trajectories like the sampler.
+        scheduler: which scheduler to write; None takes the one that samples like the sampler.
             For another sampler than its own, `ddpm` is written with `fixed_small`, and `ddim`
             without clipping. `ddim` is not written with the spacing `trailing`, on which diffusers
             misses its own times unless the number of steps divides T.

@@ -30,7 +30,7 @@ class DiffusersScheduler(Sampler):
 
     It works for variance-preserving processes on discrete schedules. The betas are passed as
     `trained_betas` and times as indices `k - 1`; diffusers keeps its tables in float32.
-    Schedulers that trajectory `x_t / alpha_t` are converted. Predictions are clipped as in every
+    Schedulers whose states are `x_t / alpha_t` are converted. Predictions are clipped as in every
     trajectory. With `options.clip_sample` or `options.thresholding` diffusers does that instead, in
     its own way (clipping, `DDIMScheduler` keeps the epsilon of the unclipped x_0), on what was
     predicted

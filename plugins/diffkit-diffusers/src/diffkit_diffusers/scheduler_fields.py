@@ -76,7 +76,7 @@ _UNUSED = ("dynamic_thresholding_ratio", "sample_max_value")  # Read with thresh
 
 
 def imported(config: Mapping[str, Any], ddim: bool, has_samplers: bool) -> dict[str, Any]:
-    """The fields of a spec that trajectory like this scheduler, which has no `import_problems`."""
+    """The fields of a spec that sample like this scheduler, which has no `import_problems`."""
     schedule: dict[str, Any] = {"id": _SCHEDULES[config["beta_schedule"]]}
     if config["beta_schedule"] == "linear":
         first, last = float(config["beta_start"]), float(config["beta_end"])
@@ -169,7 +169,7 @@ def export_problems(
 
 
 def _is_theirs(sampler: Mapping[str, Any]) -> bool:
-    """Whether it is diffusers' DDIM itself, which trajectories no other steps here either."""
+    """Whether it is diffusers' DDIM itself, which takes no other steps here either."""
     scheduler: str | None = sampler["config"].get("scheduler")
     return sampler["id"] == _OWN_SAMPLER and scheduler == "DDIMScheduler"
 

@@ -11,8 +11,6 @@ from diffkit.cli.ending import end_if_asked, what_is_there_kept
 from diffkit.cli.options import UserPath, checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:
-    from diffkit.core.dataset import Dataset
-    from diffkit.pipeline import Pipeline
     from diffkit.storage.run_directory import Which
 
 
@@ -84,7 +82,7 @@ def command(
     process = pipeline.parts.process
     if not isinstance(process, GaussianProcess):
         raise click.UsageError(f"{run}: a classifier guides samples of Gaussian processes only")
-    data = _data(pipeline)
+    data = pipeline.encoded(pipeline.dataset())
     sizes = Architecture(
         channels=data.shape[0], classes=classes_of(data), width=width, groups=groups
     )
@@ -111,13 +109,3 @@ def command(
     write_classifier(out, begun[0], sizes)
     click.echo(f"The classifier of {sizes.classes} labels is in {out}")
     end_if_asked(request)
-
-
-def _data(pipeline: Pipeline) -> Dataset:
-    """What the run was trained on: the data, or their latents."""
-    from diffkit.storage.latents import Encoded
-
-    data = pipeline.dataset()
-    if pipeline.parts.latents is None:
-        return data
-    return Encoded(dataset=data, parts=pipeline.parts, device=pipeline.device)

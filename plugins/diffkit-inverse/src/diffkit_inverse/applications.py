@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from diffkit.arguments import instance, number, one_of, whole
-from diffkit.assembly.conditions import Given, conditions_of, rows_of
-from diffkit.assembly.network import Precision
+from diffkit.config.spec import Precision
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.encoder import Given
 from diffkit.core.sampler import Sampler
 from diffkit.errors import SpecError
 from diffkit.helpers.finite import Finite
@@ -174,8 +174,7 @@ def _flow(
     _check_pixels(pipeline)
     steps = None if steps is None else whole(steps, "steps", least=1)
     instance(condition, "condition", Mapping, "a mapping from names to values")
-    system = pipeline.average or pipeline.system
-    parts = system.parts
+    parts = (pipeline.average or pipeline.system).parts
     wanted = (1, *parts.shape)
     problems = [
         f"{name} has the shape {list(image.shape)}; for this run it must be {list(wanted)}"
@@ -186,13 +185,9 @@ def _flow(
         raise SpecError(problems)
     count = steps or pipeline.spec.steps or parts.schedule.steps or _CONTINUOUS_STEPS
     times = parts.spacing.times(count, parts.schedule)
-    given = conditions_of(condition, parts)
-    rows = {name: value.to(pipeline.device) for name, value in given.items()}
 
     def denoiser(number: int) -> Denoiser:
-        with torch.no_grad():
-            encoded = system.encoded(rows_of(rows, number))
-        return system.denoiser(condition=encoded)
+        return pipeline.denoiser(number, condition=condition)
 
     denoiser(1).check_times(times)
     return denoiser, times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from diffkit.cli.finite import end_unless
+from diffkit.cli.ending import end_unless
 from diffkit.cli.options import UserPath, checkpoint_option, host_options, make_host
 
 if TYPE_CHECKING:

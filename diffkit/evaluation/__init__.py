@@ -1,0 +1,1 @@
+"""Evaluation: what a metric says of a model and of samples."""

@@ -65,8 +65,8 @@ from diffkit.storage.checkpoint import WEIGHTS, fitting, weights_of
 from diffkit.storage.latents import Encoded, latents_for
 from diffkit.storage.ownership import refuse_foreign, refuse_to_hide
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
-from diffkit.training.session import Run, Session
-from diffkit.training.state import Continuation
+from diffkit.training.state import Continuation, Run
+from diffkit.training.trainer import Trainer
 
 
 class Pipeline:
@@ -194,7 +194,7 @@ class Pipeline:
                 latents = self._spec.training.latents
                 dataset = latents_for(encoded, latents, directory, world, progress)
             self._follow(self._spec.training.ema_decay is not None)
-            session = Session(
+            trainer = Trainer(
                 system=self._system,
                 average=self._average,
                 dataset=dataset,
@@ -208,9 +208,9 @@ class Pipeline:
             )
             self._trains = True
             try:
-                session.run(progress)
+                trainer.train(progress)
             finally:
-                self._trains, self._continuation = False, session.continuation()
+                self._trains, self._continuation = False, trainer.continuation()
         return self
 
     def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:

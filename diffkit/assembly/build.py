@@ -206,7 +206,8 @@ def _agree_on_the_schedule(made: dict[str, Component]) -> tuple[Problem, ...]:
     return (
         Problem(
             f"process: it holds a schedule of its own, {type(held).__name__}, that is not the "
-            "pipeline's; make it with the instance that you give as the schedule, or leave it out"
+            "pipeline's; make the process with the instance that you give as the schedule, or "
+            "without a schedule of its own"
         ),
     )
 

@@ -10,237 +10,233 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffkit.core.autoencoder import Autoencoder
-    from diffkit.core.bound import Bound
-    from diffkit.core.clipping import ClippedDenoiser
-    from diffkit.core.component import Component, Config, Facts, arguments_of
-    from diffkit.core.data import DataShape, Supplied, TokenWidth, VectorWidth, is_picture
-    from diffkit.core.dataset import Dataset
+    from diffkit.core.autoencoder import Autoencoder as Autoencoder
+    from diffkit.core.bound import Bound as Bound
+    from diffkit.core.clipping import ClippedDenoiser as ClippedDenoiser
+    from diffkit.core.component import (
+        Component as Component,
+    )
+    from diffkit.core.component import (
+        Config as Config,
+    )
+    from diffkit.core.component import (
+        Facts as Facts,
+    )
+    from diffkit.core.component import (
+        arguments_of as arguments_of,
+    )
+    from diffkit.core.data import (
+        DataShape as DataShape,
+    )
+    from diffkit.core.data import (
+        Supplied as Supplied,
+    )
+    from diffkit.core.data import (
+        TokenWidth as TokenWidth,
+    )
+    from diffkit.core.data import (
+        VectorWidth as VectorWidth,
+    )
+    from diffkit.core.data import (
+        is_picture as is_picture,
+    )
+    from diffkit.core.dataset import Dataset as Dataset
     from diffkit.core.denoiser import (
-        DataRange,
-        Denoiser,
-        GaussianDenoiser,
-        ModelDenoiser,
-        Preconditioning,
+        DataRange as DataRange,
     )
-    from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder, Given
+    from diffkit.core.denoiser import (
+        Denoiser as Denoiser,
+    )
+    from diffkit.core.denoiser import (
+        GaussianDenoiser as GaussianDenoiser,
+    )
+    from diffkit.core.denoiser import (
+        ModelDenoiser as ModelDenoiser,
+    )
+    from diffkit.core.denoiser import (
+        Preconditioning as Preconditioning,
+    )
+    from diffkit.core.encoder import (
+        MASK as MASK,
+    )
+    from diffkit.core.encoder import (
+        TOKENS as TOKENS,
+    )
+    from diffkit.core.encoder import (
+        VECTOR as VECTOR,
+    )
+    from diffkit.core.encoder import (
+        Encoder as Encoder,
+    )
+    from diffkit.core.encoder import (
+        Given as Given,
+    )
     from diffkit.core.gaussian_sampler import (
-        GaussianPredictor,
-        GaussianSampler,
-        GaussianStepSampler,
+        GaussianPredictor as GaussianPredictor,
     )
-    from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
-    from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
+    from diffkit.core.gaussian_sampler import (
+        GaussianSampler as GaussianSampler,
+    )
+    from diffkit.core.gaussian_sampler import (
+        GaussianStepSampler as GaussianStepSampler,
+    )
+    from diffkit.core.guidance import (
+        Conditioning as Conditioning,
+    )
+    from diffkit.core.guidance import (
+        Guidance as Guidance,
+    )
+    from diffkit.core.guidance import (
+        MakeDenoiser as MakeDenoiser,
+    )
+    from diffkit.core.loss import (
+        Batch as Batch,
+    )
+    from diffkit.core.loss import (
+        Loss as Loss,
+    )
+    from diffkit.core.loss import (
+        LossContext as LossContext,
+    )
+    from diffkit.core.loss import (
+        LossRecord as LossRecord,
+    )
     from diffkit.core.metric import (
-        Denoising,
-        Embedding,
-        FeatureExtractor,
-        Measured,
-        Metric,
-        ModelMetric,
-        SampleMetric,
+        Denoising as Denoising,
     )
-    from diffkit.core.model import Condition, EpsilonModel, Network
-    from diffkit.core.noise import BatchNoise, Noise, SampleNoise, mix
-    from diffkit.core.parameterization import TIME_SCALE, Parameterization
-    from diffkit.core.prediction import GaussianPrediction, Prediction, Target
-    from diffkit.core.process import ForwardProcess, Gaussian, GaussianProcess, Level
-    from diffkit.core.random_state import seeded
-    from diffkit.core.sampler import Sampler, State, StepSampler
-    from diffkit.core.schedule import DiscreteSchedule, NoiseSchedule, Time, as_time
-    from diffkit.core.spacing import Spacing
-    from diffkit.core.text import as_strings, as_text
-    from diffkit.core.times import DrawnTimes, TimesState, TrainingTimes
-    from diffkit.core.weighting import Unweighted, WeightedError, Weighting
+    from diffkit.core.metric import (
+        Embedding as Embedding,
+    )
+    from diffkit.core.metric import (
+        FeatureExtractor as FeatureExtractor,
+    )
+    from diffkit.core.metric import (
+        Measured as Measured,
+    )
+    from diffkit.core.metric import (
+        Metric as Metric,
+    )
+    from diffkit.core.metric import (
+        ModelMetric as ModelMetric,
+    )
+    from diffkit.core.metric import (
+        SampleMetric as SampleMetric,
+    )
+    from diffkit.core.model import (
+        Condition as Condition,
+    )
+    from diffkit.core.model import (
+        EpsilonModel as EpsilonModel,
+    )
+    from diffkit.core.model import (
+        Network as Network,
+    )
+    from diffkit.core.noise import (
+        BatchNoise as BatchNoise,
+    )
+    from diffkit.core.noise import (
+        Noise as Noise,
+    )
+    from diffkit.core.noise import (
+        SampleNoise as SampleNoise,
+    )
+    from diffkit.core.noise import (
+        mix as mix,
+    )
+    from diffkit.core.parameterization import (
+        TIME_SCALE as TIME_SCALE,
+    )
+    from diffkit.core.parameterization import (
+        Parameterization as Parameterization,
+    )
+    from diffkit.core.prediction import (
+        GaussianPrediction as GaussianPrediction,
+    )
+    from diffkit.core.prediction import (
+        Prediction as Prediction,
+    )
+    from diffkit.core.prediction import (
+        Target as Target,
+    )
+    from diffkit.core.process import (
+        ForwardProcess as ForwardProcess,
+    )
+    from diffkit.core.process import (
+        Gaussian as Gaussian,
+    )
+    from diffkit.core.process import (
+        GaussianProcess as GaussianProcess,
+    )
+    from diffkit.core.process import (
+        Level as Level,
+    )
+    from diffkit.core.random_state import seeded as seeded
+    from diffkit.core.sampler import Sampler as Sampler
+    from diffkit.core.sampler import State as State
+    from diffkit.core.sampler import StepSampler as StepSampler
+    from diffkit.core.schedule import (
+        DiscreteSchedule as DiscreteSchedule,
+    )
+    from diffkit.core.schedule import (
+        NoiseSchedule as NoiseSchedule,
+    )
+    from diffkit.core.schedule import (
+        Time as Time,
+    )
+    from diffkit.core.schedule import (
+        as_time as as_time,
+    )
+    from diffkit.core.spacing import Spacing as Spacing
+    from diffkit.core.text import as_strings as as_strings
+    from diffkit.core.text import as_text as as_text
+    from diffkit.core.times import (
+        DrawnTimes as DrawnTimes,
+    )
+    from diffkit.core.times import (
+        TimesState as TimesState,
+    )
+    from diffkit.core.times import (
+        TrainingTimes as TrainingTimes,
+    )
+    from diffkit.core.weighting import (
+        Unweighted as Unweighted,
+    )
+    from diffkit.core.weighting import (
+        WeightedError as WeightedError,
+    )
+    from diffkit.core.weighting import (
+        Weighting as Weighting,
+    )
 
 _NAMES = {
-    "autoencoder": ("Autoencoder",),
-    "bound": ("Bound",),
-    "clipping": ("ClippedDenoiser",),
-    "component": (
-        "Component",
-        "Config",
-        "Facts",
-        "arguments_of",
-    ),
-    "data": (
-        "DataShape",
-        "Supplied",
-        "TokenWidth",
-        "VectorWidth",
-        "is_picture",
-    ),
-    "dataset": ("Dataset",),
-    "denoiser": (
-        "DataRange",
-        "Denoiser",
-        "GaussianDenoiser",
-        "ModelDenoiser",
-        "Preconditioning",
-    ),
-    "encoder": (
-        "MASK",
-        "TOKENS",
-        "VECTOR",
-        "Encoder",
-        "Given",
-    ),
-    "gaussian_sampler": (
-        "GaussianPredictor",
-        "GaussianSampler",
-        "GaussianStepSampler",
-    ),
-    "guidance": (
-        "Conditioning",
-        "Guidance",
-        "MakeDenoiser",
-    ),
-    "loss": (
-        "Batch",
-        "Loss",
-        "LossContext",
-        "LossRecord",
-    ),
-    "metric": (
-        "Denoising",
-        "Embedding",
-        "FeatureExtractor",
-        "Measured",
-        "Metric",
-        "ModelMetric",
-        "SampleMetric",
-    ),
-    "model": (
-        "Condition",
-        "EpsilonModel",
-        "Network",
-    ),
-    "noise": (
-        "BatchNoise",
-        "Noise",
-        "SampleNoise",
-        "mix",
-    ),
-    "parameterization": (
-        "TIME_SCALE",
-        "Parameterization",
-    ),
-    "prediction": (
-        "GaussianPrediction",
-        "Prediction",
-        "Target",
-    ),
-    "process": (
-        "ForwardProcess",
-        "Gaussian",
-        "GaussianProcess",
-        "Level",
-    ),
-    "sampler": (
-        "Sampler",
-        "State",
-        "StepSampler",
-    ),
-    "schedule": (
-        "DiscreteSchedule",
-        "NoiseSchedule",
-        "Time",
-        "as_time",
-    ),
-    "random_state": ("seeded",),
-    "spacing": ("Spacing",),
-    "text": (
-        "as_strings",
-        "as_text",
-    ),
-    "times": (
-        "DrawnTimes",
-        "TimesState",
-        "TrainingTimes",
-    ),
-    "weighting": (
-        "Unweighted",
-        "WeightedError",
-        "Weighting",
-    ),
+    "autoencoder": "Autoencoder",
+    "bound": "Bound",
+    "clipping": "ClippedDenoiser",
+    "component": "Component Config Facts arguments_of",
+    "data": "DataShape Supplied TokenWidth VectorWidth is_picture",
+    "dataset": "Dataset",
+    "denoiser": "DataRange Denoiser GaussianDenoiser ModelDenoiser Preconditioning",
+    "encoder": "MASK TOKENS VECTOR Encoder Given",
+    "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
+    "guidance": "Conditioning Guidance MakeDenoiser",
+    "loss": "Batch Loss LossContext LossRecord",
+    "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",
+    "model": "Condition EpsilonModel Network",
+    "noise": "BatchNoise Noise SampleNoise mix",
+    "parameterization": "TIME_SCALE Parameterization",
+    "prediction": "GaussianPrediction Prediction Target",
+    "process": "ForwardProcess Gaussian GaussianProcess Level",
+    "sampler": "Sampler State StepSampler",
+    "schedule": "DiscreteSchedule NoiseSchedule Time as_time",
+    "random_state": "seeded",
+    "spacing": "Spacing",
+    "text": "as_strings as_text",
+    "times": "DrawnTimes TimesState TrainingTimes",
+    "weighting": "Unweighted WeightedError Weighting",
 }
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "MASK",
-    "TIME_SCALE",
-    "TOKENS",
-    "VECTOR",
-    "Autoencoder",
-    "Batch",
-    "BatchNoise",
-    "Bound",
-    "ClippedDenoiser",
-    "Component",
-    "Condition",
-    "Conditioning",
-    "Config",
-    "DataRange",
-    "DataShape",
-    "Dataset",
-    "Denoiser",
-    "Denoising",
-    "DiscreteSchedule",
-    "DrawnTimes",
-    "Embedding",
-    "Encoder",
-    "EpsilonModel",
-    "Facts",
-    "FeatureExtractor",
-    "ForwardProcess",
-    "Gaussian",
-    "GaussianDenoiser",
-    "GaussianPrediction",
-    "GaussianPredictor",
-    "GaussianProcess",
-    "GaussianSampler",
-    "GaussianStepSampler",
-    "Given",
-    "Guidance",
-    "Level",
-    "Loss",
-    "LossContext",
-    "LossRecord",
-    "MakeDenoiser",
-    "Measured",
-    "Metric",
-    "ModelDenoiser",
-    "ModelMetric",
-    "Network",
-    "Noise",
-    "NoiseSchedule",
-    "Parameterization",
-    "Preconditioning",
-    "Prediction",
-    "SampleMetric",
-    "SampleNoise",
-    "Sampler",
-    "Spacing",
-    "State",
-    "StepSampler",
-    "Supplied",
-    "Target",
-    "Time",
-    "TimesState",
-    "TokenWidth",
-    "TrainingTimes",
-    "Unweighted",
-    "VectorWidth",
-    "WeightedError",
-    "Weighting",
-    "arguments_of",
-    "as_strings",
-    "as_text",
-    "as_time",
-    "is_picture",
-    "mix",
-    "seeded",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -96,7 +96,7 @@ class Preconditioning(NamedTuple):
     c_in: Number
     c_noise: Number
     target: Target[Number]
-    sampling: Scales[Number]
+    scales: Scales[Number]
     """Of the process that is sampled from."""
 
 
@@ -157,7 +157,7 @@ class GaussianDenoiser(Denoiser):
             output, placed = output.chunk(2, dim=1)
             fraction = 0.5 * (placed + 1.0)
         return GaussianPrediction(
-            output, x_t, preconditioning.target, preconditioning.sampling, fraction
+            output, x_t, preconditioning.target, preconditioning.scales, fraction
         )
 
     def _check(self, output: object, x_t: Tensor) -> None:
@@ -185,7 +185,7 @@ class GaussianDenoiser(Denoiser):
             return {t: self._preconditioning_at(t) for t in asked}
         log_snr = torch.tensor(log_snrs, dtype=torch.float64)
         at = self._preconditioning_at(torch.tensor(asked, dtype=torch.float64), log_snr)
-        columns = (at.c_in, at.c_noise, *at.target, *at.sampling)
+        columns = (at.c_in, at.c_noise, *at.target, *at.scales)
         if any(as_tensor(column).requires_grad for column in columns):
             return {t: self._preconditioning_at(t) for t in asked}
         lists = (as_tensor(column).expand(len(asked)).tolist() for column in columns)

@@ -69,8 +69,8 @@ class Sampler(Component):
         """
         return len(times) - 1
 
-    def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
-        """The times between which a trajectory over `times` asks the denoiser: these, unless
+    def query_times(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
+        """The times between which a trajectory over `times` queries the denoiser: these, unless
         overridden.
 
         They are checked before anything is computed: that the network was trained there.

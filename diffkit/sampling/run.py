@@ -206,7 +206,7 @@ def plan_sampling(
     with torch.no_grad():
         first = {name: value[:1].to(device) for name, value in conditions.items()}
         unplanned = _guided(system, process, network, guidance, clip_to, {})
-        unplanned(first, {}).check_times(sampler.asked(times, process))
+        unplanned(first, {}).check_times(sampler.query_times(times, process))
         table = _table(system, process, times)
     return SamplingRun(
         num=num,

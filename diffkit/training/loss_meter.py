@@ -100,14 +100,17 @@ class Metrics:
 
     def not_finite(self, step: int) -> str:
         """What is to be said of them where one is not finite; they end with update `step`."""
+        first, last = (step - len(self.pairs) + self.skipped[at] + 1 for at in (0, -1))
         loss, norm = self.pairs[self.skipped[0]]
+        which = f"update {first}" if first == last else f"{len(self.skipped)} of the updates "
+        which += "" if first == last else f"{first} to {last}"
         return (
-            f"update {step - len(self.pairs) + self.skipped[0] + 1} had a loss of {loss} and a "
-            f"gradient of norm {norm}; it and the {len(self.skipped) - 1} such that followed were "
-            "not applied, so the weights are finite. Likely causes: a learning rate that is too "
-            "high (lower training.learning_rate or set training.clip_norm), data with values that "
-            "are not finite, or bfloat16 where float32 is needed. To leave out such updates and go "
-            "on, set training.nonfinite to skip."
+            f"{which} had a loss or a gradient that is not finite (first a loss of {loss}, a "
+            f"gradient of norm {norm}). They were not applied, so the weights are finite, and "
+            "training stopped. Likely causes: a learning rate that is too high (lower "
+            "training.learning_rate or set training.clip_norm), data with values that are not "
+            "finite, or bfloat16 where float32 is needed. To leave out such updates and go on, set "
+            "training.nonfinite to skip."
         )
 
 

@@ -1,11 +1,21 @@
-"""How far training has come, and what it leaves for more training."""
+"""What a training is about, how far it has come, and what it leaves for more training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """What observers are told."""
+
+    directory: Path | None
+    spec: Mapping[str, Any]
 
 
 @dataclass

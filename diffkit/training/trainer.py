@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,35 +11,26 @@ from signal import Signals
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from diffkit.assembly.network import resolved_precision, without_autocast
+from diffkit.assembly.network import without_autocast
 from diffkit.assembly.system import System
-from diffkit.config.spec import TrainingSpec
+from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.random_state import generators_restored
-from diffkit.core.weights import read_tensors
 from diffkit.distributed.world import World
-from diffkit.errors import DataError, DiffkitError, TrainingError, TrainingInterrupted
+from diffkit.errors import DataError, TrainingError, TrainingInterrupted
+from diffkit.helpers.files import write_json
 from diffkit.helpers.interruption import Request, requests_noted
 from diffkit.helpers.progress import Progress, bar
 from diffkit.plugins.events import Events
-from diffkit.plugins.hookspecs import RunInfo
-from diffkit.storage.checkpoint import (
-    OPTIMIZER,
-    optimizer_groups,
-    optimizer_tensors,
-    read_training,
-    weights_of,
-    write_training,
-)
-from diffkit.storage.run_directory import checkpoints, prune
+from diffkit.storage import run_directory
+from diffkit.storage.ownership import set_aside_after
+from diffkit.training.checkpoints import Checkpoints
 from diffkit.training.loss_meter import LossMeter
-from diffkit.training.state import Continuation, TrainState
+from diffkit.training.metric_log import sinks_of
+from diffkit.training.state import Continuation, Run, TrainState
 from diffkit.training.train_step import TrainStep, learning_rate
 
-MetricsSink = Callable[[int, Mapping[str, float]], None]
-_log = logging.getLogger("diffkit")
 _TIME_IS_UP = 1
 """Beside the numbers of SIGINT and SIGTERM, which are larger."""
 _AGREE_EVERY = 10
@@ -48,20 +38,26 @@ _AGREE_EVERY = 10
 
 
 class Trainer:
-    """Trains a system on a dataset, from wherever its state stands.
+    """Trains a system and its average, and leaves the weights in them.
+
+    Making one looks at everything and writes nothing; `train` writes.
 
     Args:
         system: what is trained, on its device.
         average: a copy of it that follows as the moving average, or None.
         dataset: where batches come from.
-        spec: how to train.
-        seed: with the number of an update, it decides everything random in it.
-        run: what observers are told; its directory, if any, receives metrics and checkpoints.
+        spec: how to train, and the seed that decides everything random.
+        directory: where metrics and checkpoints go, or None.
+        world: who shares the work; the first process writes.
         events: the observers.
-        processes: who shares the work; the first of them writes.
-        sinks: called with each set of metrics.
+        goes_on_from: a checkpoint, whose weights the system has; what an earlier training left in
+            memory; or nothing.
         described: what every checkpoint says beside.
         made: called with the number of updates after each of them.
+
+    Raises:
+        DataError: the data are empty, or of another shape.
+        CheckpointError: what it goes on from does not fit.
     """
 
     def __init__(
@@ -70,88 +66,65 @@ class Trainer:
         system: System,
         average: System | None,
         dataset: Dataset,
-        spec: TrainingSpec,
-        seed: int,
-        run: RunInfo,
-        events: Events,
+        spec: PipelineSpec,
+        directory: Path | None,
         world: World,
-        sinks: tuple[MetricsSink, ...] = (),
+        events: Events,
+        goes_on_from: Path | Continuation | None = None,
         described: Mapping[str, Any] | None = None,
         made: Callable[[int], None] = lambda step: None,
     ) -> None:
-        if len(dataset) == 0:
-            raise DataError("the dataset is empty; training needs at least one sample")
-        if tuple(dataset.shape) != system.parts.shape:
-            raise DataError(
-                f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
-                f"was built for {list(system.parts.shape)}; set data.shape, or the dataset in "
-                "the spec"
-            )
-        self._system, self._average = system, average
-        self._spec, self._world = spec, world
-        self._run, self._events, self._sinks = run, events, sinks
+        _check_data(dataset, system)
+        before = goes_on_from.step if isinstance(goes_on_from, Continuation) else 0
+        steps = spec.training.steps + before
+        training = spec.training.model_copy(update={"steps": steps})
+        recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
+        self._run, self._events = Run(directory, recorded), events
+        self._spec, self._world, self._made = spec.training, world, made
+        self._given = [module for module in (system, average) if module is not None]
+        self._trained = [world.shard(module) for module in self._given]
+        first, followed = self._trained[0], [*self._trained, None][1]
+        assert isinstance(first, System)
+        assert followed is None or isinstance(followed, System)
+        self._system = first
         self._train_step = TrainStep(
-            system=system,
-            average=average,
+            system=first,
+            average=followed,
             dataset=dataset,
-            spec=spec,
-            seed=seed,
+            spec=spec.training,
+            seed=spec.seed,
             world=world,
         )
-        self._device = self._train_step.weights[0].device
-        self._meter, self._written = LossMeter(), -1
-        self._target = spec.steps
-        self._limit = math.inf if spec.max_seconds is None else spec.max_seconds
-        self._made, self._described = made, dict(described or {})
-        self.state = TrainState()
-
-    def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint; nothing is written. Raises CheckpointError where it does not
-        fit.
-        """
-        progress, found = read_training(checkpoint, self._train_step.names)
-        self._train_step.load(found, checkpoint / f"{OPTIMIZER}.safetensors")
-        learned_times = self._train_step.learned_times
-        if learned_times.learned:
-            path = checkpoint / "times.safetensors"
-            learned_times.load(read_tensors(path), path)
-        self._begin(int(progress["step"]), float(progress["seconds"]))
-        self._written = self.state.step
-
-    def go_on(self, continuation: Continuation) -> None:
-        """Go on from what an earlier session left in memory."""
-        self._train_step.load(
-            continuation.optimizer, "the optimiser's state of the training before"
+        self._checkpoints = Checkpoints(
+            run=self._run,
+            spec=spec.training,
+            system=first,
+            average=followed,
+            train_step=self._train_step,
+            world=world,
+            described=described or {},
         )
-        learned_times = self._train_step.learned_times
-        if learned_times.learned and continuation.times:
-            learned_times.load(continuation.times, Path("the times learned by the training before"))
-        self._begin(continuation.step, continuation.seconds)
-        self._target = continuation.step + self._spec.steps
-        self._limit += continuation.seconds
+        writes = directory is not None and world.is_main
+        self._sinks = sinks_of(directory) if directory is not None and writes else ()
+        self._device = self._train_step.weights[0].device
+        self._meter, self._target = LossMeter(), steps
+        self._limit = math.inf if self._spec.max_seconds is None else self._spec.max_seconds
+        self.state = self._beginning(goes_on_from)
+        if goes_on_from is not None:
+            made(self.state.step)
+
+    def _beginning(self, goes_on_from: Path | Continuation | None) -> TrainState:
+        if isinstance(goes_on_from, Continuation):
+            self._limit += goes_on_from.seconds
+            return self._checkpoints.go_on(goes_on_from)
+        return TrainState() if goes_on_from is None else self._checkpoints.resume(goes_on_from)
 
     def continuation(self) -> Continuation | None:
-        """What another session can go on from; None where the processes hold it in parts, or where
-        training ended within an update.
-        """
-        if self._world.count > 1 or not self._train_step.whole:
-            return None
-        tensors = optimizer_tensors(self._train_step.optimizer, self._train_step.names)
-        held = {name: value.detach().cpu() for name, value in tensors.items()}
-        times = self._train_step.learned_times.tensors().get("times", {})
-        return Continuation(self.state.step, self.state.seconds, held, times)
-
-    @property
-    def target(self) -> int:
-        """The number of updates in all at which training ends."""
-        return self._target
-
-    def _begin(self, step: int, seconds: float) -> None:
-        self.state = TrainState(step, seconds)
-        self._made(step)
+        """What another training can go on from, if it can."""
+        return self._checkpoints.continuation(self.state)
 
     def train(self, show: bool | None = None) -> None:
-        """Train to the end that the spec sets.
+        """Train to the end that the spec sets, and leave the weights in the system.
 
         Whatever ends it, short of a kill, leaves a checkpoint of the last good weights.
 
@@ -160,11 +133,28 @@ class Trainer:
             TrainingInterrupted: SIGINT or SIGTERM came; the run is as after any other end.
             CheckpointError: a checkpoint cannot be written; earlier ones are untouched.
         """
+        if self._run.directory is not None and self._world.is_main:
+            self._prepare(self._run.directory)
+        request = self._updates(show)
+        for trained, module in zip(self._trained, self._given, strict=True):
+            self._world.unshard_into(trained, module)
+        if request.signal is not None:
+            raise TrainingInterrupted(request.signal, self._checkpoints.what_remains())
+
+    def _prepare(self, directory: Path) -> None:
+        """The first that is written: everything that could refuse the run has been asked."""
+        run_directory.clear_run(directory)
+        set_aside_after(directory, self.state.step)
+        run_directory.drop_metrics_after(directory, self.state.step)
+        write_json(directory / run_directory.SPEC, self._run.spec)
+
+    def _updates(self, show: bool | None) -> Request:
+        """All updates, in the modes that they need; the signal that ended them, if one did."""
         self._tell(self._events.run_start, self._run)
         self._system.train()
         with ExitStack() as around:
             around.callback(self._system.eval)
-            around.enter_context(self._world.explain_failures(self._what_remains))
+            around.enter_context(self._world.explain_failures(self._checkpoints.what_remains))
             # Whatever the caller's modes are, weights get their gradients, in the spec's precision.
             around.enter_context(torch.inference_mode(False))
             around.enter_context(torch.enable_grad())
@@ -177,16 +167,15 @@ class Trainer:
                 self._loop(progress, request)
                 self._checkpoint()
             except BaseException:
-                self._rescue()
+                self._checkpoints.rescue(self.state)
                 raise
         self._tell(self._events.run_end, self._run, self.state.step)
-        if request.signal is not None:
-            raise TrainingInterrupted(request.signal, self._what_remains())
+        return request
 
     def _loop(self, progress: Progress, request: Request) -> None:
         spec, here = self._spec, self.state
         since, before, began = 0, time.perf_counter(), time.perf_counter() - here.seconds
-        while here.step < self._target and not self._to_stop(since, request):
+        while here.step < self._target and not self._to_stop(request):
             self._meter.add(self._train_step.make(here.step))
             here.step += 1
             since += 1
@@ -202,7 +191,7 @@ class Trainer:
         if since:
             self._log(since / (time.perf_counter() - before), progress)
 
-    def _to_stop(self, since: int, request: Request) -> bool:
+    def _to_stop(self, request: Request) -> bool:
         """Whether somebody asked to stop, or time is up; processes agree now and then."""
         wanted = _TIME_IS_UP if self.state.seconds >= self._limit else 0
         wanted = wanted if request.signal is None else int(request.signal)
@@ -218,8 +207,9 @@ class Trainer:
         spec, here = self._spec, self.state
         read = self._meter.metrics(self._world)
         if read.skipped and spec.nonfinite == "stop":
-            self._rescue()
-            raise TrainingError(f"{read.not_finite(here.step)} {self._what_remains()}")
+            self._checkpoints.rescue(here)
+            remains = self._checkpoints.what_remains()
+            raise TrainingError(f"{read.not_finite(here.step)} {remains}")
         rate = updates_per_second * spec.batch_size
         metrics = {
             "step": here.step,
@@ -239,6 +229,15 @@ class Trainer:
         done = max(here.step / self._target, here.seconds / self._limit)
         progress.update(done, f"loss {metrics['loss']:.4f}  {rate:.0f} images/s")
 
+    def _checkpoint(self) -> None:
+        if not self._checkpoints.is_due(self.state):
+            return
+        loss = self._meter.mean_since_checkpoint(self._world)
+        path = self._checkpoints.write(self.state, loss)
+        if path is not None:
+            self._tell(self._events.checkpoint, self._run, self.state.step, path)
+        self._world.barrier()
+
     def _tell(self, event: Callable[..., None], *what: object) -> None:
         """Tell observers. They meet the network as it is sampled with, dropout off, and training
         finds every module in the mode in which it was.
@@ -251,58 +250,13 @@ class Trainer:
             for module, mode in modes.items():
                 module.training = mode
 
-    def _what_remains(self) -> str:
-        if self._run.directory is None:
-            return "Nothing was to be kept, as training had no directory"
-        kept = checkpoints(self._run.directory)
-        if not kept:
-            return f"No checkpoint was written yet in {self._run.directory}"
-        return f"The last good checkpoint is {kept[-1]}"
 
-    def _checkpoint(self) -> None:
-        if self._run.directory is None or self._written == self.state.step:
-            return
-        self._written = self.state.step
-        loss = self._meter.mean_since_checkpoint(self._world)
-        tensors = self._tensors()
-        if self._world.is_main:
-            path = self._write(tensors, loss)
-            prune(self._run.directory, self._spec.keep, self._spec.keep_best)
-            self._tell(self._events.checkpoint, self._run, self.state.step, path)
-        self._world.barrier()
-
-    def _rescue(self) -> None:
-        """Keep the last good weights of training that fails, as far as this process can alone."""
-        directory, step = self._run.directory, self.state.step
-        if directory is None or not self._world.is_main or self._written == step:
-            return
-        learned_times = self._train_step.learned_times
-        needs_others = self._world.sharded or bool(learned_times.learned)
-        if not self._train_step.whole or (self._world.count > 1 and needs_others):
-            return
-        self._written = step
-        try:
-            learned_times.forget_from(step * self._spec.batch_size)
-            self._write(self._tensors(), None)
-        except (DiffkitError, OSError, RuntimeError) as error:
-            _log.warning("the weights after update %d could not be kept: %s", step, error)
-
-    def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """The files of a checkpoint that training can go on from; every process has to ask."""
-        tensors = weights_of(self._system, self._average)
-        tensors[OPTIMIZER] = optimizer_tensors(self._train_step.optimizer, self._train_step.names)
-        whole = {name: self._world.gather_state(values) for name, values in tensors.items()}
-        return {**whole, **self._train_step.learned_times.tensors()}
-
-    def _write(self, tensors: Mapping[str, Mapping[str, Tensor]], loss: float | None) -> Path:
-        assert self._run.directory is not None
-        updates, here = self._train_step, self.state
-        progress = {
-            **self._described,
-            "seconds": here.seconds,
-            "loss": loss,
-            "precision": resolved_precision(self._system.precision, self._device),
-            "processes": self._world.count,
-            "groups": optimizer_groups(updates.optimizer, updates.names),
-        }
-        return write_training(self._run.directory, here.step, tensors, self._run.spec, progress)
+def _check_data(dataset: Dataset, system: System) -> None:
+    if len(dataset) == 0:
+        raise DataError("the dataset is empty; training needs at least one sample")
+    if tuple(dataset.shape) != system.parts.shape:
+        raise DataError(
+            f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
+            f"was built for {list(system.parts.shape)}; set data.shape, or the dataset in "
+            "the spec"
+        )

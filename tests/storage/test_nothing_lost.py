@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_reaches_nothing_and_stops_the_run(value, tmp_
     with pytest.raises(diffkit.TrainingError) as caught:
         pipeline.train(data, steps=8, out=tmp_path / "run")
     message = str(caught.value)
-    assert message.startswith("update 3 had a loss of")
+    assert message.startswith("update 3 had a loss or a gradient that is not finite")
     assert "training.learning_rate" in message
     last = run_directory.latest_checkpoint(tmp_path / "run")
     assert str(last) in message

@@ -16,7 +16,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.weights import read_tensors
 from diffkit.storage import run_directory
-from diffkit.training import metric_log, trainer
+from diffkit.training import checkpoints, metric_log, trainer
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -110,7 +110,7 @@ def test_the_error_is_told_though_the_weights_cannot_be_kept(tmp_path, monkeypat
     def full(*_: object) -> None:
         raise diffkit.CheckpointError("no space left")
 
-    monkeypatch.setattr(trainer, "write_training", full)
+    monkeypatch.setattr(checkpoints, "write_training", full)
     with pytest.raises(diffkit.DataError, match="a broken picture"):
         diffkit.build(SPEC).train(
             Points(4, diffkit.DataError("a broken picture")), steps=9, out=tmp_path, progress=False

@@ -79,7 +79,9 @@ class UNet(EpsilonModel):
         tokens: TokenWidth = None,
     ) -> None:
         super().__init__()
-        if problems := list(_misfits(shape, width, multipliers, attention, heads, groups)):
+        if problems := list(
+            _incompatibilities(shape, width, multipliers, attention, heads, groups)
+        ):
             raise ComponentError("unet: " + "; ".join(problems))
         heights = _level_heights(shape[1], len(multipliers))
         attended = _attended(heights, attention)
@@ -142,7 +144,7 @@ class UNet(EpsilonModel):
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
         """Sizes that fit together."""
         if config.shape is not None:
-            yield from _misfits(
+            yield from _incompatibilities(
                 config.shape,
                 config.width,
                 config.multipliers,
@@ -205,7 +207,7 @@ def _attended(heights: list[int], attention: tuple[int, ...] | None) -> tuple[in
     return tuple(h for h in heights if h <= _ATTENTION_AT_MOST)[:1]
 
 
-def _misfits(
+def _incompatibilities(
     shape: tuple[int, ...],
     width: int,
     multipliers: tuple[int, ...],

@@ -149,12 +149,12 @@ def test_the_input_is_not_written():
         ({"shape": (3, 32, 32), "heads": 3}, "heads = 3 does not divide 128 channels"),
     ],
 )
-def test_misfits_are_named(config, message):
+def test_incompatibilities_are_named(config, message):
     with pytest.raises(ComponentError, match=message):
         UNet(**config)
 
 
-def test_all_misfits_are_named_at_once_and_before_anything_is_allocated():
+def test_all_incompatibilities_are_named_at_once_and_before_anything_is_allocated():
     class Config:
         shape, multipliers, blocks, dropout = (3, 32, 32), (1, 2), 1, 0.0
         width, groups, heads, attention = 48, 32, 5, (3,)

@@ -70,7 +70,7 @@ def import_problems(config: Mapping[str, Any]) -> list[str]:
     unknown = [key for key in config if key not in _NEEDED and key not in _FREE]
     problems += [f"{key} = {config[key]!r} (an unknown key)" for key in unknown]
     malformed = list(_malformed(config))
-    return [*problems, *(malformed or _misfits(config))]
+    return [*problems, *(malformed or _incompatibilities(config))]
 
 
 def imported(config: Mapping[str, Any]) -> Imported:
@@ -170,7 +170,7 @@ def _malformed(config: Mapping[str, Any]) -> Iterable[str]:
             yield f"{key} = {names!r} (each must be {' or '.join(known)})"
 
 
-def _misfits(config: Mapping[str, Any]) -> Iterable[str]:
+def _incompatibilities(config: Mapping[str, Any]) -> Iterable[str]:
     """Values that do not fit each other, in diffusers or in diffkit."""
     channels = config["block_out_channels"]
     down = [_ATTENTION[name] for name in config["down_block_types"]]

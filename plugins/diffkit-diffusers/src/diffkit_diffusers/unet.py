@@ -65,7 +65,7 @@ class DiffusersUNet(EpsilonModel):
     ) -> None:
         super().__init__()
         config = _configuration(folder, architecture)
-        if problems := list(_misfits(config, shape)):
+        if problems := list(_incompatibilities(config, shape)):
             raise ComponentError("diffusers.unet-2d: " + "; ".join(problems))
         self._steps = steps
         self._conditions = _conditions(config)
@@ -114,7 +114,7 @@ class DiffusersUNet(EpsilonModel):
         except (ComponentError, CheckpointError) as error:
             yield str(error)
             return
-        yield from _misfits(found, facts["data.shape"])
+        yield from _incompatibilities(found, facts["data.shape"])
 
     def forward(
         self, x: Float[Tensor, "b c h w"], c_noise: Float[Tensor, " b"], condition: Condition
@@ -149,7 +149,7 @@ def takes(config: Mapping[str, Any]) -> bool:
         if size is None:  # Any that the levels halve will do.
             size = 2 ** len(config.get("block_out_channels", _LEVELS))
         sides = (size, size) if isinstance(size, int) else tuple(size)
-        if list(_misfits(config, (config.get("in_channels", 3), *sides))):
+        if list(_incompatibilities(config, (config.get("in_channels", 3), *sides))):
             return False
         with torch.device("meta"):
             _network(config)
@@ -158,7 +158,7 @@ def takes(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _misfits(config: Mapping[str, Any], shape: tuple[int, ...]) -> Iterable[str]:
+def _incompatibilities(config: Mapping[str, Any], shape: tuple[int, ...]) -> Iterable[str]:
     name = config.get("_class_name", _PLAIN)
     if name not in (_PLAIN, _CONDITIONED):
         yield f"_class_name = {name!r} is not supported; it is {_PLAIN} or {_CONDITIONED}"

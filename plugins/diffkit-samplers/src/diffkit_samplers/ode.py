@@ -66,7 +66,7 @@ class ODE(Sampler):
         """It depends on the samples: six for a step that the slowest of them tries."""
         return
 
-    def asked(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
+    def query_times(self, times: Sequence[float], process: ForwardProcess) -> Sequence[float]:
         """Down to the schedule's smallest time, where the trajectory ends at s = 0."""
         return (*times[:-1], _last(times, process), times[-1])
 

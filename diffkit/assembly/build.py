@@ -126,7 +126,8 @@ def swapped(
         SpecError: with everything that is wrong with the choices.
     """
     if choices:
-        own = {kind: getattr(components, kind, None) for kind in assembly.made}
+        # An autoencoder is no part of these, and is the same for all weights.
+        own = {kind: getattr(components, kind, made) for kind, made in assembly.made.items()}
         components = assemble(_swapped(_as_made(assembly, own), choices, host)).components
     return {kind: getattr(components, kind) for kind in _OF_SAMPLING}
 

@@ -136,6 +136,18 @@ def test_the_model_works_in_latents_and_samples_are_data(host: Host) -> None:
     torch.testing.assert_close(pipeline.decoded(last.x), samples)
 
 
+def test_another_part_for_one_run_makes_no_network_again(host: Host, monkeypatch) -> None:
+    pipeline = built(host)
+
+    def again(self: Folded, *, gain: float = 2.0) -> None:
+        raise AssertionError("the autoencoder was made again")
+
+    monkeypatch.setattr(Folded, "__init__", again)
+    for choices in ({"sampler": "ddpm"}, {"schedule": "linear"}, {"spacing": "leading"}):
+        pipeline.sample(1, steps=2, progress=False, **choices)
+    pipeline.evaluate(metric={"id": "bits-per-dim", "config": {"draws": 1, "levels": None}})
+
+
 def test_training_in_latents_is_training_on_a_dataset_of_them(host: Host) -> None:
     """Nothing but the data differs: so do neither the losses nor the weights."""
 

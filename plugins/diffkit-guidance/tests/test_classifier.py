@@ -25,15 +25,16 @@ from diffkit.cli.main import cli
 from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.guidance import Conditioning
 from diffkit.errors import ComponentError
+from diffkit.helpers.fit import FitSettings, fit
 from diffkit.testing.oracles import ExactGaussian, ExactMixture, OracleModel
 from diffkit_guidance.classifier import Classifier, _ByGradient
 from diffkit_guidance.noisy_classifier import (
     Architecture,
+    CrossEntropy,
     Network,
-    Training,
     classes_of,
+    initialised,
     read_classifier,
-    trained,
     unit,
     write_classifier,
 )
@@ -41,6 +42,13 @@ from guidance_runs import SPEC
 
 MEANS = torch.tensor([[0.8, -0.3], [-0.6, 0.2], [0.1, 0.9]], dtype=torch.float64)
 VARIANCE = 0.25
+
+
+def trained(dataset, process, sizes, **settings):
+    how = FitSettings(**{"learning_rate": 2e-3, **settings})
+    network = initialised(sizes, how.seed)
+    fit(network, dataset, CrossEntropy(network, process, sizes.classes), how)
+    return network
 
 
 def exact(process, label):
@@ -133,7 +141,7 @@ def test_every_noise_level_is_trained(monkeypatch):
 
     monkeypatch.setattr(type(process), "diffuse", noted)
     sizes = Architecture(channels=1, classes=10, width=8, multipliers=(1,))
-    trained(dataset, process, sizes, Training(steps=10, batch_size=500))
+    trained(dataset, process, sizes, steps=10, batch_size=500)
     counts = torch.bincount((torch.cat(seen) * 10).round().long(), minlength=11)
     assert counts[0] == 0
     assert torch.all((counts[1:] - 500).abs() < 106)
@@ -145,7 +153,7 @@ def test_it_learns_what_noise_leaves():
     process = VariancePreserving(schedule=Linear())
     sizes = Architecture(channels=1, classes=classes_of(dataset), width=16, multipliers=(1, 2))
     assert sizes.classes == 10
-    network = trained(dataset, process, sizes, Training(steps=500, learning_rate=3e-3))
+    network = trained(dataset, process, sizes, steps=500, learning_rate=3e-3)
     batch = dataset.batch(range(0, len(dataset), 2))
     label = batch.condition["label"]
     shares, losses = [], []
@@ -285,6 +293,6 @@ def test_data_without_labels_are_refused(run, tmp_path):
 
     sizes = Architecture(channels=1, classes=2, width=8)
     with pytest.raises(diffkit.DataError, match="gives none"):
-        trained(Unlabelled(), pipeline.parts.process, sizes, Training(steps=1))
+        trained(Unlabelled(), pipeline.parts.process, sizes, steps=1)
     with pytest.raises(diffkit.DataError, match="outside the 2 classes"):
-        trained(pipeline.dataset(), pipeline.parts.process, sizes, Training(steps=1))
+        trained(pipeline.dataset(), pipeline.parts.process, sizes, steps=1)

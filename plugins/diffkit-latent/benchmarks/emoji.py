@@ -28,9 +28,10 @@ from diffkit.api import make
 from diffkit.config.files import read_data
 from diffkit.core.noise import mix
 from diffkit.helpers import pictures
+from diffkit.helpers.fit import FitSettings, fit
 from diffkit_latent.emoji import Emoji
 from diffkit_latent.network import Architecture
-from diffkit_latent.training import Training, trained, write_autoencoder
+from diffkit_latent.training import Reconstruction, Weights, initialised, write_autoencoder
 
 PROMPTS = (
     "smiling face with open mouth",
@@ -169,9 +170,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         sizes = Architecture(multipliers=(1, 2, 4, 8), latent_channels=8)
-        how = Training(steps=10**6, max_seconds=given.autoencoder_seconds, seed=given.seed)
+        settings = FitSettings(
+            steps=10**6, max_seconds=given.autoencoder_seconds, batch_size=16, seed=given.seed
+        )
         began = time.perf_counter()
-        write_autoencoder(work / "autoencoder", trained(dataset, sizes, how), sizes, dataset)
+        network = initialised(sizes, given.seed)
+        fit(network, dataset, Reconstruction(network, dataset, settings, Weights()), settings)
+        write_autoencoder(work / "autoencoder", network, sizes, dataset)
         print(f"autoencoder: {time.perf_counter() - began:.0f} s", flush=True)
         budget = given.autoencoder_seconds + given.diffusion_seconds
         latent = diffkit.build(

@@ -20,14 +20,14 @@ WORDS = ["--steps", "5000", "--multipliers", "1,2", "--width", "8"]
 COMMAND = """
 import signal, sys
 from diffkit.cli.main import main
-from diffkit_latent import training
-share, count, number = training._share, [0], int(sys.argv.pop(1))
+from diffkit.bundled.datasets.digits import Digits
+batch, count, number = Digits.batch, [0], int(sys.argv.pop(1))
 def counted(*given):
     count[0] += 1
     if count[0] == 3:
         signal.raise_signal(number)
-    return share(*given)
-training._share = counted
+    return batch(*given)
+Digits.batch = counted
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """

@@ -14,22 +14,36 @@ from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.errors import ComponentError, DataError, SpecError, TrainingError
+from diffkit.helpers.fit import FitSettings, fit
 from diffkit.testing import components_under_test, run_checks
 from diffkit.testing.component_under_test import Fixtures
 from diffkit_latent.adversarial import Adversary, hinge
 from diffkit_latent.kl import KL
 from diffkit_latent.network import Architecture, Network, Posterior
 from diffkit_latent.perceptual import trained_features
-from diffkit_latent.training import Training, latent_scale, losses, trained, write_autoencoder
+from diffkit_latent.training import (
+    Reconstruction,
+    Weights,
+    initialised,
+    latent_scale,
+    losses,
+    write_autoencoder,
+)
 
 SIZES = Architecture(channels=1, width=8, multipliers=(1, 2), latent_channels=3)
+
+
+def trained(data, weights: Weights | None = None, **settings) -> Network:
+    how = FitSettings(**{"batch_size": 16, **settings})
+    network = initialised(SIZES, how.seed)
+    fit(network, data, Reconstruction(network, data, how, weights or Weights()), how)
+    return network
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kl")
-    training = Training(steps=60, batch_size=16, kl_weight=1e-3)
-    write_autoencoder(folder, trained(Digits(), SIZES, training), SIZES, Digits())
+    write_autoencoder(folder, trained(Digits(), Weights(kl=1e-3), steps=60), SIZES, Digits())
     return folder
 
 
@@ -40,16 +54,14 @@ def reconstruction_error(network: Network, x: torch.Tensor) -> float:
 
 def test_training_reduces_the_error_of_reconstruction() -> None:
     x = Digits().batch(range(256)).x_0
-    before = trained(Digits(), SIZES, Training(steps=0 + 1, max_seconds=1e-9))
-    after = trained(Digits(), SIZES, Training(steps=150, batch_size=32))
+    before = trained(Digits(), steps=1, max_seconds=1e-9)
+    after = trained(Digits(), steps=150, batch_size=32)
     assert reconstruction_error(after, x) < 0.2 * reconstruction_error(before, x)
 
 
 def test_training_depends_on_the_seed_alone() -> None:
     state = torch.get_rng_state()
-    first, again, other = (
-        trained(Digits(), SIZES, Training(steps=3, seed=seed)).state_dict() for seed in (1, 1, 2)
-    )
+    first, again, other = (trained(Digits(), steps=3, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -165,7 +177,7 @@ def test_sizes_that_do_not_fit_are_refused(wrong) -> None:
 
 def test_a_loss_that_is_not_finite_is_said() -> None:
     with pytest.raises(TrainingError, match="not finite"):
-        trained(_Constant(float("nan")), SIZES, Training(steps=2))
+        trained(_Constant(float("nan")), steps=2)
 
 
 def test_features_are_those_that_tell_labels_apart() -> None:
@@ -182,7 +194,7 @@ def test_features_are_those_that_tell_labels_apart() -> None:
 
 def test_the_perceptual_term_needs_labels() -> None:
     with pytest.raises(DataError, match="perceptual_weight"):
-        trained(_Constant(0.0), SIZES, Training(steps=1, perceptual_weight=0.1))
+        trained(_Constant(0.0), Weights(perceptual=0.1), steps=1)
 
 
 def test_the_perceptual_term_makes_what_is_decoded_nearer_in_features() -> None:
@@ -190,7 +202,7 @@ def test_the_perceptual_term_makes_what_is_decoded_nearer_in_features() -> None:
     features, x = trained_features(data, 300, seed=0), data.batch(range(256)).x_0
     found = []
     for weight in (0.0, 1.0):
-        network = trained(data, SIZES, Training(steps=60, perceptual_weight=weight))
+        network = trained(data, Weights(perceptual=weight), steps=60)
         with torch.no_grad():
             found.append(float(features.distance(network.images(network.posterior(x).mean), x)))
     assert found[1] < found[0]
@@ -222,8 +234,7 @@ def test_the_hinge_is_0_where_the_critic_is_sure() -> None:
 
 def test_the_critic_changes_the_second_half_of_training_alone() -> None:
     plain, half, whole = (
-        trained(Digits(), SIZES, Training(steps=4, max_seconds=None, adversarial_weight=weight))
-        for weight in (0.0, 0.1, 0.2)
+        trained(Digits(), Weights(adversarial=weight), steps=4) for weight in (0.0, 0.1, 0.2)
     )
     assert not torch.equal(plain.last, half.last)
     assert not torch.equal(half.last, whole.last)

@@ -10,7 +10,7 @@ from diffkit.bundled.datasets.digits import Digits
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit_latent.network import Architecture
-from diffkit_latent.training import Training, trained, write_autoencoder
+from diffkit_latent.training import initialised, write_autoencoder
 
 pytest.importorskip("diffkit_guidance")
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -42,7 +42,7 @@ class Captioned(Dataset):
 @pytest.fixture
 def spec(tmp_path):
     sizes = Architecture(channels=1, width=8, multipliers=(1, 2), latent_channels=2)
-    network = trained(Digits(), sizes, Training(steps=5))
+    network = initialised(sizes, seed=0)
     write_autoencoder(tmp_path / "ae", network, sizes, Digits())
     return {
         "schedule": "cosine",

@@ -1,12 +1,11 @@
-"""A classifier of noisy images: its network, its training, and the folder that holds it."""
+"""A classifier of noisy images: its network, its objective, and the folder that holds it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,17 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch
 from diffkit.core.noise import mix
 from diffkit.core.process import GaussianProcess
 from diffkit.core.random_state import seeded
 from diffkit.core.regular import MOST_JSON, read_regular
 from diffkit.core.weights import fit_tensors, load_state, read_tensors, state_of, tensor_bytes
-from diffkit.errors import CheckpointError, ComponentError, DataError, TrainingError
+from diffkit.errors import CheckpointError, ComponentError, DataError
 from diffkit.functional.coefficients import broadcast_right
 from diffkit.helpers.files import write_file
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float64
+    from jaxtyping import Float, Float64, Int64
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _FORMAT = "diffkit-guidance.classifier.1"
@@ -134,75 +134,37 @@ def unit(
     return (broadcast_right(total, x_t) * x_t).to(x_t.dtype)
 
 
-@dataclass(frozen=True)
-class Training:
-    """How to train.
+def initialised(sizes: Architecture, seed: int, device: torch.device | None = None) -> Network:
+    """A network of fresh weights, which are a function of the seed."""
+    with seeded(mix(seed, "weights")):
+        return Network(sizes).to(device)
 
-    Args:
-        steps: updates in all.
-        max_seconds: stop earlier, once so much time was spent.
-        batch_size: images in an update.
-        learning_rate: the largest one; it rises over a twentieth of the updates and then falls to
-            0 with a cosine.
-        seed: of the weights, the order of the data, the times and the noise.
+
+class CrossEntropy:
+    """The cross-entropy of labels, on noisy data at times that are drawn evenly.
+
+    Dhariwal & Nichol (2021), section 4. Raises DataError where the data have no labels, or such as
+    are no classes.
     """
 
-    steps: int = 1000
-    max_seconds: float | None = None
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    seed: int = 0
+    def __init__(self, network: Network, process: GaussianProcess, classes: int) -> None:
+        self._network, self._process, self._classes = network, process, classes
 
-
-def trained(
-    dataset: Dataset,
-    process: GaussianProcess,
-    sizes: Architecture,
-    training: Training,
-    told: Callable[[float, Mapping[str, float]], None] = lambda done, terms: None,
-    device: torch.device | None = None,
-    *,
-    made: Callable[[Network], None] = lambda network: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Network:
-    """A network trained by cross-entropy on noisy data, at times that are drawn evenly.
-
-    Dhariwal & Nichol (2021), section 4. `told` is given the share that is done, and the loss;
-    `made` the network before it is trained; `stop` ends training early.
-
-    Raises:
-        DataError: the dataset gives no labels, or such as are no classes.
-        TrainingError: the loss is not finite.
-    """
-    with seeded(mix(training.seed, "weights")):
-        network = Network(sizes).to(device)
-    made(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
-    generator = torch.Generator().manual_seed(mix(training.seed, "draws"))
-    began, done = time.monotonic(), 0.0
-    for step in range(training.steps):
-        if done >= 1.0 or stop():
-            break
-        done = _share(step, time.monotonic() - began, training)
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * _rate(done)
-        rows = torch.randint(len(dataset), (training.batch_size,), generator=generator)
-        batch = dataset.batch(rows.tolist())
-        label = _labels(batch.condition, sizes.classes).to(device)
-        epsilon = torch.randn(batch.x_0.shape, generator=generator).to(device)
-        drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64)
-        t = process.schedule.snap(1.0 - drawn)  # In (0, 1], so that each k / T is as likely.
-        log_snr = process.log_snr(t)
-        x = unit(process, process.diffuse(batch.x_0.to(device), t, epsilon), log_snr)
-        loss = functional.cross_entropy(network(x, log_snr.to(x.device)), label)
-        if not bool(loss.isfinite()):
-            raise TrainingError(f"the loss of update {step} is not finite; lower learning_rate")
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        told(done, {"cross-entropy": float(loss.detach())})
-    return network.requires_grad_(False).eval()
+    def __call__(
+        self, batch: Batch, draws: torch.Generator, done: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, which is the only term."""
+        device = next(self._network.parameters()).device
+        label = labels(batch.condition, self._classes).to(device)
+        epsilon = torch.randn(batch.x_0.shape, generator=draws).to(device)
+        drawn = torch.rand(len(batch), generator=draws, dtype=torch.float64)
+        # In (0, 1], so that each k / T is as likely.
+        t = self._process.schedule.snap(1.0 - drawn)
+        log_snr = self._process.log_snr(t)
+        x_t = self._process.diffuse(batch.x_0.to(device), t, epsilon)
+        logits = self._network(unit(self._process, x_t, log_snr), log_snr.to(device))
+        loss = functional.cross_entropy(logits, label)
+        return loss, {"cross-entropy": loss}
 
 
 def classes_of(dataset: Dataset) -> int:
@@ -210,7 +172,7 @@ def classes_of(dataset: Dataset) -> int:
     largest = 0
     for start in range(0, len(dataset), _AT_ONCE):
         rows = range(start, min(start + _AT_ONCE, len(dataset)))
-        largest = max(largest, int(_labels(dataset.batch(rows).condition, None).max()))
+        largest = max(largest, int(labels(dataset.batch(rows).condition, None).max()))
     return largest + 1
 
 
@@ -250,7 +212,8 @@ def read_classifier(folder: Path) -> tuple[Network, Architecture]:
     return network.requires_grad_(False).eval(), sizes
 
 
-def _labels(condition: Mapping[str, Tensor], classes: int | None) -> Tensor:
+def labels(condition: Mapping[str, Tensor], classes: int | None) -> Int64[Tensor, " b"]:
+    """The condition `label`, held against the number of classes. Raises DataError."""
     label = condition.get(LABEL)
     if label is None or label.is_floating_point() or label.ndim != 1:
         raise DataError(
@@ -260,14 +223,3 @@ def _labels(condition: Mapping[str, Tensor], classes: int | None) -> Tensor:
     if int(label.min()) < 0 or (classes is not None and int(label.max()) >= classes):
         raise DataError(f"the dataset has labels outside the {classes} classes from 0")
     return label
-
-
-def _share(step: int, seconds: float, training: Training) -> float:
-    """How much is done, by updates or by time, whichever is more."""
-    by_time = 0.0 if training.max_seconds is None else seconds / training.max_seconds
-    return max(step / training.steps, by_time)
-
-
-def _rate(done: float) -> float:
-    warm = min(1.0, (done + 1e-3) / 0.05)
-    return warm * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))

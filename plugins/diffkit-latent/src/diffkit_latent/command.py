@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from diffkit.cli.ending import end_if_asked, what_is_there_kept
+from diffkit.cli.fitting import end_if_stopped, fit_options, fitting
 from diffkit.cli.options import UserPath, choice_of, host_options, make_host
+
+if TYPE_CHECKING:
+    from diffkit.helpers.fit import FitSettings
 
 
 @click.command("train-autoencoder")
@@ -19,17 +23,7 @@ from diffkit.cli.options import UserPath, choice_of, host_options, make_host
     metavar="DIR",
     help="The folder to write, which must not hold an autoencoder.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
-@click.option(
-    "--max-seconds", type=click.FloatRange(min=0, min_open=True), help="Stop training earlier."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-)
+@fit_options(steps=2000, batch_size=16, learning_rate=1e-3)
 @click.option(
     "--kl-weight",
     type=click.FloatRange(min=0),
@@ -61,15 +55,11 @@ from diffkit.cli.options import UserPath, choice_of, host_options, make_host
 @click.option("--blocks", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--latent-channels", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--groups", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @host_options
 def command(
     dataset: str,
     out: Path,
-    steps: int,
-    max_seconds: float | None,
-    batch_size: int,
-    learning_rate: float,
+    settings: FitSettings,
     kl_weight: float,
     perceptual_weight: float,
     adversarial_weight: float,
@@ -78,7 +68,6 @@ def command(
     blocks: int,
     latent_channels: int,
     groups: int,
-    seed: int,
     disabled: tuple[str, ...],
     plugin_files: tuple[Path, ...],
 ) -> None:
@@ -89,11 +78,10 @@ def command(
     from diffkit.api import make
     from diffkit.core.dataset import Dataset
     from diffkit.helpers.files import check_writable_folder
-    from diffkit.helpers.interruption import requests_noted
-    from diffkit.helpers.progress import bar
+    from diffkit.helpers.fit import fit
     from diffkit_latent.kl import CONFIG
-    from diffkit_latent.network import Architecture, Network
-    from diffkit_latent.training import Training, trained, write_autoencoder
+    from diffkit_latent.network import Architecture
+    from diffkit_latent.training import Reconstruction, Weights, initialised, write_autoencoder
 
     if (out / CONFIG).exists():
         raise click.UsageError(f"--out {out} holds an autoencoder already; choose another folder")
@@ -107,38 +95,17 @@ def command(
         latent_channels=latent_channels,
         groups=groups,
     )
-    training = Training(
-        steps=steps,
-        max_seconds=max_seconds,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        kl_weight=kl_weight,
-        perceptual_weight=perceptual_weight,
-        adversarial_weight=adversarial_weight,
-        seed=seed,
-    )
     check_writable_folder(out)
-    last: dict[str, float] = {}
-    begun: list[Network] = []
-    with requests_noted() as request, bar("training", 1.0) as shown:
-
-        def told(done: float, terms: object) -> None:
-            assert isinstance(terms, dict)
-            last.update(terms)
-            text = ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
-            shown.update(done, text)
-
-        def stop() -> bool:
-            return request.signal is not None
-
-        with what_is_there_kept(out, lambda: write_autoencoder(out, begun[0], sizes, data)):
-            trained(data, sizes, training, told, made=begun.append, stop=stop)
-    write_autoencoder(out, begun[0], sizes, data)
-    if last:
+    network = initialised(sizes, settings.seed)
+    weights = Weights(kl_weight, perceptual_weight, adversarial_weight)
+    objective = Reconstruction(network, data, settings, weights)
+    with fitting(out, lambda: write_autoencoder(out, network, sizes, data)) as fitted:
+        fit(network, data, objective, settings, progress=fitted.progress, stop=fitted.stop)
+    if last := fitted.terms:
         click.echo(f"squared error {last['squared_error']:.5f}, KL {last['kl']:.4f} nats a value")
     click.echo(f"The autoencoder is in {out}")
     click.echo(f"Refer to it:  autoencoder: {{id: latent.kl, config: {{folder: {out}}}}}")
-    end_if_asked(request)
+    end_if_stopped(fitted)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -89,6 +89,7 @@ class Network(nn.Module):
 
     def __init__(self, sizes: Architecture) -> None:
         super().__init__()
+        self.sizes = sizes
         widths = [sizes.width * m for m in sizes.multipliers]
         deepest, groups = widths[-1], sizes.groups
         down: list[nn.Module] = [nn.Conv2d(sizes.channels, widths[0], 3, padding=1)]

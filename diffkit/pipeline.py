@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -16,12 +14,9 @@ from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
 from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import check_data, conditions_of, drawn_conditions, rows_of
 from diffkit.assembly.describe import describe
-from diffkit.assembly.incompatibilities import null_problem, training_problems
-from diffkit.assembly.modules import twin
 from diffkit.assembly.network import Networks
 from diffkit.assembly.system import System
-from diffkit.config.signature import changed_training
-from diffkit.config.spec import Compilation, PipelineSpec, Precision, TrainingSpec
+from diffkit.config.spec import Compilation, PipelineSpec, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
@@ -29,44 +24,35 @@ from diffkit.core.encoder import Given
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
-from diffkit.core.weights import Nonfinite, load_state, state_of
+from diffkit.core.weights import Nonfinite
 from diffkit.distributed.world import world_of
 from diffkit.errors import SpecError
 from diffkit.evaluation.measure import measured
-from diffkit.helpers.files import write_json
 from diffkit.helpers.finite import Finite
-from diffkit.helpers.lock import sole_writer
 from diffkit.helpers.progress import bar
 from diffkit.pipeline_arguments import (
     check_memory,
-    checked_checkpoint,
     checked_choices,
     checked_component,
     checked_device,
     checked_num,
     checked_observers,
-    checked_run,
     checked_seed,
     checked_show,
+    checked_training_options,
     memory_explained,
 )
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
-from diffkit.sampling.run import (
-    Choice,
-    SamplingOptions,
-    SamplingRun,
-    decoded,
-    plan_sampling,
-    range_to_clip_to,
-)
-from diffkit.storage import fingerprint, run_directory
-from diffkit.storage.checkpoint import WEIGHTS, fitting, weights_of
-from diffkit.storage.latents import Encoded, latents_for
-from diffkit.storage.ownership import refuse_foreign, refuse_to_hide
-from diffkit.storage.resume import check_changes, checkpoint_to_resume
-from diffkit.training.state import Continuation, Run
-from diffkit.training.trainer import Trainer
+from diffkit.sampling.denoisers import range_to_clip_to
+from diffkit.sampling.options import Choice, SamplingOptions
+from diffkit.sampling.plan import plan_sampling
+from diffkit.sampling.run import SamplingRun, decoded
+from diffkit.storage import run_directory
+from diffkit.storage.latents import Encoded
+from diffkit.storage.weights import Weights
+from diffkit.training.start import changed_settings, prepared_training
+from diffkit.training.state import Run
 
 
 class Pipeline:
@@ -78,14 +64,10 @@ class Pipeline:
     def __init__(self, assembly: Assembly, host: Host) -> None:
         self._assembly, self._host = assembly, host
         self._spec = describe(assembly.blueprint, assembly.gathered.data)
-        self._system = System(assembly.components, self._spec.precision).eval()
+        self._weights = Weights(System(assembly.components, self._spec.precision).eval())
         self._on_demand: Made = {}
         """The dataset and the metric that the spec names, once they were asked for."""
-        self._average: System | None = None
-        self._networks = Networks()
-        self._trained_steps, self._trains = 0, False
-        self._continuation: Continuation | None = None
-        """What another call of `train` goes on from."""
+        self._networks, self._trains = Networks(), False
 
     @property
     def spec(self) -> PipelineSpec:
@@ -100,31 +82,29 @@ class Pipeline:
     @property
     def parts(self) -> Components:
         """The components."""
-        return self._system.parts
+        return self._weights.system.parts
 
     @property
     def system(self) -> System:
         """The module that holds every component with parameters; its weights are the latest."""
-        return self._system
+        return self._weights.system
 
     @property
     def average(self) -> System | None:
         """The moving average of the weights, which samples are drawn with, where there is one."""
-        return self._average
+        return self._weights.average
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._system.device
+        return self._weights.system.device
 
     def to(self, device: str | torch.device) -> Pipeline:
         """Move the weights; returns the pipeline. Raises SpecError: there is no such device."""
         device = checked_device(device)
         self._not_while_training("to")
         self._networks.clear()
-        for system in (self._system, self._average):
-            if system is not None:
-                system.placed(device)
+        self._weights.placed(device)
         return self
 
     def dataset(self) -> Dataset:
@@ -169,104 +149,33 @@ class Pipeline:
             CheckpointError: `out` holds another run, is being trained, or cannot be written; or it
                 cannot be resumed with this spec.
         """
-        out, resume, observers, progress = checked_run(dataset, out, resume, observers, progress)
+        options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
         self._not_while_training("train")
         self._networks.clear()
-        spec = self._spec.model_copy(update={"training": self._changed(training)})
-        directory, checkpoint = out, checked_checkpoint(checkpoint)
-        world = world_of(self.device)
-        first = world.is_main
-        with ExitStack() as held:
-            held.enter_context(memory_explained("training.batch_size"))
-            with world.all_or_none():
-                # Nothing is written in here but the lock, so that what is refused leaves no trace.
-                dataset = self.dataset() if dataset is None else dataset
-                check_data(dataset, self.parts)
-                goes_on_from = self._beginning(held, directory, resume, checkpoint, spec, dataset)
-                described = fingerprint.described(self.parts.latents)
-                if directory is not None:
-                    described |= fingerprint.of_data(dataset)
-                hooks = self._host.load_hooks() if first else ()
-            world.check_agreement(_asked(spec, directory, dataset))
-            self._spec = spec
-            encoded = self.encoded(dataset)
-            if isinstance(encoded, Encoded):
-                latents = self._spec.training.latents
-                dataset = latents_for(encoded, latents, directory, world, progress)
-            self._follow(self._spec.training.ema_decay is not None)
-            trainer = Trainer(
-                system=self._system,
-                average=self._average,
-                dataset=dataset,
-                spec=self._spec,
-                directory=directory,
-                world=world,
-                events=Events(hooks, observers if first else ()),
-                goes_on_from=goes_on_from,
-                described=described,
-                made=self._count,
-            )
-            self._trains = True
+        changed = changed_settings(self._spec.training, training, self.parts)
+        spec = self._spec.model_copy(update={"training": changed})
+        if options.out is not None:
+            self._check_saveable()
+
+        def data() -> Dataset:
+            return self.dataset() if dataset is None else dataset
+
+        prepared = prepared_training(self._weights, spec, data, options, self._host)
+        with memory_explained("training.batch_size"), prepared as trainer:
+            self._spec, self._trains = spec, True
             try:
-                trainer.train(progress)
+                trainer.train(options.progress)
             finally:
-                self._trains, self._continuation = False, trainer.continuation()
+                self._trains = False
         return self
-
-    def _changed(self, training: Mapping[str, Any]) -> TrainingSpec:
-        """The training settings, with these changes. Raises SpecError."""
-        spec = changed_training(self._spec.training, training)
-        parts = self.parts
-        problems = list(training_problems(spec, parts.latents is not None, parts.sample_shape))
-        if lost := null_problem(spec.condition_dropout, type(self.parts.guidance)):
-            problems.append(lost)
-        if problems:
-            raise SpecError(problems)
-        return spec
-
-    def _beginning(
-        self,
-        held: ExitStack,
-        directory: Path | None,
-        resume: bool,
-        which: run_directory.Which,
-        spec: PipelineSpec,
-        dataset: Dataset,
-    ) -> Path | Continuation | None:
-        """What training goes on from: a checkpoint, whose weights are now in the system; what an
-        earlier call left in memory; or nothing. The directory is locked.
-        """
-        if which != "last" and not resume:
-            raise SpecError(["checkpoint: it says where to go on from, and goes with resume"])
-        if directory is None:
-            if resume:
-                raise SpecError(["resume: it needs the run directory to go on in; give out"])
-            return self._continuation
-        if unsaveable := self._assembly.blueprint.undescribed:
-            raise SpecError(unsaveable)
-        if world_of(self.device).is_main:
-            held.enter_context(sole_writer(directory))
-        chosen = checkpoint_to_resume(directory, resume, which)
-        if chosen is None:
-            return self._continuation
-        asked = spec.model_dump(mode="json")
-        check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
-        self.restore(chosen)
-        return chosen
 
     def _not_while_training(self, what: str) -> None:
         if self._trains:
             raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])
 
-    def _count(self, step: int) -> None:
-        self._trained_steps = step
-
-    def _follow(self, wanted: bool) -> None:
-        """Have an average, or none: one that no longer follows must not be sampled with."""
-        if not wanted:
-            self._average = None
-        elif self._average is None:
-            self._average = twin(self._system).requires_grad_(False)
+    def _check_saveable(self) -> None:
+        if unsaveable := self._assembly.blueprint.undescribed:
+            raise SpecError(unsaveable)
 
     def sample(
         self,
@@ -489,19 +398,8 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = path(directory, "directory")
-        if unsaveable := self._assembly.blueprint.undescribed:
-            raise SpecError(unsaveable)
-        spec = self._spec.model_dump(mode="json")
-        tensors = weights_of(self._system, self._average)
-        progress = {"seconds": 0.0, **fingerprint.described(self.parts.latents)}
-        with sole_writer(directory):
-            refuse_foreign(directory)
-            refuse_to_hide(directory, self._trained_steps)
-            records = {run_directory.SPEC: spec}
-            run_directory.write_checkpoint(
-                directory, self._trained_steps, tensors, records, progress
-            )
-            write_json(directory / run_directory.SPEC, spec)
+        self._check_saveable()
+        self._weights.save(directory, self._spec.model_dump(mode="json"))
         return directory
 
     def restore(self, checkpoint: str | Path, *, nonfinite: Nonfinite = "refuse") -> Pipeline:
@@ -512,23 +410,7 @@ class Pipeline:
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
-        files, step = (
-            run_directory.recorded_files(checkpoint),
-            run_directory.recorded_step(checkpoint),
-        )
-        if self.parts.latents is not None:
-            fingerprint.check_autoencoder(checkpoint, self.parts.latents)
-        state = state_of(self._system)
-        # Both are looked at before either is taken.
-        wanted = [name for name in WEIGHTS if name in files]
-        fitted = {name: fitting(checkpoint, name, state, nonfinite) for name in wanted}
-        load_state(self._system, fitted["model"])
-        self._average = None
-        if "ema" in files:
-            self._follow(True)
-            assert self._average is not None
-            load_state(self._average, fitted["ema"])
-        self._trained_steps, self._continuation = step, None
+        self._weights.restore(checkpoint, nonfinite)
         return self
 
     def _plan(self, num: int, **choices: Unpack[SamplingOptions]) -> SamplingRun:
@@ -541,7 +423,7 @@ class Pipeline:
         self, precision: Precision | None = None, compilation: Compilation | None = None
     ) -> tuple[System, Network]:
         """What samples are drawn with: the average, where there is one, and its network."""
-        system = self._average if self._average is not None else self._system
+        system = self._weights.sampled
         network = self._networks.of(
             system.parts.model,
             precision or self._spec.precision,
@@ -555,11 +437,3 @@ def _dataset_in(made: Made) -> Dataset:
     dataset = made["dataset"]
     assert isinstance(dataset, Dataset)
     return dataset
-
-
-def _asked(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -> dict[str, Any]:
-    """What the processes of a run have to be asked alike."""
-    training = {f"training.{k}": v for k, v in spec.training.model_dump(mode="json").items()}
-    rest = spec.model_dump(mode="json", exclude={"training", "provenance"})
-    where = None if directory is None else str(directory.absolute())
-    return {**rest, **training, "out": where, "the number of samples": len(dataset)}

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -22,16 +21,17 @@ from diffkit.arguments import (
     truth,
     whole,
 )
+from diffkit.assembly.build import SWAPPABLE
 from diffkit.config.spec import Compilation, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.errors import SpecError
-from diffkit.sampling.run import SamplingOptions
+from diffkit.sampling.options import SamplingOptions
+from diffkit.training.start import TrainingOptions
 
 MOST_STEPS = 1_000_000
 _SEEDS = 2**63
 _FLOAT32 = 4
-_COMPONENTS = ("sampler", "spacing", "schedule", "process", "guidance")
 
 
 def checked_num(value: Any) -> int:
@@ -54,17 +54,18 @@ def checked_observers(value: Any) -> tuple[object, ...]:
     return several(value, "observers", "objects with @diffkit.hookimpl methods,")
 
 
-def checked_run(
-    dataset: Any, out: Any, resume: Any, observers: Any, progress: Any
-) -> tuple[Path | None, bool, tuple[object, ...], bool | None]:
+def checked_training_options(
+    dataset: Any, out: Any, resume: Any, checkpoint: Any, observers: Any, progress: Any
+) -> TrainingOptions:
     """The arguments of training that are no fields of a spec. Raises SpecError."""
     if dataset is not None:
         instance(dataset, "dataset", Dataset, "a Dataset (diffkit.core.dataset), or None")
-    return (
-        None if out is None else path(out, "out"),
-        truth(resume, "resume"),
-        checked_observers(observers),
-        checked_show(progress),
+    return TrainingOptions(
+        out=None if out is None else path(out, "out"),
+        resume=truth(resume, "resume"),
+        checkpoint=checked_checkpoint(checkpoint),
+        observers=checked_observers(observers),
+        progress=checked_show(progress),
     )
 
 
@@ -102,7 +103,7 @@ def checked_choices(choices: SamplingOptions) -> SamplingOptions:
             found[name] = one_of(found[name], name, get_args(kind))
     if "clip" in found:
         found["clip"] = truth(found["clip"], "clip")
-    for name in _COMPONENTS:
+    for name in SWAPPABLE:
         if name in found:
             checked_component(found[name], name)
     if "condition" in found:

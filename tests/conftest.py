@@ -1,11 +1,17 @@
-"""What all tests share."""
+"""What all tests share. With `DIFFKIT_SHAPES=1` shape annotations are checked at every call."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+if os.environ.get("DIFFKIT_SHAPES"):
+    from .shapes import check_shapes
+
+    check_shapes()
 
 
 @pytest.fixture(autouse=True)

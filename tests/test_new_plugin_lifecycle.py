@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fresh_environment import ROOT, FreshEnvironment
 
 from diffkit.cli.new_plugin import EXAMPLES
+
+from .fresh_environment import ROOT, FreshEnvironment
 
 # Every kind but the weighting, which a loss would have to take.
 SPEC = """

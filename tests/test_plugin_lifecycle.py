@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from fresh_environment import ROOT, FreshEnvironment
+
+from .fresh_environment import ROOT, FreshEnvironment
 
 PYPROJECT = """
 [build-system]

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fresh_environment import ROOT, FreshEnvironment
+
+from .fresh_environment import ROOT, FreshEnvironment
 
 PLUGINS = sorted((ROOT / "plugins").iterdir())
 

@@ -45,7 +45,8 @@ _SMALL = (
 )
 _LARGE = {"model": "weights", "encoder": "encoder", "autoencoder": "autoencoder"}
 """Each with the name of its seed, so that weights are the same with the others and without."""
-_OF_SAMPLING = ("sampler", "spacing", "schedule", "process", "guidance")
+SWAPPABLE = ("sampler", "spacing", "schedule", "process", "guidance")
+"""What can be another for one sampling run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def swapped(
         # An autoencoder is no part of these, and is the same for all weights.
         own = {kind: getattr(components, kind, made) for kind, made in assembly.made.items()}
         components = assemble(_swapped(_as_made(assembly, own), choices, host)).components
-    return {kind: getattr(components, kind) for kind in _OF_SAMPLING}
+    return {kind: getattr(components, kind) for kind in SWAPPABLE}
 
 
 def with_others(assembly: Assembly, choices: Mapping[str, RawChoice], host: Host) -> Assembly:

@@ -12,7 +12,8 @@ from diffkit.assembly.components import Components
 from diffkit.assembly.modules import make_writable, module_problems
 from diffkit.assembly.network import for_training
 from diffkit.config.spec import Precision
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser, ModelDenoiser, Preconditioning
+from diffkit.core.denoiser import Denoiser, ModelDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
 from diffkit.core.loss import Batch, LossContext, LossRecord
 from diffkit.core.model import Condition, Network
 from diffkit.core.noise import Noise

@@ -41,21 +41,10 @@ if TYPE_CHECKING:
         is_picture as is_picture,
     )
     from diffkit.core.dataset import Dataset as Dataset
-    from diffkit.core.denoiser import (
-        DataRange as DataRange,
-    )
-    from diffkit.core.denoiser import (
-        Denoiser as Denoiser,
-    )
-    from diffkit.core.denoiser import (
-        GaussianDenoiser as GaussianDenoiser,
-    )
-    from diffkit.core.denoiser import (
-        ModelDenoiser as ModelDenoiser,
-    )
-    from diffkit.core.denoiser import (
-        Preconditioning as Preconditioning,
-    )
+    from diffkit.core.denoiser import DataRange as DataRange
+    from diffkit.core.denoiser import Denoiser as Denoiser
+    from diffkit.core.denoiser import ModelDenoiser as ModelDenoiser
+    from diffkit.core.denoiser import WrappedDenoiser as WrappedDenoiser
     from diffkit.core.encoder import (
         MASK as MASK,
     )
@@ -71,6 +60,8 @@ if TYPE_CHECKING:
     from diffkit.core.encoder import (
         Given as Given,
     )
+    from diffkit.core.gaussian_denoiser import GaussianDenoiser as GaussianDenoiser
+    from diffkit.core.gaussian_denoiser import Preconditioning as Preconditioning
     from diffkit.core.gaussian_sampler import (
         GaussianPredictor as GaussianPredictor,
     )
@@ -215,9 +206,10 @@ _NAMES = {
     "component": "Component Config Facts arguments_of",
     "data": "DataShape Supplied TokenWidth VectorWidth is_picture",
     "dataset": "Dataset",
-    "denoiser": "DataRange Denoiser GaussianDenoiser ModelDenoiser Preconditioning",
+    "denoiser": "DataRange Denoiser ModelDenoiser WrappedDenoiser",
     "encoder": "MASK TOKENS VECTOR Encoder Given",
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
+    "gaussian_denoiser": "GaussianDenoiser Preconditioning",
     "guidance": "Conditioning Guidance MakeDenoiser",
     "loss": "Batch Loss LossContext LossRecord",
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",

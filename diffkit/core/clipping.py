@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import DataRange, Denoiser, WrappedDenoiser
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
@@ -15,7 +15,7 @@ from diffkit.errors import ComponentError
 
 
 @final
-class ClippedDenoiser(Denoiser):
+class ClippedDenoiser(WrappedDenoiser):
     """Another denoiser whose predicted `x_0` is clipped to a range; `epsilon` follows from it.
 
     `x_0 = clip(D(x_t), low, high)`, `epsilon = (x_t - alpha x_0) / sigma`. Ho et al. (2020), in
@@ -36,34 +36,26 @@ class ClippedDenoiser(Denoiser):
                 f"clip: {type(denoiser.process).__name__} is no Gaussian process, and its "
                 "predictions cannot be clipped; set clip to false"
             )
-        self._denoiser, self._range = denoiser, data_range
+        super().__init__(denoiser)
+        self._range = data_range
 
     @property
     def process(self) -> GaussianProcess:
         """That of the denoiser which is clipped."""
-        process = self._denoiser.process
+        process = self.wrapped.process
         assert isinstance(process, GaussianProcess)
         return process
 
-    @property
-    def data_range(self) -> DataRange | None:
-        """That of the denoiser which is clipped."""
-        return self._denoiser.data_range
-
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         """The denoiser for one trajectory, clipped."""
-        return ClippedDenoiser(self._denoiser.start(inputs), self._range)
-
-    def check_times(self, times: Sequence[float]) -> None:
-        """Raise ComponentError where the denoiser which is clipped does."""
-        self._denoiser.check_times(times)
+        return ClippedDenoiser(self.wrapped.start(inputs), self._range)
 
     def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
         """Its prediction, clipped."""
-        prediction = self._denoiser(x_t, t)
+        prediction = self.wrapped(x_t, t)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError(
-                f"clip: {type(self._denoiser).__name__} gives no Gaussian prediction, which alone "
+                f"clip: {type(self.wrapped).__name__} gives no Gaussian prediction, which alone "
                 "can be clipped; set clip to false"
             )
         return prediction.clipped(*self._range)

@@ -56,7 +56,7 @@ class GaussianSampler(Sampler):
     and `lambda_`.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
     """Any Gaussian one."""
 
     def trajectory(

@@ -62,7 +62,7 @@ class Loss(Component):
     """A training objective."""
 
     kind: ClassVar[str] = "loss"
-    process_class: ClassVar[type[ForwardProcess]] = ForwardProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = ForwardProcess
     """The class of process that it needs."""
 
     @abstractmethod

@@ -22,7 +22,7 @@ class Network(Protocol):
 
     def __call__(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition, /
-    ) -> Float[Tensor, "b *data"]: ...
+    ) -> Float[Tensor, "b *output"]: ...
 
 
 class EpsilonModel(nn.Module, Component):
@@ -40,5 +40,5 @@ class EpsilonModel(nn.Module, Component):
     @abstractmethod
     def forward(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
-    ) -> Float[Tensor, "b *data"]:
+    ) -> Float[Tensor, "b *output"]:
         """The output for `x`, scaled by the parameterization, at noise level `c_noise`."""

@@ -38,7 +38,7 @@ class Sampler(Component):
     """
 
     kind: ClassVar[str] = "sampler"
-    process_class: ClassVar[type[ForwardProcess]] = ForwardProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = ForwardProcess
     """The class of process that it samples from."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names of the tensors it needs beside the noise: an image, a mask."""

@@ -70,7 +70,7 @@ def full_like(x: Number, value: float) -> Number:
     return torch.full_like(x, value) if isinstance(x, Tensor) else value
 
 
-def broadcast_right(coefficient: Number, like: Float[Tensor, "b *data"]) -> Number:
+def broadcast_right(coefficient: Number, like: Float[Tensor, "..."]) -> Number:
     """Shape a coefficient so that it multiplies `like` sample by sample.
 
     One for the whole batch stays the host number that it is: torch passes it to the kernel by

@@ -18,7 +18,7 @@ from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.noise import SampleNoise

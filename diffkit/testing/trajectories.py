@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import DataRange, Denoiser, WrappedDenoiser
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.process import GaussianProcess
@@ -61,20 +61,13 @@ def noise_for(seed: int, count: int, dtype: torch.dtype = torch.float64) -> Samp
     return SampleNoise(seed=seed, indices=range(count), dtype=dtype)
 
 
-class RecordingDenoiser(Denoiser):
+class RecordingDenoiser(WrappedDenoiser):
     """Another denoiser, with a record of when it was asked."""
 
     def __init__(self, denoiser: Denoiser, data_range: DataRange | None = None) -> None:
-        self._denoiser = denoiser
+        super().__init__(denoiser)
         self._range = data_range
         self.asked: list[Time] = []
-
-    @property
-    def process(self) -> GaussianProcess:
-        """The other's."""
-        process = self._denoiser.process
-        assert isinstance(process, GaussianProcess)
-        return process
 
     @property
     def data_range(self) -> DataRange | None:
@@ -83,18 +76,14 @@ class RecordingDenoiser(Denoiser):
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         """The other one started, with the same record."""
-        started = RecordingDenoiser(self._denoiser.start(inputs), self._range)
+        started = RecordingDenoiser(self.wrapped.start(inputs), self._range)
         started.asked = self.asked
         return started
-
-    def check_times(self, times: Sequence[float]) -> None:
-        """As the other does."""
-        self._denoiser.check_times(times)
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The other's prediction."""
         self.asked.append(t)
-        return self._denoiser(x_t, t)
+        return self.wrapped(x_t, t)
 
 
 class Supplied(Sampler):

@@ -25,7 +25,8 @@ from diffkit.storage.checkpoint import (
     write_training,
 )
 from diffkit.storage.run_directory import checkpoints, prune
-from diffkit.training.state import Continuation, TrainState
+from diffkit.storage.weights import Continuation
+from diffkit.training.state import TrainState
 from diffkit.training.train_step import TrainStep
 
 _log = logging.getLogger("diffkit")

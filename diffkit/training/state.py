@@ -1,4 +1,4 @@
-"""What a training is about, how far it has come, and what it leaves for more training."""
+"""What a training is about, and how far it has come."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,3 @@ class TrainState:
 
     step: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What training leaves beside the weights, on the host, for more training to go on from."""
-
-    step: int
-    seconds: float
-    optimizer: Mapping[str, Tensor]
-    times: Mapping[str, Tensor]

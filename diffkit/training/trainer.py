@@ -25,10 +25,11 @@ from diffkit.helpers.progress import Progress, bar
 from diffkit.plugins.events import Events
 from diffkit.storage import run_directory
 from diffkit.storage.ownership import set_aside_after
+from diffkit.storage.weights import Continuation, Weights
 from diffkit.training.checkpoints import Checkpoints
 from diffkit.training.loss_meter import LossMeter
 from diffkit.training.metric_log import sinks_of
-from diffkit.training.state import Continuation, Run, TrainState
+from diffkit.training.state import Run, TrainState
 from diffkit.training.train_step import TrainStep, learning_rate
 
 _TIME_IS_UP = 1
@@ -38,13 +39,12 @@ _AGREE_EVERY = 10
 
 
 class Trainer:
-    """Trains a system and its average, and leaves the weights in them.
+    """Trains weights, and leaves them as they are at the end.
 
     Making one looks at everything and writes nothing; `train` writes.
 
     Args:
-        system: what is trained, on its device.
-        average: a copy of it that follows as the moving average, or None.
+        weights: what is trained, on its device, and the moving average that follows, if any.
         dataset: where batches come from.
         spec: how to train, and the seed that decides everything random.
         directory: where metrics and checkpoints go, or None.
@@ -53,7 +53,6 @@ class Trainer:
         goes_on_from: a checkpoint, whose weights the system has; what an earlier training left in
             memory; or nothing.
         described: what every checkpoint says beside.
-        made: called with the number of updates after each of them.
 
     Raises:
         DataError: the data are empty, or of another shape.
@@ -63,8 +62,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        system: System,
-        average: System | None,
+        weights: Weights,
         dataset: Dataset,
         spec: PipelineSpec,
         directory: Path | None,
@@ -72,16 +70,16 @@ class Trainer:
         events: Events,
         goes_on_from: Path | Continuation | None = None,
         described: Mapping[str, Any] | None = None,
-        made: Callable[[int], None] = lambda step: None,
     ) -> None:
-        _check_data(dataset, system)
+        _check_data(dataset, weights.system)
         before = goes_on_from.step if isinstance(goes_on_from, Continuation) else 0
         steps = spec.training.steps + before
         training = spec.training.model_copy(update={"steps": steps})
         recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
         self._run, self._events = Run(directory, recorded), events
-        self._spec, self._world, self._made = spec.training, world, made
-        self._given = [module for module in (system, average) if module is not None]
+        self._spec, self._world, self._weights = spec.training, world, weights
+        both = (weights.system, weights.average)
+        self._given = [module for module in both if module is not None]
         self._trained = [world.shard(module) for module in self._given]
         first, followed = self._trained[0], [*self._trained, None][1]
         assert isinstance(first, System)
@@ -111,17 +109,13 @@ class Trainer:
         self._limit = math.inf if self._spec.max_seconds is None else self._spec.max_seconds
         self.state = self._beginning(goes_on_from)
         if goes_on_from is not None:
-            made(self.state.step)
+            weights.steps = self.state.step
 
     def _beginning(self, goes_on_from: Path | Continuation | None) -> TrainState:
         if isinstance(goes_on_from, Continuation):
             self._limit += goes_on_from.seconds
             return self._checkpoints.go_on(goes_on_from)
         return TrainState() if goes_on_from is None else self._checkpoints.resume(goes_on_from)
-
-    def continuation(self) -> Continuation | None:
-        """What another training can go on from, if it can."""
-        return self._checkpoints.continuation(self.state)
 
     def train(self, show: bool | None = None) -> None:
         """Train to the end that the spec sets, and leave the weights in the system.
@@ -135,7 +129,10 @@ class Trainer:
         """
         if self._run.directory is not None and self._world.is_main:
             self._prepare(self._run.directory)
-        request = self._updates(show)
+        try:
+            request = self._updates(show)
+        finally:
+            self._weights.continuation = self._checkpoints.continuation(self.state)
         for trained, module in zip(self._trained, self._given, strict=True):
             self._world.unshard_into(trained, module)
         if request.signal is not None:
@@ -181,7 +178,7 @@ class Trainer:
             since += 1
             self._train_step.learned_times.hand_over(here.step)
             here.seconds = time.perf_counter() - began
-            self._made(here.step)
+            self._weights.steps = here.step
             self._train_step.whole = True
             if here.step % spec.log_every == 0:
                 self._log(since / (time.perf_counter() - before), progress)

@@ -15,7 +15,7 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.functional import gaussian
 
 STEPS = 50

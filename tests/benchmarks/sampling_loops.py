@@ -25,7 +25,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.core.sampler import Sampler
 

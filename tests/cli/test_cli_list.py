@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from fake_distributions import SPACING, Site
+from ..plugins.fake_distributions import SPACING, Site
 
 _LIST = "from diffkit.cli.main import cli; cli.main(['list'], standalone_mode=False)"
 

@@ -12,7 +12,7 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.cli.new_plugin import EXAMPLES, package
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import SampleNoise
 from diffkit.core.times import DrawnTimes

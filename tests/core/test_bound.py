@@ -16,7 +16,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.bound import NATS_PER_BIT, Bound
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import BatchNoise
 from diffkit.core.prediction import GaussianPrediction, Target

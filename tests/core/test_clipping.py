@@ -13,7 +13,8 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Guidance
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import SampleNoise

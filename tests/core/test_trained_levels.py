@@ -17,7 +17,7 @@ from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.bundled.weightings.edm import EDM as EDMWeighting
 from diffkit.bundled.weightings.min_snr import MinSNR
 from diffkit.bundled.weightings.p2 import P2
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import BatchNoise
 from diffkit.core.process import GaussianProcess

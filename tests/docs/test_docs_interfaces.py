@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from write_reference import CLI_PAGE, KINDS_PAGE, bases, blocks, helps, interface, members, written
 
 from diffkit.plugins.host import Host
 from diffkit.plugins.kinds import KINDS
+
+from .write_reference import CLI_PAGE, KINDS_PAGE, bases, blocks, helps, interface, members, written
 
 _SECTION = re.compile(r"^## (\S+)$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

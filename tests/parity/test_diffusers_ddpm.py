@@ -29,7 +29,7 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import Noise
 

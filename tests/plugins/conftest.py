@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_distributions import Site
+
+from .fake_distributions import Site
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_distributions import SPACING, Site
 
 from diffkit.plugins.discovery import discover
 from diffkit.plugins.kinds import COMMANDS_GROUP, VERBS
 from diffkit.plugins.metadata import LARGEST, unreadable_left_out
+
+from .fake_distributions import SPACING, Site
 
 DECLARED = f"[{SPACING}]\nmine = acme_plugin:Mine\n".encode()
 

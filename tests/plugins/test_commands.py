@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 import pytest
 from click.testing import CliRunner
-from fake_distributions import Site, texts
 
 from diffkit.cli import main as command_line
 from diffkit.cli.main import cli
 from diffkit.plugins.kinds import COMMANDS_GROUP
+
+from .fake_distributions import Site, texts
 
 SOURCE = """
 import click

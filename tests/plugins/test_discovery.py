@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 from diffkit.errors import ComponentError
 from diffkit.plugins.discovery import discover
 from diffkit.plugins.entries import namespace_of, normalized
 from diffkit.plugins.kinds import KINDS
+
+from .fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 DECLARED = f"[{SPACING}]\nmine = acme_plugin:Mine\n".encode()
 

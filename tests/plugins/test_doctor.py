@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_distributions import HOOKS, SPACING, Site, spacing_source
 
 from diffkit.plugins.doctor import Diagnosis, Finding, diagnose
 from diffkit.plugins.kinds import COMMANDS_GROUP
+
+from .fake_distributions import HOOKS, SPACING, Site, spacing_source
 
 # A child imports torch, which may take long on a busy machine; nothing waits for this.
 LONG = 120.0

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from fake_distributions import HOOKS, Site
 
 from diffkit.plugins import events as events_module
 from diffkit.plugins import hookspecs
 from diffkit.plugins.events import Events
 from diffkit.plugins.hookspecs import RunInfo, hookimpl
+
+from .fake_distributions import HOOKS, Site
 
 
 class Run:

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 from diffkit.errors import ComponentError
 from diffkit.plugins.host import Host
+
+from .fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 MINE = {SPACING: {"mine": "acme_plugin:Mine"}}
 

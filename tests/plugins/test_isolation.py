@@ -5,11 +5,12 @@ from typing import Any
 
 import pluggy
 import pytest
-from fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 from diffkit.errors import ComponentError
 from diffkit.plugins.hookspecs import hookimpl
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
+
+from .fake_distributions import HOOKS, SPACING, Site, rest_works, spacing_source, texts
 
 IMPORTS = "from diffkit.plugins.hookspecs import hookimpl\n"
 REGISTER = IMPORTS + "@hookimpl\ndef diffkit_register(register):\n    "

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_distributions import SPACING, Site, rest_works, spacing_source, texts
 
 from diffkit.core.spacing import Spacing
 from diffkit.errors import ComponentError
+
+from .fake_distributions import SPACING, Site, rest_works, spacing_source, texts
 
 WHO = "spacing 'acme.mine' of acme 1.5"
 

@@ -7,9 +7,10 @@ import threading
 import time
 
 import pytest
-from fake_distributions import Site
 
 from diffkit.plugins.probe import examine_alone
+
+from .fake_distributions import Site
 
 # Long enough for any machine; nothing waits for this.
 LONG = 120.0

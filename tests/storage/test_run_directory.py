@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(run, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     pipeline = diffkit.load(run)
-    pipeline._trained_steps = 10
+    pipeline._weights.steps = 10
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(diffkit.CheckpointError, match="No space left"):
         pipeline.save(run)
@@ -157,7 +157,7 @@ def test_a_disk_that_is_really_full(tmp_path) -> None:
         small = diffkit.build(SPEC)
         small.save(disk / "run")
         large = diffkit.build({**SPEC, "model": {"id": "mlp", "config": {"width": 128}}})
-        large._trained_steps = 10
+        large._weights.steps = 10
         with pytest.raises(diffkit.CheckpointError, match="No space left"):
             large.save(disk / "run")
         assert [p.name for p in run_directory.checkpoints(disk / "run")] == ["step-00000000"]

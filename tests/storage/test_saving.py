@@ -157,7 +157,7 @@ def test_a_reader_never_meets_half_of_a_change(pair, tmp_path, monkeypatch) -> N
 def test_saves_of_other_updates_stay(pair, tmp_path) -> None:
     pipeline, run = pair[0], tmp_path / "run"
     for step in (2, 4, 6, 8, 10):
-        pipeline._trained_steps = step
+        pipeline._weights.steps = step
         pipeline.save(run)
     assert [run_directory.step_of(path) for path in run_directory.checkpoints(run)] == [
         2,
@@ -173,7 +173,7 @@ def test_saves_of_other_updates_stay(pair, tmp_path) -> None:
 def test_each_save_keeps_its_own_spec(pair, tmp_path) -> None:
     run = tmp_path / "run"
     for step, pipeline in enumerate(pair):
-        pipeline._trained_steps = step
+        pipeline._weights.steps = step
         pipeline.save(run)
     for step, pipeline in enumerate(pair):
         assert torch.equal(samples(diffkit.load(run, checkpoint=step)), samples(pipeline))
@@ -215,6 +215,6 @@ def test_a_missing_average_is_noticed(tmp_path) -> None:
 
 def test_steps_beyond_eight_digits_are_checkpoints_too(pair, tmp_path) -> None:
     for step in (99_999_999, 100_000_000):
-        pair[0]._trained_steps = step
+        pair[0]._weights.steps = step
         pair[0].save(tmp_path)
     assert run_directory.step_of(run_directory.latest_checkpoint(tmp_path)) == 100_000_000

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 from torch.nn import functional as F
 
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.errors import ComponentError
+
+from .mutant import Mutant
 
 
 class Folded(Autoencoder):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+
+from .mutant import Mutant
 
 COUNT = 20
 

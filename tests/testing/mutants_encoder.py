@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 from torch import nn
 
 from diffkit.core.encoder import Encoder
+
+from .mutant import Mutant
 
 
 class Right(Encoder):

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
-from mutant import Mutant
 
 from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.schedules.cosine import Cosine
@@ -16,6 +15,8 @@ from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.functional.betas import cosine_betas
 from diffkit.functional.coefficients import broadcast_right
+
+from .mutant import Mutant
 
 
 class CannotBeBorn(Weighting):

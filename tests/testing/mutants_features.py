@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from mutant import Mutant
 from torch import nn
 from torch.nn import functional as F
 
 from diffkit.core.metric import FeatureExtractor
+
+from .mutant import Mutant
 
 
 class Projection(FeatureExtractor):

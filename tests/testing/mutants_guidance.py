@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Guidance
 from diffkit.core.prediction import GaussianPrediction
+
+from .mutant import Mutant
 
 
 class Led(Denoiser):

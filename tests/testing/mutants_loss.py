@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from mutant import Mutant
 
 from diffkit.core.bound import Bound
 from diffkit.core.loss import Loss, LossRecord
 from diffkit.core.process import GaussianProcess
 from diffkit.core.weighting import Unweighted, Weighting
 from diffkit.functional.coefficients import broadcast_right
+
+from .mutant import Mutant
 
 
 class Squared(Loss):

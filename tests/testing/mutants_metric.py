@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.errors import DataError
+
+from .mutant import Mutant
 
 
 class Moments(SampleMetric):

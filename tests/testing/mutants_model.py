@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from mutant import Mutant
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,6 +13,8 @@ from diffkit.bundled.models.embedding import NoiseEmbedding
 from diffkit.core.data import DataShape
 from diffkit.core.model import EpsilonModel
 from diffkit.testing import Fixtures
+
+from .mutant import Mutant
 
 
 @dataclass(frozen=True)

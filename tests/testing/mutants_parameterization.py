@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.core.parameterization import Parameterization
 from diffkit.core.prediction import Target
+
+from .mutant import Mutant
 
 
 class EDM(Parameterization):

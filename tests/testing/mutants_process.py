@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
@@ -14,6 +13,8 @@ from diffkit.core.process import Gaussian
 from diffkit.functional import gaussian
 from diffkit.functional.coefficients import axpby, broadcast_right
 from diffkit.functional.gaussian import Affine, Scales
+
+from .mutant import Mutant
 
 
 class SwappedPosterior(VariancePreserving):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State, StepSampler
 from diffkit.functional.coefficients import broadcast_right
+
+from .mutant import Mutant
 
 
 class Step(StepSampler):

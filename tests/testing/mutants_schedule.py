@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from mutant import Mutant
 from torch import nn
 
 from diffkit.bundled.schedules.cosine import Cosine
@@ -13,6 +12,8 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.schedule import NoiseSchedule, as_time
 from diffkit.errors import ComponentError
 from diffkit.testing.reference import UniformLogSNR
+
+from .mutant import Mutant
 
 
 class Learned(nn.Module, NoiseSchedule):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.spacing import Spacing
 from diffkit.errors import ComponentError
+
+from .mutant import Mutant
 
 
 def checked(steps):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.times import DrawnTimes, TrainingTimes
+
+from .mutant import Mutant
 
 
 def unweighted(t):

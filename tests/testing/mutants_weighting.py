@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from mutant import Mutant
 
 from diffkit.core.weighting import Weighting
+
+from .mutant import Mutant
 
 
 class MinSNR(Weighting):

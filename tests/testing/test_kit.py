@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mutants_every import OffsetIgnored
-from mutants_sampler import DeclaresTooMuch, Flow, Multistep, YieldsWithoutGradients
 
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.errors import ComponentError
@@ -26,10 +24,13 @@ from diffkit.testing import (
 from diffkit.testing.checks import checks_of
 from diffkit.testing.laws import normal_limit, within
 
+from .mutants_every import OffsetIgnored
+from .mutants_sampler import DeclaresTooMuch, Flow, Multistep, YieldsWithoutGradients
+
 AUTHORS_FILE = """
 from diffkit.testing import parametrize_with_checks
 from diffkit.testing.checks.sampler import visits_its_times
-from mutants_sampler import DeclaresTooMuch, Flow
+from tests.testing.mutants_sampler import DeclaresTooMuch, Flow
 
 @parametrize_with_checks(
     [DeclaresTooMuch, Flow],
@@ -45,11 +46,11 @@ def test_contract(component, check):
 
 def test_an_authors_file(tmp_path) -> None:
     (tmp_path / "test_authors.py").write_text(AUTHORS_FILE)
-    here = str(Path(__file__).parent)
+    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_authors.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": here, "PATH": "/usr/bin"},
+        env={"PYTHONPATH": root, "PATH": "/usr/bin"},
         capture_output=True,
         text=True,
         check=False,

@@ -137,7 +137,7 @@ def test_a_night_with_one_bad_picture(tmp_path, caplog) -> None:
     spec["dataset"] = {"id": "image-folder", "config": config}
     with pytest.raises(diffkit.DataError, match=r"09\.png"):
         diffkit.build(spec).train(steps=9, out=tmp_path / "a", observers=[Breaks()], progress=False)
-    assert diffkit.load(tmp_path / "a", device="cpu")._trained_steps < 4
+    assert diffkit.load(tmp_path / "a", device="cpu")._weights.steps < 4
     spec["dataset"] = {"id": "image-folder", "config": {**config, "unreadable": "skip"}}
     diffkit.build(spec).train(steps=9, out=tmp_path / "b", progress=False)
     assert "09.png" in caplog.text
@@ -212,4 +212,4 @@ def test_the_loss_may_raise_what_it_likes(tmp_path) -> None:
     pipeline = diffkit.build({**SPEC, "loss": Fails()})
     with pytest.raises(ZeroDivisionError):
         pipeline.train(Points(), steps=9, progress=False)
-    assert pipeline._trained_steps == 3
+    assert pipeline._weights.steps == 3

@@ -45,7 +45,7 @@ def test_two_calls_are_one(changes) -> None:
     twice = diffkit.build({**SPEC, **changes}).train(steps=4, progress=False)
     twice.train(steps=5, progress=False)
     assert equal(once, twice)
-    assert twice._trained_steps == 9
+    assert twice._weights.steps == 9
 
 
 def test_numbers_go_on_in_whichever_directory(tmp_path) -> None:
@@ -64,7 +64,7 @@ def test_loaded_weights_begin_anew(tmp_path) -> None:
     first = diffkit.build(SPEC).train(steps=4, progress=False)
     loaded = diffkit.load(first.save(tmp_path / "run"))
     loaded.train(steps=2, progress=False)
-    assert loaded._trained_steps == 2
+    assert loaded._weights.steps == 2
 
 
 class Meddles:

@@ -33,7 +33,7 @@ class Elbo(Loss):
             which the bound tends to the entropy as T grows.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
 
     def __init__(
         self,

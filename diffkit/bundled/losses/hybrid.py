@@ -30,7 +30,7 @@ class Hybrid(Loss):
         steps: T, of a continuous schedule; 1000 where None. Of a discrete one it is the schedule's.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
 
     def __init__(
         self,

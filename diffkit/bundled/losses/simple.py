@@ -27,7 +27,7 @@ class Simple(Loss):
         weighting: the weight of each noise level.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
 
     def __init__(self, *, weighting: Weighting = Unweighted()) -> None:
         self._weighting = weighting

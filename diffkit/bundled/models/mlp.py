@@ -55,7 +55,7 @@ class MLP(EpsilonModel):
 
     def forward(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
-    ) -> Float[Tensor, "b *data"]:
+    ) -> Float[Tensor, "b *output"]:
         """The output at noise level `c_noise`; it takes no conditions."""
         embedding = self.embed(c_noise)
         hidden = self.first(x.flatten(1))

@@ -34,7 +34,7 @@ class DDPM(StepSampler):
             `fixed_small`.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import BatchNoise
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler

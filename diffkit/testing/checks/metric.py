@@ -13,7 +13,7 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import Denoising, Metric, ModelMetric, SampleMetric
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check

@@ -10,7 +10,7 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.reference import Points

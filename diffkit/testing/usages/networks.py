@@ -12,8 +12,8 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.denoiser import GaussianDenoiser
 from diffkit.core.encoder import Encoder
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Conditioning, Guidance
 from diffkit.core.loss import Batch, Loss, LossContext
 from diffkit.core.model import EpsilonModel

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from diffusers import DDPMPipeline
 
 from diffkit_diffusers import cli
-from small_pipelines import saved, theirs
+
+from .small_pipelines import saved, theirs
 
 
 def test_import_and_export(tmp_path):

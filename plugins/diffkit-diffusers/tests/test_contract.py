@@ -7,7 +7,8 @@ from diffkit.core.process import GaussianProcess
 from diffkit.testing import components_under_test, parametrize_with_checks, run_checks
 
 from diffkit_diffusers.sampler import DiffusersScheduler
-from small_pipelines import small
+
+from .small_pipelines import small
 
 NETWORK = {"architecture": small(norm_eps=1e-5, flip_sin_to_cos=True, dropout=0.0)}
 

@@ -19,7 +19,8 @@ from diffusers.schedulers import scheduling_ddpm
 
 from diffkit_diffusers import export_pipeline, import_pipeline
 from diffkit_diffusers.weights import EMBEDDING
-from small_pipelines import noise, our_output, ours, randomize, start, their_loop, their_output
+
+from .small_pipelines import noise, our_output, ours, randomize, start, their_loop, their_output
 
 NETWORKS = {
     "gray": ((1, 8, 8), {}),

@@ -17,7 +17,8 @@ from diffusers import UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 
 from diffkit_diffusers import import_pipeline
-from small_pipelines import (
+
+from .small_pipelines import (
     CIFAR10,
     edited,
     noise,

@@ -8,7 +8,8 @@ from diffkit.errors import CheckpointError, ComponentError
 from safetensors.torch import load_file, save_file
 
 from diffkit_diffusers import import_pipeline
-from small_pipelines import edited, saved, theirs
+
+from .small_pipelines import edited, saved, theirs
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 UNSUPPORTED = {

@@ -16,7 +16,8 @@ from diffusers import schedulers
 
 from diffkit_diffusers.sampler import DiffusersScheduler, sample_generators
 from diffkit_diffusers.schedulers import TRAITS, betas_of
-from small_pipelines import ours, start
+
+from .small_pipelines import ours, start
 
 SIGMA_SPACE = ("Euler", "EulerAncestral", "Heun", "LMS")
 TABLES = {"linear": {}, "cosine": {"beta_schedule": "squaredcos_cap_v2"}}

@@ -17,7 +17,8 @@ from diffkit.testing.reference import UniformLogSNR
 
 from diffkit_diffusers.sampler import DiffusersScheduler
 from diffkit_diffusers.schedulers import TRAITS
-from small_pipelines import ours
+
+from .small_pipelines import ours
 
 REFUSED = {
     "NoSuchScheduler": {"scheduler": "NoSuchScheduler"},

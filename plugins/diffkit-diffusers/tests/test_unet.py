@@ -9,7 +9,8 @@ from diffkit.errors import CheckpointError, ComponentError, SpecError
 from diffusers import UNet2DConditionModel
 
 from diffkit_diffusers.unet import DiffusersUNet
-from small_pipelines import (
+
+from .small_pipelines import (
     edited,
     noise,
     our_output,

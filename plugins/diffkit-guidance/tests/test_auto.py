@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import diffkit
-from guidance_runs import SPEC
+
+from .guidance_runs import SPEC
 
 UNET = {"width": 8, "multipliers": [1], "blocks": 1, "groups": 4, "attention": []}
 

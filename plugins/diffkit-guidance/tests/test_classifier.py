@@ -22,7 +22,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.cli.main import cli
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Conditioning
 from diffkit.errors import ComponentError
 from diffkit.helpers.fit import FitSettings, fit
@@ -38,7 +38,8 @@ from diffkit_guidance.noisy_classifier import (
     unit,
     write_classifier,
 )
-from guidance_runs import SPEC
+
+from .guidance_runs import SPEC
 
 MEANS = torch.tensor([[0.8, -0.3], [-0.6, 0.2], [0.1, 0.9]], dtype=torch.float64)
 VARIANCE = 0.25

@@ -15,7 +15,7 @@ from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Conditioning
 from diffkit.testing.conditions import Classes, asking
 from diffkit_guidance.classifier_free import ClassifierFree

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from diffkit.testing import Fixtures, components_under_test, parametrize_with_checks, run_checks
-from guidance_runs import classifier_folder, clip_folder, unconditional_run
+
+from .guidance_runs import classifier_folder, clip_folder, unconditional_run
 
 CONFIGURATIONS = {
     "guidance.label": [{"classes": 10}, {"classes": 10, "width": 16}],

@@ -15,7 +15,8 @@ from diffkit.testing.oracles import ExactGaussian
 from diffkit_guidance.auto import Auto
 from diffkit_guidance.classifier import _ByGradient
 from diffkit_guidance.classifier_free import ClassifierFree
-from guidance_runs import SPEC
+
+from .guidance_runs import SPEC
 
 PROCESS = VariancePreserving(schedule=Linear())
 TOLD = Conditioning({"mean": torch.ones(2, 1)}, {"mean": torch.zeros(2, 1)}, {})

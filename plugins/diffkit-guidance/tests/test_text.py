@@ -18,7 +18,8 @@ from diffkit.cli.main import cli
 from diffkit.core.text import as_text
 from diffkit_guidance.characters import Characters
 from diffkit_guidance.pretrained import PretrainedText, Sentence
-from guidance_runs import clip_folder
+
+from .guidance_runs import clip_folder
 
 UNET = {"width": 16, "multipliers": [1, 2], "blocks": 1, "groups": 4, "attention": [4]}
 CAPTIONS = ["coal at night", "snow"]

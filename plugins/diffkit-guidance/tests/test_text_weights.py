@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import diffkit
 from diffkit_guidance.pretrained import PretrainedText
-from guidance_runs import clip_folder
+
+from .guidance_runs import clip_folder
 
 transformers = pytest.importorskip("transformers")
 SIZES = {

@@ -7,19 +7,20 @@ import math
 import pytest
 import torch
 
-import inverse_problems as problems
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.errors import ComponentError
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.trajectories import even
 from diffkit_inverse import follow, invert, slerp
 from diffkit_inverse.inversion import interpolate
+
+from . import inverse_problems as problems
 
 DATA = torch.tensor([[0.8, 0.1, -0.4, 0.2], [-0.3, 0.5, 0.9, 0.0]], dtype=torch.float64)
 DATA = DATA.reshape(2, *problems.SHAPE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-import inverse_problems as problems
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
@@ -13,6 +12,8 @@ from diffkit.bundled.schedules.karras import Karras
 from diffkit_inverse.dps import DPSInpaint, DPSSuperResolution
 from diffkit_inverse.repaint import RePaint
 from diffkit_inverse.replacement import Replacement
+
+from . import inverse_problems as problems
 
 PROCESSES = (VariancePreserving, RectifiedFlow, VarianceExploding)
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-import inverse_problems as problems
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.noise import SampleNoise
@@ -17,6 +16,8 @@ from diffkit_inverse.dps import DPSBlur, DPSInpaint, DPSSuperResolution
 from diffkit_inverse.repaint import RePaint, itinerary
 from diffkit_inverse.replacement import Replacement
 from diffkit_inverse.sdedit import SDEdit
+
+from . import inverse_problems as problems
 
 PICTURE = {"image": problems.IMAGE}
 SAMPLERS = {

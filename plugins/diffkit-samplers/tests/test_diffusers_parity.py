@@ -10,7 +10,8 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.testing import ExactMixture
 from diffkit_samplers.spacings import UniformLogSNR
-from samplers_problems import DETERMINISTIC, TIGHT, VarianceExploding, end_of
+
+from .samplers_problems import DETERMINISTIC, TIGHT, VarianceExploding, end_of
 
 diffusers = pytest.importorskip("diffusers")
 

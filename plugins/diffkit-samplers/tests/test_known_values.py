@@ -16,7 +16,8 @@ from diffkit_samplers.ddim import DDIM
 from diffkit_samplers.dpmpp_2m_sde import DPMpp2MSDE
 from diffkit_samplers.euler_ancestral import EulerAncestral
 from diffkit_samplers.spacings import Karras
-from samplers_problems import DETERMINISTIC, GivenNoise, end_of
+
+from .samplers_problems import DETERMINISTIC, GivenNoise, end_of
 
 LINEAR = Linear()
 TRAILING = {10: 0.369955, 20: 0.431368, 50: 0.471403, 100: 0.485447, 1000: 0.498495}

@@ -9,7 +9,8 @@ from scipy.integrate import quad
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit_samplers._levels import data_step, noise_correction, path_weights
 from diffkit_samplers.plms import _ADAMS_BASHFORTH
-from samplers_problems import CURVES, LogLinear
+
+from .samplers_problems import CURVES, LogLinear
 
 
 @pytest.mark.parametrize("h", [1e-6, 1e-3, 0.1, 0.99, 1.01, 3.0, 20.0])

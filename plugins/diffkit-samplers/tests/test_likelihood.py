@@ -11,12 +11,13 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.testing import ExactGaussian, ExactMixture
 from diffkit_samplers.likelihood import log_likelihood
-from samplers_problems import CURVES, ContinuousCosine, LogLinear, marginal
+
+from .samplers_problems import CURVES, ContinuousCosine, LogLinear, marginal
 
 X = torch.tensor([[-1.3, 0.2], [0.4, 0.0], [2.0, -1.0]], dtype=torch.float64)
 TOLERANCES = {"rtol": 1e-8, "atol": 1e-8}

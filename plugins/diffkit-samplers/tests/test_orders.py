@@ -10,7 +10,8 @@ import torch
 
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.testing import ExactGaussian, ExactMixture
-from samplers_problems import (
+
+from .samplers_problems import (
     DETERMINISTIC,
     STOCHASTIC,
     TIGHT,

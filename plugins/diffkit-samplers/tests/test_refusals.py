@@ -26,7 +26,8 @@ from diffkit_samplers.heun import Heun
 from diffkit_samplers.ode import ODE
 from diffkit_samplers.plms import PLMS
 from diffkit_samplers.unipc import UniPC
-from samplers_problems import (
+
+from .samplers_problems import (
     DETERMINISTIC,
     STOCHASTIC,
     Counting,

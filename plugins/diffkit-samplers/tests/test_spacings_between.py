@@ -12,7 +12,8 @@ from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.errors import ComponentError
 from diffkit_samplers.spacings import Karras, Quadratic, UniformLogSNR
-from samplers_problems import ContinuousCosine, LogLinear, ZeroTerminal
+
+from .samplers_problems import ContinuousCosine, LogLinear, ZeroTerminal
 
 SPACINGS = [Quadratic(), UniformLogSNR(), Karras(), Karras(rho=1.0)]
 SCHEDULES = [

@@ -11,12 +11,13 @@ from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.core.schedule import as_time
 from diffkit.testing import ExactGaussian, ExactMixture, OracleModel
 from diffkit_samplers.spacings import UniformLogSNR
-from samplers_problems import (
+
+from .samplers_problems import (
     CURVES,
     DETERMINISTIC,
     STOCHASTIC,

@@ -170,6 +170,7 @@ def test_data_that_are_no_images_are_refused():
     assert not list(Classifier.requires(config, {}))
 
 
+@pytest.mark.wrong_shapes
 @pytest.mark.parametrize("shape", [(5, 1, 9, 8), (5, 3, 8, 8), (1, 8, 8)])
 def test_samples_of_another_shape_are_refused(shape):
     embedding = small().fit(memory(1, 8, 8), seed=0)

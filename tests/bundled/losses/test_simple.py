@@ -13,7 +13,8 @@ from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import BatchNoise

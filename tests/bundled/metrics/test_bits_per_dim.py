@@ -16,7 +16,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import GaussianDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 

@@ -17,7 +17,8 @@ from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.leading import Leading
 from diffkit.bundled.spacings.trailing import Trailing
-from diffkit.core.denoiser import Denoiser, GaussianDenoiser
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import Prediction
 from diffkit.errors import ComponentError

@@ -146,4 +146,4 @@ def test_ends_in_the_wrong_order_are_refused() -> None:
 
 def test_what_it_never_reaches_is_refused_with_its_range() -> None:
     with pytest.raises(ComponentError, match=r"outside \[-5, 13\.3\]"):
-        Learned().time_at(torch.tensor([-6.0]))
+        Learned().time_at(torch.tensor([-6.0], dtype=torch.float64))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from distances import distance, limit
 
 import diffkit
 from diffkit.bundled.schedules.linear import Linear
@@ -13,6 +12,8 @@ from diffkit.bundled.times.stratified import Stratified
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.noise import SampleNoise
 from diffkit.testing.reference import UniformLogSNR
+
+from .distances import distance, limit
 
 STEPS = 20
 SCHEDULE = Linear(steps=STEPS, rescale=False)

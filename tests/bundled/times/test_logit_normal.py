@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from distances import distance, drawn, esser, limit, on_the_grid
 
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.times.logit_normal import LogitNormal
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.testing.reference import UniformLogSNR
+
+from .distances import distance, drawn, esser, limit, on_the_grid
 
 CHOICES = [(0.0, 1.0), (0.7, 0.5), (-0.5, 1.5)]
 

@@ -6,13 +6,14 @@ import math
 
 import pytest
 import torch
-from distances import distance, drawn, limit, on_the_grid
 
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.times.lognormal import LogNormal
 from diffkit.testing.checks.common import ZeroTerminalSNR
 from diffkit.testing.reference import UniformLogSNR
+
+from .distances import distance, drawn, limit, on_the_grid
 
 CHOICES = [(-1.2, 1.2), (0.4, 0.8)]
 SCHEDULES = [UniformLogSNR(), UniformLogSNR(first=4.0, last=-1.0), ZeroTerminalSNR(), Linear()]

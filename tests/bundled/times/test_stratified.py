@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from distances import FALSE_ALARM, distance, esser, limit, on_the_grid
 
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.times.logit_normal import LogitNormal
@@ -12,6 +11,8 @@ from diffkit.bundled.times.stratified import Stratified
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.noise import SampleNoise
 from diffkit.testing.reference import UniformLogSNR
+
+from .distances import FALSE_ALARM, distance, esser, limit, on_the_grid
 
 BATCHES, SIZE = 5000, 7
 

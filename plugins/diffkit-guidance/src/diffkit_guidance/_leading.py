@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import Denoiser, WrappedDenoiser
 from diffkit.core.prediction import GaussianPrediction, Prediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
@@ -27,16 +27,17 @@ def check_interval(name: str, interval: Interval | None) -> None:
         )
 
 
-class Led(Denoiser):
+class Led(WrappedDenoiser):
     """A denoiser that is led where the log-SNR is within an interval; nowhere, where it is idle."""
 
     def __init__(self, plain: Denoiser, interval: Interval | None, *, idle: bool) -> None:
-        self._plain, self._interval, self._idle = plain, interval, idle
+        super().__init__(plain)
+        self._interval, self._idle = interval, idle
 
     @property
     def process(self) -> GaussianProcess:
         """That of the denoiser which is led."""
-        process = self._plain.process
+        process = self.wrapped.process
         if not isinstance(process, GaussianProcess):
             raise ComponentError(
                 f"guidance adds predictions up, which {type(process).__name__} has no sense for; "
@@ -44,24 +45,15 @@ class Led(Denoiser):
             )
         return process
 
-    @property
-    def data_range(self) -> DataRange | None:
-        """That of the denoiser which is led."""
-        return self._plain.data_range
-
     @abstractmethod
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
         """The same with every denoiser that it asks started for one trajectory."""
-
-    def check_times(self, times: Sequence[float]) -> None:
-        """Raise ComponentError where a denoiser that it asks does."""
-        self._plain.check_times(times)
 
     def __call__(self, x_t: Tensor, t: Time) -> Prediction:
         """The prediction, led."""
         active = self._active(t)
         if not bool(active.any()):
-            return self._plain(x_t, t)
+            return self.wrapped(x_t, t)
         plain, led = self._both(x_t, t)
         if not bool(active.all()):
             here = active.reshape(-1, *[1] * (led.ndim - 1)).to(led.device)

@@ -105,7 +105,7 @@ class _Led(Led):
         self._scale, self._bad, self._worse, self._run = scale, bad, worse, run
 
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
-        good, bad = self._plain.start(inputs), self._bad.start(inputs)
+        good, bad = self.wrapped.start(inputs), self._bad.start(inputs)
         return _Led(good, bad, self._worse, self._scale, self._interval, self._run)
 
     def check_times(self, times: Sequence[float]) -> None:
@@ -127,7 +127,7 @@ class _Led(Led):
             self._worse.to(x_t.device)
         weights = self._worse.system.parameters()
         dtype = next((weight.dtype for weight in weights), x_t.dtype)
-        good, bad = gaussian(self._plain(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
+        good, bad = gaussian(self.wrapped(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
         away = bad.as_target(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)
 

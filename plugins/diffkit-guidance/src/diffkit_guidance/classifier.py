@@ -115,7 +115,7 @@ class _ByGradient(Led):
         self._asked, self._scale = asked, scale
 
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
-        return _ByGradient(self._plain.start(inputs), self._asked, self._scale, self._interval)
+        return _ByGradient(self.wrapped.start(inputs), self._asked, self._scale, self._interval)
 
     def check_times(self, times: Sequence[float]) -> None:
         super().check_times(times)
@@ -126,7 +126,7 @@ class _ByGradient(Led):
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
         log_snr = self.process.log_snr(t)
         _check_signal(log_snr)
-        plain = gaussian(self._plain(x_t, t))
+        plain = gaussian(self.wrapped(x_t, t))
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             inside = unit(self.process, x, log_snr)

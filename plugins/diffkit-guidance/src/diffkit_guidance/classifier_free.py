@@ -80,7 +80,7 @@ class _Led(Led):
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
         # One batch holds each sample twice, and so do its inputs.
         twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
-        started = self._plain.start(inputs), self._joint.start(twice)
+        started = self.wrapped.start(inputs), self._joint.start(twice)
         return _Led(*started, self._scale, self._interval, self._rescale)
 
     def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:

@@ -31,7 +31,7 @@ class PosteriorSampler(Sampler):
     A subclass says what A is.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
     name: ClassVar[str]
     """The component's id, for errors."""
 

@@ -41,7 +41,7 @@ class RePaint(Sampler):
         ComponentError: an argument is below 1, or an input does not fit the samples.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     def __init__(

@@ -33,7 +33,7 @@ class Replacement(Sampler):
         ComponentError: an input does not fit the samples.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
     inputs: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     def trajectory(

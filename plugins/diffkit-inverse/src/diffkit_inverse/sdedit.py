@@ -43,7 +43,7 @@ class SDEdit(Sampler):
         ComponentError: strength is out of range, or the image does not fit the samples.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
     inputs: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(

@@ -45,7 +45,7 @@ class ODE(Sampler):
         atol: the absolute error, likewise.
     """
 
-    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess  # type: ignore[type-abstract]
+    process_class: ClassVar[type[ForwardProcess]] = GaussianProcess
 
     def __init__(
         self,

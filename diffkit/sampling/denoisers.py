@@ -1,0 +1,104 @@
+"""The denoiser of a trajectory: the network, guided towards its condition and clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffkit.assembly.conditions import rows_of
+from diffkit.assembly.system import System
+from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
+from diffkit.core.guidance import Conditioning, Guidance
+from diffkit.core.model import Condition, Network
+from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Denoisers:
+    """Makes the denoisers of a sampling run, one for the rows of each batch."""
+
+    system: System
+    process: ForwardProcess
+    network: Network
+    guidance: Guidance | None
+    clip_to: DataRange | None
+
+    def table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
+        """The network's preconditioning at the times of a trajectory."""
+        parts = self.system.parts
+        trained, sampled = parts.process, self.process
+        if not isinstance(trained, GaussianProcess) or not isinstance(sampled, GaussianProcess):
+            return {}
+        denoiser = GaussianDenoiser(parts.model, parts.parameterization, trained, sampled)
+        return denoiser.table(times)
+
+    def make(
+        self,
+        table: Mapping[float, Preconditioning],
+        rows: Condition,
+        inputs: Mapping[str, Tensor],
+    ) -> Denoiser:
+        """The denoiser of these rows of conditions, started with these inputs."""
+
+        def make_denoiser(condition: Condition) -> Denoiser:
+            # Started here too, so that guidance which knows nothing of that loses nothing.
+            found = self.system.denoiser(self.process, condition, self.network, table)
+            return found.start(_as_often(inputs, condition))
+
+        encoded = self.system.encoded(rows)
+        if self.guidance is None:
+            found = make_denoiser(encoded)
+        else:
+            null, encoder = _null(self.system, rows), self.system.parts.encoder
+            conditioning = Conditioning(encoded, null, rows, encoder)
+            found = self.guidance.guide(make_denoiser, conditioning).start(inputs)
+        return found if self.clip_to is None else ClippedDenoiser(found, self.clip_to)
+
+
+def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str, Tensor]:
+    """The inputs for as many samples as the condition has rows: a batch may hold each in turn."""
+    count = max((len(value) for value in condition.values()), default=0)
+    return {
+        name: torch.cat([value] * (count // len(value))) if count > len(value) > 0 else value
+        for name, value in inputs.items()
+    }
+
+
+def _null(system: System, rows: Condition) -> Condition:
+    """What stands for no condition, encoded, for as many samples as these rows."""
+    encoder = system.parts.encoder
+    if encoder is None or not rows:
+        return {}
+    some = next(iter(rows.values()))
+    null = {name: value.to(some.device) for name, value in encoder.null(1).items()}
+    return rows_of(system.encoded(null), len(some))
+
+
+def range_to_clip_to(
+    chosen: bool | None, of_spec: bool, system: System, process: ForwardProcess
+) -> DataRange | None:
+    """The range that predictions are clipped to; None where they are not.
+
+    The spec's `clip` is of data that have a range, and of Gaussian processes. Raises SpecError
+    where clipping was asked for and there is none.
+    """
+    data_range = system.parts.data_range
+    if not (of_spec if chosen is None else chosen):
+        return None
+    if data_range is not None and isinstance(process, GaussianProcess):
+        return data_range
+    if not chosen:
+        return None
+    if system.parts.latents is not None:
+        why = "the samples are latents, which have no range; what they decode to is clipped anyway"
+    elif data_range is None:
+        why = "the data declare no range to clip to; set data.range"
+    else:
+        why = f"{type(process).__name__} is no Gaussian process"
+    raise SpecError([f"clip is true, and {why}; or leave clip out"])

@@ -1,0 +1,130 @@
+"""From what `Pipeline.train` was asked to a trainer that has looked at everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diffkit.assembly.components import Components
+from diffkit.assembly.conditions import check_data
+from diffkit.assembly.incompatibilities import null_problem, training_problems
+from diffkit.config.signature import changed_training
+from diffkit.config.spec import PipelineSpec, TrainingSpec
+from diffkit.core.dataset import Dataset
+from diffkit.distributed.world import World, world_of
+from diffkit.errors import SpecError
+from diffkit.helpers.lock import sole_writer
+from diffkit.plugins.events import Events
+from diffkit.plugins.host import Host
+from diffkit.storage import fingerprint
+from diffkit.storage.latents import Encoded, latents_for
+from diffkit.storage.resume import check_changes, checkpoint_to_resume
+from diffkit.storage.run_directory import Which
+from diffkit.storage.weights import Weights
+from diffkit.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The arguments of `Pipeline.train` that are no fields of a spec."""
+
+    out: Path | None = None
+    resume: bool = False
+    checkpoint: Which = "last"
+    observers: tuple[object, ...] = ()
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint != "last" and not self.resume:
+            raise SpecError(["checkpoint: it says where to go on from, and goes with resume"])
+        if self.resume and self.out is None:
+            raise SpecError(["resume: it needs the run directory to go on in; give out"])
+
+
+def changed_settings(
+    settings: TrainingSpec, changes: Mapping[str, Any], parts: Components
+) -> TrainingSpec:
+    """The training settings, with these changes. Raises SpecError."""
+    changed = changed_training(settings, changes)
+    problems = list(training_problems(changed, parts.latents is not None, parts.sample_shape))
+    if lost := null_problem(changed.condition_dropout, type(parts.guidance)):
+        problems.append(lost)
+    if problems:
+        raise SpecError(problems)
+    return changed
+
+
+@contextmanager
+def prepared_training(
+    weights: Weights,
+    spec: PipelineSpec,
+    dataset: Callable[[], Dataset],
+    options: TrainingOptions,
+    host: Host,
+) -> Iterator[Trainer]:
+    """A trainer of these weights; within, the run directory is locked.
+
+    Nothing is written before all processes have agreed but the lock, so that what is refused leaves
+    no trace.
+    """
+    parts, world = weights.system.parts, world_of(weights.system.device)
+    with ExitStack() as held:
+        with world.all_or_none():
+            data = dataset()
+            check_data(data, parts)
+            goes_on_from = (
+                _beginning(held, weights, spec, data, options, world) or weights.continuation
+            )
+            described = fingerprint.described(parts.latents)
+            if options.out is not None:
+                described |= fingerprint.of_data(data)
+            hooks = host.load_hooks() if world.is_main else ()
+        world.check_agreement(_to_agree_on(spec, options.out, data))
+        if parts.latents is not None:
+            encoded = Encoded(dataset=data, parts=parts, device=weights.system.device)
+            latents = spec.training.latents
+            data = latents_for(encoded, latents, options.out, world, options.progress)
+        weights.follow(spec.training.ema_decay is not None)
+        yield Trainer(
+            weights=weights,
+            dataset=data,
+            spec=spec,
+            directory=options.out,
+            world=world,
+            events=Events(hooks, options.observers if world.is_main else ()),
+            goes_on_from=goes_on_from,
+            described=described,
+        )
+
+
+def _beginning(
+    held: ExitStack,
+    weights: Weights,
+    spec: PipelineSpec,
+    dataset: Dataset,
+    options: TrainingOptions,
+    world: World,
+) -> Path | None:
+    """The checkpoint that training goes on from, whose weights are now taken, if there is one."""
+    if options.out is None:
+        return None
+    if world.is_main:
+        held.enter_context(sole_writer(options.out))
+    chosen = checkpoint_to_resume(options.out, options.resume, options.checkpoint)
+    if chosen is not None:
+        asked = spec.model_dump(mode="json")
+        check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
+        weights.restore(chosen)
+    return chosen
+
+
+def _to_agree_on(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -> dict[str, Any]:
+    """What has to be the same in all processes of a run."""
+    training = {f"training.{k}": v for k, v in spec.training.model_dump(mode="json").items()}
+    rest = spec.model_dump(mode="json", exclude={"training", "provenance"})
+    where = None if directory is None else str(directory.absolute())
+    return {**rest, **training, "out": where, "the number of samples": len(dataset)}

@@ -69,15 +69,15 @@ def draw(out: Path) -> None:
     from matplotlib import pyplot as plt
 
     schedule = Cosine()
-    rows = {
-        'sampler="ddpm"': (VariancePreserving(schedule=schedule), DDPM()),
-        'sampler="acme.ddim"': (VariancePreserving(schedule=schedule), DDIM()),
-        'process="rectified-flow"': (RectifiedFlow(schedule=schedule), DDIM()),
-    }
+    rows = (
+        (VariancePreserving(schedule=schedule), DDPM()),
+        (VariancePreserving(schedule=schedule), DDIM()),
+        (RectifiedFlow(schedule=schedule), DDIM()),
+    )
     colours = LinearSegmentedColormap.from_list("night", [INK, "#16334d", FAINT, "#8fd3c7"])
     x = np.linspace(-SPAN, SPAN, 240)
     figure, axes = plt.subplots(len(rows), 1, figsize=(6.2, 3.2), dpi=190)
-    for axis, (name, (process, sampler)) in zip(axes, rows.items(), strict=True):
+    for axis, (process, sampler) in zip(axes, rows, strict=True):
         times, paths = trajectories(process, sampler)
         seen = density(process, np.linspace(1, 0, 320), x)
         axis.imshow(
@@ -85,10 +85,6 @@ def draw(out: Path) -> None:
             interpolation="bilinear",
         )  # fmt: skip
         axis.plot(times, paths, color=WARM, linewidth=0.55, alpha=0.75)
-        axis.text(
-            0.985, 0.74 * SPAN, name, color="white", fontsize=8, family="monospace", va="top",
-            bbox={"facecolor": INK, "edgecolor": "none", "alpha": 0.75, "pad": 3},
-        )  # fmt: skip
         axis.set(xlim=(1, 0), ylim=(-SPAN, SPAN))
         axis.axis("off")
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0, hspace=0.04)

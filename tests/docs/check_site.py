@@ -125,11 +125,12 @@ def seen(site: Path, browser: str, shots: Path | None) -> Iterator[str]:
             context.close()
         window = chromium.new_page()
         window.goto((site / "index.html").as_uri())
+        window.wait_for_timeout(1000)
         window.keyboard.press("Control+k")
-        window.wait_for_timeout(500)
-        window.keyboard.type("rectified flow")
-        window.wait_for_timeout(2000)
-        if not re.search(r"\b[1-9]\d* results", window.locator("body").inner_text()):
+        window.wait_for_timeout(1000)
+        window.keyboard.type("rectified flow", delay=30)
+        window.wait_for_timeout(3000)
+        if not window.get_by_text(re.compile(r"^[1-9]\d* results$")).count():
             yield "the search finds nothing"
         if shots:
             window.screenshot(path=shots / "search.png")

@@ -3,8 +3,8 @@
 $ python tests/benchmarks/hops.py
 
 An update is from the end of one step of the optimiser to the end of the next; a sampling step from
-one state of the trajectory to the next. Counted is what is called in diffkit and its plugins; frames
-are how many of those functions are within one another at most.
+one state of the trajectory to the next. Counted is what is called in diffkit and its plugins, the
+network too; frames are how many of those functions are within one another at most.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffkit import core
 from diffkit.plugins import hookspecs
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import default_host
@@ -43,8 +44,9 @@ def test_no_hook_is_documented_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_each_kind_is_in_the_table_with_its_base_class(kind) -> None:
-    base = kind.interface.replace(":", ".")
+    base = kind.interface.partition(":")[2]
     assert f"| `{kind.name}` | `{base}`" in EXTENDING
+    assert base in core.__all__  # where the page says that it is
 
 
 def test_the_version_that_is_documented_is_that_of_every_kind() -> None:

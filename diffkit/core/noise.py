@@ -56,6 +56,8 @@ class SampleNoise(Noise):
     ) -> None:
         self.seed = seed
         self.indices = tuple(indices)
+        if not all(0 <= index < 2**64 for index in self.indices):
+            raise OverflowError("a sample's index is a count of 64 bits")  # numpy 1 would wrap it.
         self._device = torch.device(device)
         self._dtype = dtype
         key = mix(seed, "samples")

@@ -86,7 +86,7 @@ WRONG = {
     ),
     "fewer layers": (configured(num_hidden_layers=1), "smaller than the file"),
     "more layers": (configured(num_hidden_layers=3), "lacks encoder.layer.2"),
-    "no tokenizer": (without_tokenizer, "no tokenizer"),
+    "no tokenizer": (without_tokenizer, "no tokenizer|load tokenizer"),
     "broken": (lambda d: (d / "model.safetensors").write_bytes(b"x"), "cannot be read"),
     "configuration": (lambda d: (d / "config.json").write_text("[]"), "cannot be read"),
     "another network": (configured(hidden_size=32), "shape|cannot be read"),

@@ -55,7 +55,8 @@ REFUSED = {
     "feed = 'sample'": {"scheduler": "PNDMScheduler", "feed": "sample"},
     "options.lambda_min_clipped = -5.1": {"options": {"lambda_min_clipped": -5.1}},
     "options.flow_shift = 3.0": {"options": {"flow_shift": 3.0}},
-    "options.time_shift_type = 'linear'": {"options": {"time_shift_type": "linear"}},
+    # Before 0.35 diffusers has no such option.
+    "options.time_shift_type": {"options": {"time_shift_type": "linear"}},
     "options.variance_type = 'fixed_small'": {"options": {"variance_type": "fixed_small"}},
     "options.variance_type = None": {
         "scheduler": "DDPMScheduler",

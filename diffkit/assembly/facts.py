@@ -196,7 +196,7 @@ def _schedule_of(
     def supply(source: str) -> Any:
         if source == SHAPE:
             return data.shape
-        raise ComponentError(f"it needs a {source}, which the pipeline does not have")
+        raise ComponentError(f"it is made with another {source}; name one in its config")
 
     made, problems = create_one(choice, supply)
     return cast(NoiseSchedule | None, made), problems

@@ -41,7 +41,7 @@ class Guidance(Component):
 
     @abstractmethod
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
-        """The guided denoiser, for samples that are told this.
+        """The guided denoiser of samples of this condition.
 
         `ask(told.condition)` is the denoiser without guidance, started for the trajectory. One
         batch may hold both conditions in turn, if it is asked about as many samples.

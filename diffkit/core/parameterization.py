@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 TIME_SCALE = 1000.0
-"""Networks are told `1000 t`, which for T = 1000 is DDPM's index k."""
+"""Networks are given `1000 t`, which for T = 1000 is DDPM's index k."""
 
 
 class Parameterization(Component):
@@ -39,5 +39,5 @@ class Parameterization(Component):
     def c_noise(
         self, t: Float64[Tensor, "..."], log_snr: Float64[Tensor, "..."]
     ) -> Float64[Tensor, "..."]:
-        """What the network is told of the noise level."""
+        """The noise level as the network is given it. Karras et al. (2022), eq. 7."""
         return TIME_SCALE * t

@@ -159,3 +159,8 @@ def test_initial_weights_follow_the_seed_and_leave_the_global_generator_alone() 
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_a_schedule_that_is_made_of_another_says_so() -> None:
+    with pytest.raises(diffkit.SpecError, match="it is made with another schedule; name one in its config"):
+        diffkit.build({**FIVE, "schedule": "zero-terminal"})

@@ -38,7 +38,7 @@ class Linear(DiscreteSchedule):
     def __init__(
         self,
         *,
-        steps: Annotated[int, Ge(1), Le(1_000_000)] = _REFERENCE_STEPS,
+        steps: Annotated[int, Ge(1), Le(1_000_000)] = 1000,
         beta_first: Annotated[float, Gt(0)] = 1e-4,
         beta_last: Annotated[float, Gt(0)] = 0.02,
         rescale: bool = True,

@@ -76,7 +76,7 @@ class System(nn.Module):
         """The loss of each sample, at times drawn for the whole batch that it is a share of."""
 
         def draw_times(count: int) -> DrawnTimes:
-            drawn = self.parts.times.draw_with(
+            drawn = self.parts.times.draw_learned(
                 batch_slice.uniform, self.parts.schedule, batch_slice.learned
             )
             mine = slice(batch_slice.rows.start, batch_slice.rows.start + count)

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Preconditioning(NamedTuple):
-    """How a network is asked at one time. Karras et al. (2022), EDM, table 1: c_in and c_noise."""
+    """What goes into a network at one time, and what its output stands for.
+
+    Karras et al. (2022), EDM, eq. 7, has c_in and c_noise; `target` has what c_skip and c_out are
+    made of: `output = A x_0 + B epsilon`.
+    """
 
     c_in: Number
     c_noise: Number
@@ -101,11 +105,11 @@ class GaussianDenoiser(Denoiser):
             found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ComponentError(
                 f"model: for samples of the shape {list(x_t.shape)} it gives {found}, and should "
-                f"give {shape}"
+                f"give {shape}; twice the channels are for a model that declares learned_variance"
             )
 
-    def table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
-        """How the network is asked at each of these times, computed in one pass.
+    def preconditioning_table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
+        """The network's preconditioning at each of these times, computed in one pass.
 
         For `table`, of denoisers of the same processes: whoever plans a trajectory knows its
         times. At others, as an adaptive solver chooses them, each question is computed by itself.

@@ -43,6 +43,7 @@ class Guidance(Component):
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser of samples of this condition.
 
-        `ask(told.condition)` is the denoiser without guidance, started for the trajectory. One
+        `make_denoiser(conditioning.condition)` is the denoiser without guidance, started for the
+        trajectory. One
         batch may hold both conditions in turn, if it is asked about as many samples.
         """

@@ -33,8 +33,8 @@ class TrainingTimes(Component):
     """The distribution of t in training.
 
     A distribution that follows the losses keeps nothing itself. What it has learned is a state:
-    `init` makes it, `update` makes the next one, `draw_with` draws with it. The trainer keeps it,
-    gives it the losses of all processes, and saves it in checkpoints. A distribution that never
+    `init` makes it, `update` makes the next one, `draw_learned` draws with it. The trainer keeps
+    it, gives it the losses of all processes, and saves it in checkpoints. A distribution that never
     changes has `draw` alone.
     """
 
@@ -69,8 +69,8 @@ class TrainingTimes(Component):
         """
         return state
 
-    def draw_with(
+    def draw_learned(
         self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule, state: TimesState
     ) -> DrawnTimes:
-        """As `draw`, with what was learned."""
+        """As `draw`, from the distribution that was learned, which is in `state`."""
         return self.draw(uniform, schedule)

@@ -29,14 +29,14 @@ class Denoisers:
     guidance: Guidance | None
     clip_to: DataRange | None
 
-    def table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
+    def preconditioning_table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
         """The network's preconditioning at the times of a trajectory."""
         parts = self.system.parts
         trained, sampled = parts.process, self.process
         if not isinstance(trained, GaussianProcess) or not isinstance(sampled, GaussianProcess):
             return {}
         denoiser = GaussianDenoiser(parts.model, parts.parameterization, trained, sampled)
-        return denoiser.table(times)
+        return denoiser.preconditioning_table(times)
 
     def make(
         self,

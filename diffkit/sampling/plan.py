@@ -60,7 +60,7 @@ def plan_sampling(
     with torch.no_grad():
         first = {name: value[:1].to(system.device) for name, value in conditions.items()}
         denoisers.make({}, first, {}).check_times(sampler.query_times(times, process))
-        table = denoisers.table(times)
+        table = denoisers.preconditioning_table(times)
     return SamplingRun(
         num=num,
         denoiser=partial(denoisers.make, table),

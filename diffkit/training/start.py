@@ -42,7 +42,7 @@ class TrainingOptions:
         if self.checkpoint != "last" and not self.resume:
             raise SpecError(["checkpoint: it says where to go on from, and goes with resume"])
         if self.resume and self.out is None:
-            raise SpecError(["resume: it needs the run directory to go on in; give out"])
+            raise SpecError(["resume: it needs the run directory to go on in; give it as out=..."])
 
 
 def changed_settings(

@@ -36,8 +36,8 @@ def measure() -> list[Record]:
     calls = {
         "levels, one pass": lambda: process.levels(times),
         "levels, one by one": lambda: [process.level(t) for t in times],
-        "preconditioning, one pass": lambda: denoiser.table(levels),
-        "preconditioning, one by one": lambda: [denoiser.table([t]) for t in times],
+        "preconditioning, one pass": lambda: denoiser.preconditioning_table(levels),
+        "preconditioning, one by one": lambda: [denoiser.preconditioning_table([t]) for t in times],
         "posterior of each step": steps,
     }
     record = Record(f"Coefficients of {STEPS} fresh steps", ("what", "time"))

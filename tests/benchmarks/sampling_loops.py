@@ -47,7 +47,7 @@ def by_diffkit(sampler: Sampler, x: torch.Tensor, output: torch.Tensor) -> Calla
         return output
 
     # Made once, like the scheduler, for all batches of a pipeline's samples.
-    table = GaussianDenoiser(network, Epsilon(), process).table(times)
+    table = GaussianDenoiser(network, Epsilon(), process).preconditioning_table(times)
     denoiser = GaussianDenoiser(network, Epsilon(), process, table=table)
 
     def trajectory():

@@ -18,7 +18,7 @@ from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core import denoiser as denoiser_module
+from diffkit.core import gaussian_denoiser as denoiser_module
 from diffkit.core.denoiser import ModelDenoiser, per_sample
 from diffkit.core.gaussian_denoiser import GaussianDenoiser, scaled
 from diffkit.core.model import EpsilonModel

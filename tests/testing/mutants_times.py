@@ -63,9 +63,9 @@ class Halves(TrainingTimes):
         return 1 / density
 
     def draw(self, uniform, schedule):
-        return self.draw_with(uniform, schedule, self.init(schedule))
+        return self.draw_learned(uniform, schedule, self.init(schedule))
 
-    def draw_with(self, uniform, schedule, state):
+    def draw_learned(self, uniform, schedule, state):
         density = self.density(state)
         early = density[0] / 2
         u = 1 - uniform

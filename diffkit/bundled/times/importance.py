@@ -83,9 +83,9 @@ class Importance(TrainingTimes):
 
     def draw(self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule) -> DrawnTimes:
         """Uniform, as long as no losses are known."""
-        return self.draw_with(uniform, schedule, self.init(schedule))
+        return self.draw_learned(uniform, schedule, self.init(schedule))
 
-    def draw_with(
+    def draw_learned(
         self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule, state: TimesState
     ) -> DrawnTimes:
         """The quantiles of p at `1 - u`, and their weights."""

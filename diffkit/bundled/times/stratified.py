@@ -51,11 +51,11 @@ class Stratified(TrainingTimes):
         """The distribution's."""
         return self._distribution.update(state, t, values)
 
-    def draw_with(
+    def draw_learned(
         self, uniform: Float64[Tensor, " b"], schedule: NoiseSchedule, state: TimesState
     ) -> DrawnTimes:
         """As `draw`, with what the distribution has learned."""
-        return self._distribution.draw_with(_spread(uniform), schedule, state)
+        return self._distribution.draw_learned(_spread(uniform), schedule, state)
 
 
 def _spread(uniform: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def _draws(
         state = times.init(schedule)
         if state:
             learned = times.update(state, *losses_of(times, schedule, state))
-            drawn = times.draw_with(uniform, schedule, learned)
+            drawn = times.draw_learned(uniform, schedule, learned)
             yield f"{where}, once losses are known", schedule, drawn
 
 
@@ -222,9 +222,9 @@ def what_is_learned_is_in_the_state(subject: ComponentUnderTest) -> None:
             within(f"{name} learned by a new instance, {where}", value, again[name], 0.0, why)
         for name, drawn in (
             ("by draw", times.draw(uniform, schedule)),
-            ("with the first state", times.draw_with(uniform, schedule, state)),
+            ("with the first state", times.draw_learned(uniform, schedule, state)),
         ):
-            new = subject.make().draw_with(uniform, schedule, times.init(schedule))
+            new = subject.make().draw_learned(uniform, schedule, times.init(schedule))
             for part, found, wanted in zip(("times", "weights"), drawn, new, strict=True):
                 what = f"{part} {where} drawn {name}, after losses were seen"
                 within(what, found, wanted, 0.0, "what was learned is in the new state alone")
@@ -238,7 +238,7 @@ def losses_change_the_distribution(subject: ComponentUnderTest) -> None:
     for where, schedule, state in _learners(subject, times):
         learned = times.update(state, *losses_of(times, schedule, state))
         before = times.draw(uniform, schedule)
-        after = times.draw_with(uniform, schedule, learned)
+        after = times.draw_learned(uniform, schedule, learned)
         same = torch.equal(before.t, after.t) and torch.equal(before.weight, after.weight)
         require(
             not same,

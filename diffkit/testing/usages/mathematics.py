@@ -117,7 +117,7 @@ def use_times(
             t, values = losses_of(times, schedule, state)
             given = (done.give(f"{n} {number}, {name}", v) for n, v in (("t", t), ("loss", values)))
             state = times.update(state, *given)
-            drawn = times.draw_with(uniform, schedule, state)
+            drawn = times.draw_learned(uniform, schedule, state)
             done.outputs[f"t {number}, {name}"], done.outputs[f"weight {number}, {name}"] = drawn
             done.outputs.update({f"{k} {number}, {name}": v for k, v in state.items()})
 
@@ -129,7 +129,7 @@ def losses_of(
     even = (torch.arange(_LOSSES, dtype=torch.float64) + 0.5) / _LOSSES
     # Neighbours in training are not neighbours in time: a step that shares no factor with them.
     mixed = even[(torch.arange(_LOSSES) * _STEP) % _LOSSES]
-    t, weight = times.draw_with(mixed, schedule, state)
+    t, weight = times.draw_learned(mixed, schedule, state)
     return t, weight * (0.5 + t) * (1.0 + 0.5 * even)
 
 

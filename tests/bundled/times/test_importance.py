@@ -36,7 +36,7 @@ def train(times, state, updates, batch=32, seed=0, weigh=True):
     """The state after updates that give the losses above."""
     numbers = uniform_numbers(seed, updates, 2, batch)
     for uniform, spread in numbers:
-        t, weight = times.draw_with(uniform, SCHEDULE, state)
+        t, weight = times.draw_learned(uniform, SCHEDULE, state)
         values = (weight if weigh else 1.0) * MEAN[rows_of(t)] * (0.5 + spread)
         state = times.update(state, t, values)
     return state
@@ -46,7 +46,7 @@ def probabilities(times, state):
     """`p_t` as draws have it, from so many even numbers that each share is known to 1e-5."""
     count = 100_000 * STEPS
     even = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    t, _ = times.draw_with(even, SCHEDULE, state)
+    t, _ = times.draw_learned(even, SCHEDULE, state)
     return torch.bincount(rows_of(t), minlength=STEPS).double() / count
 
 
@@ -54,12 +54,12 @@ def test_before_every_history_is_full_it_is_uniform() -> None:
     times, numbers = Importance(history=4), uniform_numbers(5, 1000)
     state = times.init(SCHEDULE)
     for k in range(STEPS):
-        for drawn in (times.draw_with(numbers, SCHEDULE, state), times.draw(numbers, SCHEDULE)):
+        for drawn in (times.draw_learned(numbers, SCHEDULE, state), times.draw(numbers, SCHEDULE)):
             expected = Uniform().draw(numbers, SCHEDULE)
             assert torch.equal(drawn.t, expected.t)
             assert torch.equal(drawn.weight, expected.weight)
         state = times.update(state, GRID[[k]].expand(4), torch.full((4,), 1.0 + k).double())
-    assert not torch.equal(times.draw_with(numbers, SCHEDULE, state).t, expected.t)
+    assert not torch.equal(times.draw_learned(numbers, SCHEDULE, state).t, expected.t)
 
 
 def test_a_history_is_the_last_losses_in_order() -> None:
@@ -84,7 +84,7 @@ def test_probabilities_are_those_of_eq_18() -> None:
     root = losses.square().mean(1).sqrt()
     expected = 0.75 * root / root.sum() + 0.25 / STEPS
     assert torch.allclose(probabilities(times, state), expected, rtol=0, atol=1e-6)
-    t, weight = times.draw_with(uniform_numbers(1, 500), SCHEDULE, state)
+    t, weight = times.draw_learned(uniform_numbers(1, 500), SCHEDULE, state)
     assert torch.allclose(weight, 1 / (STEPS * expected[rows_of(t)]), rtol=1e-12, atol=0)
 
 
@@ -93,13 +93,13 @@ def test_the_weighted_loss_keeps_its_expectation() -> None:
     state = train(times, times.init(SCHEDULE), 200)
     p = probabilities(times, state)
     # Exactly, over the grid: sum_t p_t (1 / (T p_t)) L_t is the mean of L_t.
-    t, weight = times.draw_with(1 - p.cumsum(0).clamp(max=1) + p / 2, SCHEDULE, state)
+    t, weight = times.draw_learned(1 - p.cumsum(0).clamp(max=1) + p / 2, SCHEDULE, state)
     assert torch.equal(rows_of(t), torch.arange(STEPS))
     # Shares are counted to 1e-6, of at least 0.004 a time.
     assert float((p * weight * MEAN).sum()) == pytest.approx(float(MEAN.mean()), rel=1e-3)
     assert torch.allclose(p * weight, torch.full_like(p, 1 / STEPS), rtol=1e-3, atol=0)
     # By draws: five standard errors, but once in 1.7 million.
-    t, weight = times.draw_with(uniform_numbers(9, 50_000), SCHEDULE, state)
+    t, weight = times.draw_learned(uniform_numbers(9, 50_000), SCHEDULE, state)
     values = weight * MEAN[rows_of(t)]
     assert abs(float(values.mean() - MEAN.mean())) < 5 * float(values.std()) / 50_000**0.5
 
@@ -134,7 +134,7 @@ def test_the_variance_is_less_than_that_of_uniform_times() -> None:
     times = Importance()
     state = train(times, times.init(SCHEDULE), 200)
     numbers = uniform_numbers(4, 20_000)
-    ours, theirs = times.draw_with(numbers, SCHEDULE, state), Uniform().draw(numbers, SCHEDULE)
+    ours, theirs = times.draw_learned(numbers, SCHEDULE, state), Uniform().draw(numbers, SCHEDULE)
     variances = [(weight * MEAN[rows_of(t)]).var() for t, weight in (ours, theirs)]
     assert variances[0] < 0.2 * variances[1]
 
@@ -143,7 +143,7 @@ def test_the_marginal_of_draws() -> None:
     times = Importance()
     state = train(times, times.init(SCHEDULE), 200)
     up_to = probabilities(times, state).cumsum(0)
-    t, _ = times.draw_with(uniform_numbers(6, 100_000), SCHEDULE, state)
+    t, _ = times.draw_learned(uniform_numbers(6, 100_000), SCHEDULE, state)
 
     def law(t):
         k = (t * STEPS + 1e-9).floor().long()
@@ -155,7 +155,7 @@ def test_the_marginal_of_draws() -> None:
 def test_losses_of_zero_leave_it_uniform() -> None:
     times = Importance(history=1)
     state = times.update(times.init(SCHEDULE), GRID, torch.zeros(STEPS).double())
-    assert times.draw_with(uniform_numbers(1, 9), SCHEDULE, state).weight.tolist() == [1.0] * 9
+    assert times.draw_learned(uniform_numbers(1, 9), SCHEDULE, state).weight.tolist() == [1.0] * 9
 
 
 def test_no_weight_exceeds_the_inverse_of_the_uniform_share() -> None:
@@ -164,7 +164,7 @@ def test_no_weight_exceeds_the_inverse_of_the_uniform_share() -> None:
     values[3] = 1e30
     state = times.update(times.init(SCHEDULE), GRID, values)
     ends = torch.tensor([0.0, 1e-9, 0.5, 1 - 2**-53], dtype=torch.float64)
-    t, weight = times.draw_with(ends, SCHEDULE, state)
+    t, weight = times.draw_learned(ends, SCHEDULE, state)
     assert t[0] == 1.0
     assert t[-1] == GRID[0]
     assert float(weight.max()) == pytest.approx(100.0)
@@ -185,7 +185,7 @@ def test_stratified_draws_of_it_learn_too() -> None:
     learned = train(alone, state, 200)
     assert probabilities(spread, learned).sum() == pytest.approx(1.0)
     numbers = uniform_numbers(8, 1000)
-    t, weight = spread.draw_with(numbers, SCHEDULE, learned)
+    t, weight = spread.draw_learned(numbers, SCHEDULE, learned)
     counts = torch.bincount(rows_of(t), minlength=STEPS)
     # A thousand even numbers are off by one of 1000 p in each.
     assert float((counts - 1000 * probabilities(alone, learned)).abs().max()) < 1.5

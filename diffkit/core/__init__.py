@@ -13,191 +13,77 @@ if TYPE_CHECKING:
     from diffkit.core.autoencoder import Autoencoder as Autoencoder
     from diffkit.core.bound import Bound as Bound
     from diffkit.core.clipping import ClippedDenoiser as ClippedDenoiser
-    from diffkit.core.component import (
-        Component as Component,
-    )
-    from diffkit.core.component import (
-        Config as Config,
-    )
-    from diffkit.core.component import (
-        Facts as Facts,
-    )
-    from diffkit.core.component import (
-        arguments_of as arguments_of,
-    )
-    from diffkit.core.data import (
-        DataShape as DataShape,
-    )
-    from diffkit.core.data import (
-        Supplied as Supplied,
-    )
-    from diffkit.core.data import (
-        TokenWidth as TokenWidth,
-    )
-    from diffkit.core.data import (
-        VectorWidth as VectorWidth,
-    )
-    from diffkit.core.data import (
-        is_picture as is_picture,
-    )
+    from diffkit.core.component import Component as Component
+    from diffkit.core.component import Config as Config
+    from diffkit.core.component import Facts as Facts
+    from diffkit.core.component import arguments_of as arguments_of
+    from diffkit.core.data import DataShape as DataShape
+    from diffkit.core.data import Supplied as Supplied
+    from diffkit.core.data import TokenWidth as TokenWidth
+    from diffkit.core.data import VectorWidth as VectorWidth
+    from diffkit.core.data import is_picture as is_picture
     from diffkit.core.dataset import Dataset as Dataset
     from diffkit.core.denoiser import DataRange as DataRange
     from diffkit.core.denoiser import Denoiser as Denoiser
     from diffkit.core.denoiser import ModelDenoiser as ModelDenoiser
     from diffkit.core.denoiser import WrappedDenoiser as WrappedDenoiser
-    from diffkit.core.encoder import (
-        MASK as MASK,
-    )
-    from diffkit.core.encoder import (
-        TOKENS as TOKENS,
-    )
-    from diffkit.core.encoder import (
-        VECTOR as VECTOR,
-    )
-    from diffkit.core.encoder import (
-        Encoder as Encoder,
-    )
-    from diffkit.core.encoder import (
-        Given as Given,
-    )
+    from diffkit.core.encoder import MASK as MASK
+    from diffkit.core.encoder import TOKENS as TOKENS
+    from diffkit.core.encoder import VECTOR as VECTOR
+    from diffkit.core.encoder import Encoder as Encoder
+    from diffkit.core.encoder import Given as Given
     from diffkit.core.gaussian_denoiser import GaussianDenoiser as GaussianDenoiser
     from diffkit.core.gaussian_denoiser import Preconditioning as Preconditioning
-    from diffkit.core.gaussian_sampler import (
-        GaussianPredictor as GaussianPredictor,
-    )
-    from diffkit.core.gaussian_sampler import (
-        GaussianSampler as GaussianSampler,
-    )
-    from diffkit.core.gaussian_sampler import (
-        GaussianStepSampler as GaussianStepSampler,
-    )
-    from diffkit.core.guidance import (
-        Conditioning as Conditioning,
-    )
-    from diffkit.core.guidance import (
-        Guidance as Guidance,
-    )
-    from diffkit.core.guidance import (
-        MakeDenoiser as MakeDenoiser,
-    )
-    from diffkit.core.loss import (
-        Batch as Batch,
-    )
-    from diffkit.core.loss import (
-        Loss as Loss,
-    )
-    from diffkit.core.loss import (
-        LossContext as LossContext,
-    )
-    from diffkit.core.loss import (
-        LossRecord as LossRecord,
-    )
-    from diffkit.core.metric import (
-        Denoising as Denoising,
-    )
-    from diffkit.core.metric import (
-        Embedding as Embedding,
-    )
-    from diffkit.core.metric import (
-        FeatureExtractor as FeatureExtractor,
-    )
-    from diffkit.core.metric import (
-        Measured as Measured,
-    )
-    from diffkit.core.metric import (
-        Metric as Metric,
-    )
-    from diffkit.core.metric import (
-        ModelMetric as ModelMetric,
-    )
-    from diffkit.core.metric import (
-        SampleMetric as SampleMetric,
-    )
-    from diffkit.core.model import (
-        Condition as Condition,
-    )
-    from diffkit.core.model import (
-        EpsilonModel as EpsilonModel,
-    )
-    from diffkit.core.model import (
-        Network as Network,
-    )
-    from diffkit.core.noise import (
-        BatchNoise as BatchNoise,
-    )
-    from diffkit.core.noise import (
-        Noise as Noise,
-    )
-    from diffkit.core.noise import (
-        SampleNoise as SampleNoise,
-    )
-    from diffkit.core.noise import (
-        mix as mix,
-    )
-    from diffkit.core.parameterization import (
-        TIME_SCALE as TIME_SCALE,
-    )
-    from diffkit.core.parameterization import (
-        Parameterization as Parameterization,
-    )
-    from diffkit.core.prediction import (
-        GaussianPrediction as GaussianPrediction,
-    )
-    from diffkit.core.prediction import (
-        Prediction as Prediction,
-    )
-    from diffkit.core.prediction import (
-        Target as Target,
-    )
-    from diffkit.core.process import (
-        ForwardProcess as ForwardProcess,
-    )
-    from diffkit.core.process import (
-        Gaussian as Gaussian,
-    )
-    from diffkit.core.process import (
-        GaussianProcess as GaussianProcess,
-    )
-    from diffkit.core.process import (
-        Level as Level,
-    )
+    from diffkit.core.gaussian_sampler import GaussianPredictor as GaussianPredictor
+    from diffkit.core.gaussian_sampler import GaussianSampler as GaussianSampler
+    from diffkit.core.gaussian_sampler import GaussianStepSampler as GaussianStepSampler
+    from diffkit.core.guidance import Conditioning as Conditioning
+    from diffkit.core.guidance import Guidance as Guidance
+    from diffkit.core.guidance import MakeDenoiser as MakeDenoiser
+    from diffkit.core.loss import Batch as Batch
+    from diffkit.core.loss import Loss as Loss
+    from diffkit.core.loss import LossContext as LossContext
+    from diffkit.core.loss import LossRecord as LossRecord
+    from diffkit.core.metric import Denoising as Denoising
+    from diffkit.core.metric import Embedding as Embedding
+    from diffkit.core.metric import FeatureExtractor as FeatureExtractor
+    from diffkit.core.metric import Measured as Measured
+    from diffkit.core.metric import Metric as Metric
+    from diffkit.core.metric import ModelMetric as ModelMetric
+    from diffkit.core.metric import SampleMetric as SampleMetric
+    from diffkit.core.model import Condition as Condition
+    from diffkit.core.model import EpsilonModel as EpsilonModel
+    from diffkit.core.model import Network as Network
+    from diffkit.core.noise import BatchNoise as BatchNoise
+    from diffkit.core.noise import Noise as Noise
+    from diffkit.core.noise import SampleNoise as SampleNoise
+    from diffkit.core.noise import mix as mix
+    from diffkit.core.parameterization import TIME_SCALE as TIME_SCALE
+    from diffkit.core.parameterization import Parameterization as Parameterization
+    from diffkit.core.prediction import GaussianPrediction as GaussianPrediction
+    from diffkit.core.prediction import Prediction as Prediction
+    from diffkit.core.prediction import Target as Target
+    from diffkit.core.process import ForwardProcess as ForwardProcess
+    from diffkit.core.process import Gaussian as Gaussian
+    from diffkit.core.process import GaussianProcess as GaussianProcess
+    from diffkit.core.process import Level as Level
     from diffkit.core.random_state import seeded as seeded
     from diffkit.core.sampler import Sampler as Sampler
     from diffkit.core.sampler import State as State
     from diffkit.core.sampler import StepSampler as StepSampler
-    from diffkit.core.schedule import (
-        DiscreteSchedule as DiscreteSchedule,
-    )
-    from diffkit.core.schedule import (
-        NoiseSchedule as NoiseSchedule,
-    )
-    from diffkit.core.schedule import (
-        Time as Time,
-    )
-    from diffkit.core.schedule import (
-        as_time as as_time,
-    )
+    from diffkit.core.schedule import DiscreteSchedule as DiscreteSchedule
+    from diffkit.core.schedule import NoiseSchedule as NoiseSchedule
+    from diffkit.core.schedule import Time as Time
+    from diffkit.core.schedule import as_time as as_time
     from diffkit.core.spacing import Spacing as Spacing
     from diffkit.core.text import as_strings as as_strings
     from diffkit.core.text import as_text as as_text
-    from diffkit.core.times import (
-        DrawnTimes as DrawnTimes,
-    )
-    from diffkit.core.times import (
-        TimesState as TimesState,
-    )
-    from diffkit.core.times import (
-        TrainingTimes as TrainingTimes,
-    )
-    from diffkit.core.weighting import (
-        Unweighted as Unweighted,
-    )
-    from diffkit.core.weighting import (
-        WeightedError as WeightedError,
-    )
-    from diffkit.core.weighting import (
-        Weighting as Weighting,
-    )
+    from diffkit.core.times import DrawnTimes as DrawnTimes
+    from diffkit.core.times import TimesState as TimesState
+    from diffkit.core.times import TrainingTimes as TrainingTimes
+    from diffkit.core.weighting import Unweighted as Unweighted
+    from diffkit.core.weighting import WeightedError as WeightedError
+    from diffkit.core.weighting import Weighting as Weighting
 
 _NAMES = {
     "autoencoder": "Autoencoder",
@@ -208,8 +94,8 @@ _NAMES = {
     "dataset": "Dataset",
     "denoiser": "DataRange Denoiser ModelDenoiser WrappedDenoiser",
     "encoder": "MASK TOKENS VECTOR Encoder Given",
-    "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "gaussian_denoiser": "GaussianDenoiser Preconditioning",
+    "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "guidance": "Conditioning Guidance MakeDenoiser",
     "loss": "Batch Loss LossContext LossRecord",
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",

@@ -220,14 +220,7 @@ def _component(
             return HooksEntry(entry.name, entry.value, origin)
         return Problem(origin, f"{where}: the target must be a module")
     if entry.group == COMMANDS_GROUP:
-        wrong = name_problem(entry.name, entry.value)
-        if wrong is None and entry.name in VERBS:
-            wrong = f"'{entry.name}' is a verb of diffkit's own, which is used instead"
-            advice = f"its authors have to rename the command '{entry.name}'; {_or_else(origin)}"
-            return Problem(origin, f"{where}: {wrong}", advice=advice)
-        if wrong is None:
-            return CommandEntry(entry.name, entry.value, origin)
-        return Problem(origin, f"{where}: {wrong.replace('module:class', 'module:command')}")
+        return _command(origin, entry, where)
     match = _GROUP.fullmatch(entry.group)
     if match is None or match["kind"] not in KINDS:
         known = ", ".join(kind.group for kind in KINDS.values())
@@ -255,6 +248,17 @@ def _component(
         )
         return Problem(origin, f"{where}: {wrong}", full_id, kind.name, advice)
     return ComponentEntry(kind.name, entry.name, entry.value, origin)
+
+
+def _command(origin: Origin, entry: EntryPoint, where: str) -> CommandEntry | Problem:
+    wrong = name_problem(entry.name, entry.value)
+    if wrong is not None:
+        return Problem(origin, f"{where}: {wrong.replace('module:class', 'module:command')}")
+    if entry.name in VERBS:
+        wrong = f"'{entry.name}' is a verb of diffkit's own, which is used instead"
+        advice = f"its authors have to rename the command '{entry.name}'; {_or_else(origin)}"
+        return Problem(origin, f"{where}: {wrong}", advice=advice)
+    return CommandEntry(entry.name, entry.value, origin)
 
 
 def _or_else(origin: Origin) -> str:

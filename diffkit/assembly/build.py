@@ -27,6 +27,7 @@ from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import FACTS
+from diffkit.core.denoiser import Declared
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
 from diffkit.core.random_state import seeded
@@ -231,5 +232,8 @@ def _components(made: Made, gathered: Gathered) -> Components:
         taken=tuple(facts.get("encoder.takes", conditions)),
         model_steps=facts.get("model.steps"),
         learned_variance=bool(facts.get("model.learned_variance", False)),
+        declared=Declared(
+            given=tuple(facts.get("model.given", ())), times=tuple(facts.get("model.times", ()))
+        ),
         **held,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diffkit.assembly.latents import LatentSpace
+from diffkit.core.denoiser import Declared
 from diffkit.core.encoder import Encoder
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
@@ -43,6 +44,8 @@ class Components:
     """T of a model that can be asked at multiples of 1/T only."""
     learned_variance: bool = False
     """Whether the model says where the reverse variance lies, in channels of their own."""
+    declared: Declared = field(default_factory=Declared)
+    """What the model may be told with a question."""
     encoder: Encoder | None = None
     guidance: Guidance | None = None
     taken: tuple[str, ...] = ()

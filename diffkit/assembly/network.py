@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffkit.assembly.modules import twin
 from diffkit.config.spec import Compilation, Precision
-from diffkit.core.model import Condition, EpsilonModel, Network
+from diffkit.core.model import Condition, EpsilonModel, Network, Output
 
 _CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose weights autocast would cast at every call."""
@@ -56,7 +56,7 @@ class InBfloat16:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def __call__(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+    def __call__(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
         """The output, in the dtype that autocast leaves it in."""
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             return self._network(x, c_noise, condition)
@@ -70,9 +70,13 @@ class Kept:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def __call__(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+    def __call__(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
         """A copy of the output."""
-        return self._network(x, c_noise, condition).clone()
+        found = self._network(x, c_noise, condition)
+        if isinstance(found, Output):
+            extras = {name: value.clone() for name, value in found.extras.items()}
+            return Output(found.output.clone(), extras)
+        return found.clone()
 
 
 def for_training(model: EpsilonModel, precision: Precision, device: torch.device) -> Network:

@@ -138,7 +138,10 @@ class System(nn.Module):
                 table=table,
                 learned_variance=parts.learned_variance,
                 grid=parts.model_steps,
+                declared=parts.declared,
             )
         if process is not trained:
             raise SpecError(["another process can be sampled from only where both are Gaussian"])
-        return ModelDenoiser(model, trained, condition=taken, data_range=parts.data_range)
+        return ModelDenoiser(
+            model, trained, condition=taken, data_range=parts.data_range, declared=parts.declared
+        )

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from diffkit.core.data import is_picture as is_picture
     from diffkit.core.dataset import Dataset as Dataset
     from diffkit.core.denoiser import DataRange as DataRange
+    from diffkit.core.denoiser import Declared as Declared
     from diffkit.core.denoiser import Denoiser as Denoiser
     from diffkit.core.denoiser import ModelDenoiser as ModelDenoiser
+    from diffkit.core.denoiser import Times as Times
     from diffkit.core.denoiser import WrappedDenoiser as WrappedDenoiser
     from diffkit.core.encoder import MASK as MASK
     from diffkit.core.encoder import TOKENS as TOKENS
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from diffkit.core.guidance import Conditioning as Conditioning
     from diffkit.core.guidance import Guidance as Guidance
     from diffkit.core.guidance import MakeDenoiser as MakeDenoiser
+    from diffkit.core.guided import GuidedDenoiser as GuidedDenoiser
+    from diffkit.core.guided import joined as joined
+    from diffkit.core.guided import repeated as repeated
+    from diffkit.core.guided import said_of_copies as said_of_copies
     from diffkit.core.loss import Batch as Batch
     from diffkit.core.loss import Loss as Loss
     from diffkit.core.loss import LossContext as LossContext
@@ -54,12 +60,14 @@ if TYPE_CHECKING:
     from diffkit.core.model import Condition as Condition
     from diffkit.core.model import EpsilonModel as EpsilonModel
     from diffkit.core.model import Network as Network
+    from diffkit.core.model import Output as Output
     from diffkit.core.noise import BatchNoise as BatchNoise
     from diffkit.core.noise import Noise as Noise
     from diffkit.core.noise import SampleNoise as SampleNoise
     from diffkit.core.noise import mix as mix
     from diffkit.core.parameterization import TIME_SCALE as TIME_SCALE
     from diffkit.core.parameterization import Parameterization as Parameterization
+    from diffkit.core.prediction import Extras as Extras
     from diffkit.core.prediction import GaussianPrediction as GaussianPrediction
     from diffkit.core.prediction import Prediction as Prediction
     from diffkit.core.prediction import Target as Target
@@ -92,17 +100,18 @@ _NAMES = {
     "component": "Component Config Facts arguments_of",
     "data": "DataShape Supplied TokenWidth VectorWidth is_picture",
     "dataset": "Dataset",
-    "denoiser": "DataRange Denoiser ModelDenoiser WrappedDenoiser",
+    "denoiser": "DataRange Declared Denoiser ModelDenoiser Times WrappedDenoiser",
     "encoder": "MASK TOKENS VECTOR Encoder Given",
     "gaussian_denoiser": "GaussianDenoiser Preconditioning",
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "guidance": "Conditioning Guidance MakeDenoiser",
+    "guided": "GuidedDenoiser joined repeated said_of_copies",
     "loss": "Batch Loss LossContext LossRecord",
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",
-    "model": "Condition EpsilonModel Network",
+    "model": "Condition EpsilonModel Network Output",
     "noise": "BatchNoise Noise SampleNoise mix",
     "parameterization": "TIME_SCALE Parameterization",
-    "prediction": "GaussianPrediction Prediction Target",
+    "prediction": "Extras GaussianPrediction Prediction Target",
     "process": "ForwardProcess Gaussian GaussianProcess Level",
     "sampler": "Sampler State StepSampler",
     "schedule": "DiscreteSchedule NoiseSchedule Time as_time",

@@ -7,7 +7,8 @@ from typing import final
 
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser, WrappedDenoiser
+from diffkit.core.denoiser import DataRange, Denoiser, Times, WrappedDenoiser
+from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
@@ -50,9 +51,11 @@ class ClippedDenoiser(WrappedDenoiser):
         """The denoiser for one trajectory, clipped."""
         return ClippedDenoiser(self.wrapped.start(inputs), self._range)
 
-    def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> GaussianPrediction:
         """Its prediction, clipped."""
-        prediction = self.wrapped(x_t, t)
+        prediction = self.wrapped(x_t, t, given=given, times=times)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError(
                 f"clip: {type(self.wrapped).__name__} gives no Gaussian prediction, which alone "

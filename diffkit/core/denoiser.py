@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from diffkit.core.model import Condition, Network
+from diffkit.core.model import Condition, Network, Output
 from diffkit.core.parameterization import TIME_SCALE
-from diffkit.core.prediction import Prediction
+from diffkit.core.prediction import NO_EXTRAS, Prediction
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
 DataRange = tuple[float, float]
+Times = Mapping[str, Time]
+"""Second times by name."""
 
 
 class Denoiser(ABC):
     """Predicts the data behind a noisy sample of the process it exposes.
 
     Guidance wraps a denoiser into a denoiser. State that lives for one trajectory only is made by
-    `start` and nowhere else.
+    `start` and nowhere else. What wraps a denoiser hands `given` and `times` on to it.
     """
 
     @property
@@ -41,8 +44,18 @@ class Denoiser(ABC):
         return None
 
     @abstractmethod
-    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
-        """The prediction at `x_t`; `t` is a host number, or a host tensor `[b]`."""
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
+        """The prediction at `x_t`; `t` is a host number, or a host tensor `[b]`.
+
+        Args:
+            x_t: the noisy sample.
+            t: its time.
+            given: tensors for the network, by the names that it declares (`given`), a row a sample:
+                an earlier prediction, a control network's residuals.
+            times: second times, by the names that it declares (`times`), like t.
+        """
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         """The denoiser for one trajectory. What wraps a denoiser wraps what that one's `start`
@@ -96,11 +109,13 @@ class ModelDenoiser(Denoiser):
         *,
         condition: Condition | None = None,
         data_range: DataRange | None = None,
+        declared: Declared | None = None,
     ) -> None:
         self._model = model
         self._process = process
         self._condition = dict(condition or {})
         self._data_range = data_range
+        self._declared = declared or Declared()
 
     @property
     def process(self) -> ForwardProcess:
@@ -110,11 +125,54 @@ class ModelDenoiser(Denoiser):
     def data_range(self) -> DataRange | None:
         return self._data_range
 
-    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
-        output = self._model(x_t, per_sample(TIME_SCALE * as_time(t), x_t), self._condition)
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
+        c_noise = per_sample(TIME_SCALE * as_time(t), x_t)
+        condition = self._condition
+        if given or times or self._declared.times:
+            asked = {name: TIME_SCALE * as_time(r) for name, r in (times or {}).items()}
+            condition = {**condition, **self._declared.told(given or {}, asked, c_noise, x_t)}
+        output = self._model(x_t, c_noise, condition)
+        extras: Mapping[str, Tensor] = NO_EXTRAS
+        if isinstance(output, Output):
+            output, extras = output
         if not isinstance(output, Tensor):
             raise ComponentError(f"model: it gives a {type(output).__name__}, and not a tensor")
-        return self._process.interpret(output, x_t, t)
+        prediction = self._process.interpret(output, x_t, t)
+        return prediction.with_extras(extras) if extras else prediction
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a network can be told beside a sample, its noise level and its conditions."""
+
+    given: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+
+    def told(
+        self, given: Condition, times: Mapping[str, Number], c_noise: Tensor, x_t: Tensor
+    ) -> dict[str, Tensor]:
+        """All of it as tensors, a row a sample. A second time that is not given is t itself.
+
+        `times` are noise levels, made of times as `c_noise` is. Raises ComponentError for a name
+        that the network does not take, or a tensor of another number of rows.
+        """
+        for what, names, known in (("given", given, self.given), ("times", times, self.times)):
+            if unknown := sorted(names.keys() - set(known)):
+                raise ComponentError(
+                    f"{what}: {', '.join(unknown)} is asked with, and the model takes "
+                    f"{', '.join(known) or 'none'} there; it declares its names in facts ({what})"
+                )
+        for name, value in given.items():
+            if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(x_t):
+                found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ComponentError(
+                    f"given.{name} is {found}, and {len(x_t)} samples are asked about; give a "
+                    "tensor with a row a sample"
+                )
+        levels = {name: per_sample(times[name], x_t) for name in self.times if name in times}
+        return {**dict.fromkeys(self.times, c_noise), **levels, **given}
 
 
 def per_sample(value: Number, x_t: Shaped[Tensor, "b *data"]) -> Float[Tensor, " b"]:

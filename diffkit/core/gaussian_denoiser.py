@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser, per_sample
-from diffkit.core.model import Condition, Network
+from diffkit.core.denoiser import DataRange, Declared, Denoiser, Times, per_sample
+from diffkit.core.model import Condition, Network, Output
 from diffkit.core.parameterization import Parameterization
-from diffkit.core.prediction import GaussianPrediction, Target
+from diffkit.core.prediction import NO_EXTRAS, Extras, GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
@@ -46,7 +46,8 @@ class GaussianDenoiser(Denoiser):
 
     With `learned_variance` the second half of the output's channels, -1 to 1, becomes the
     prediction's `variance_fraction`, 0 to 1. Nichol & Dhariwal (2021), eq. 15. A network with a
-    `grid` T can be asked at multiples of 1/T only.
+    `grid` T can be asked at multiples of 1/T only. `declared` are the names of what may come with a
+    question. Everything can be differentiated in x_t, and in times `[b]`, in forward mode too.
 
     Raises:
         ComponentError: it is asked at a noise level that the network was never trained at; or the
@@ -65,6 +66,7 @@ class GaussianDenoiser(Denoiser):
         table: Mapping[float, Preconditioning] | None = None,
         learned_variance: bool = False,
         grid: int | None = None,
+        declared: Declared | None = None,
     ) -> None:
         self._network, self._grid = model, grid
         self._learned_variance = learned_variance
@@ -74,6 +76,7 @@ class GaussianDenoiser(Denoiser):
         self._table = table or {}
         self._condition = dict(condition or {})
         self._data_range = data_range
+        self._declared = declared or Declared()
 
     @property
     def process(self) -> GaussianProcess:
@@ -83,18 +86,61 @@ class GaussianDenoiser(Denoiser):
     def data_range(self) -> DataRange | None:
         return self._data_range
 
-    def __call__(self, x_t: Float[Tensor, "b *data"], t: Time) -> GaussianPrediction:
+    def __call__(
+        self,
+        x_t: Float[Tensor, "b *data"],
+        t: Time,
+        *,
+        given: Condition | None = None,
+        times: Times | None = None,
+    ) -> GaussianPrediction:
         preconditioning = self._preconditioning(t)
         inside = scaled(preconditioning.c_in, x_t)
-        output = self._network(inside, per_sample(preconditioning.c_noise, x_t), self._condition)
+        c_noise = per_sample(preconditioning.c_noise, x_t)
+        condition, extras = self._condition, NO_EXTRAS
+        if given or times or self._declared.times:
+            condition = {**condition, **self._told(given or {}, times or {}, c_noise, x_t)}
+        output = self._network(inside, c_noise, condition)
+        if isinstance(output, Output):
+            extras = Extras((name, value) for name, value in output.extras.items())
+            output = output.output
         self._check(output, x_t)
         output, fraction = output.to(x_t.dtype), None
         if self._learned_variance:
             output, placed = output.chunk(2, dim=1)
             fraction = 0.5 * (placed + 1.0)
         return GaussianPrediction(
-            output, x_t, preconditioning.target, preconditioning.scales, fraction
+            output,
+            x_t,
+            preconditioning.target,
+            preconditioning.scales,
+            fraction,
+            extras=extras,
         )
+
+    def _told(
+        self, given: Condition, times: Times, c_noise: Tensor, x_t: Tensor
+    ) -> dict[str, Tensor]:
+        """What comes with a question; a second time as the noise level that the network is told."""
+        levels = {name: self._second_level(name, r) for name, r in times.items()}
+        return self._declared.told(given, levels, c_noise, x_t)
+
+    def _second_level(self, name: str, r: Time) -> Number:
+        """`c_noise` of a second time. Unlike t, it may be 0, where data are."""
+        r = as_time(r)
+        log_snr, u = self._sampling.log_snr(r), r
+        if self._sampling is not self._trained:
+            noisy = r > 0.0
+            inside = torch.where(noisy, r, 1.0)
+            u = torch.where(noisy, self._matched(inside, self._sampling.log_snr(inside)), 0.0)
+        c_noise = self._parameterization.c_noise(u, log_snr)
+        if c_noise.ndim > r.ndim or not bool(c_noise.isfinite().all()):
+            raise ComponentError(
+                f"times.{name}: {type(self._parameterization).__name__} tells the network no "
+                f"finite number at {_where(r).removeprefix('at ')}; ask at a time with noise, or use a "
+                "parameterization that tells it the time, such as 'flow'"
+            )
+        return as_float(c_noise)
 
     def _check(self, output: object, x_t: Tensor) -> None:
         """Raise ComponentError for an output that would be broadcast, or is none."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self
 
 from torch import Tensor
 
+from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import (
     Coefficient,
     Number,
@@ -31,13 +34,52 @@ class Target(NamedTuple, Generic[Coefficient]):
     on_epsilon: Coefficient
 
 
+class Extras(dict[str, Tensor]):
+    """Tensors that came with an output, by name, a row a sample.
+
+    Raises ComponentError for a name that is not there.
+    """
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # As a default of a frozen record.
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ComponentError(
+            f"the prediction has no extra {name!r}; it has {', '.join(self) or 'none'}. Either the "
+            "network gives none of that name (`Output(output, extras={...})`), or a guidance made "
+            "its prediction anew without them: `prediction.with_output` keeps them"
+        )
+
+
+NO_EXTRAS = Extras()
+
+
 class Prediction(ABC):
     """The base of all predictions. `x_0` may be any record of the data: logits too."""
+
+    extras: Mapping[str, Tensor] = NO_EXTRAS
+    """What the network gave beside its output. Clipping keeps them, guidance keeps those of the
+    first prediction that it asked for, and parts of a batch have their rows."""
 
     @property
     @abstractmethod
     def x_0(self) -> Tensor:
         """The predicted data, batch first."""
+
+    def chunk(self, count: int) -> tuple[Prediction, ...]:
+        """The predictions for the samples of each of `count` equal parts of the batch.
+
+        Raises ComponentError unless a subclass says how its record is divided.
+        """
+        raise ComponentError(
+            f"{type(self).__name__} does not say how to divide it into the parts of a batch; give "
+            "it a method chunk(count), or ask for each part by itself"
+        )
+
+    def with_extras(self, extras: Mapping[str, Tensor]) -> Self:
+        """The same with these extras."""
+        found = copy.copy(self)
+        object.__setattr__(found, "extras", Extras(extras))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +102,7 @@ class GaussianPrediction(Prediction):
     """Where the reverse variance lies, in log space: 0 the posterior's, 1 the largest."""
     before: GaussianPrediction | None = None
     """What this one was clipped from, if it was."""
+    extras: Mapping[str, Tensor] = field(default=NO_EXTRAS)
 
     @property
     def unclipped(self) -> GaussianPrediction:
@@ -112,6 +155,7 @@ class GaussianPrediction(Prediction):
             self.scales,
             self.variance_fraction,
             self.unclipped,
+            self.extras,
         )
 
     def with_variance_fraction(self, fraction: float) -> GaussianPrediction:
@@ -121,7 +165,12 @@ class GaussianPrediction(Prediction):
     def with_output(self, output: Tensor) -> GaussianPrediction:
         """The same question with another answer."""
         return GaussianPrediction(
-            output, self.x_t, self.target, self.scales, self.variance_fraction
+            output,
+            self.x_t,
+            self.target,
+            self.scales,
+            self.variance_fraction,
+            extras=self.extras,
         )
 
     def as_target(self, target: Target[Number]) -> Float[Tensor, "b *data"]:
@@ -148,6 +197,7 @@ class GaussianPrediction(Prediction):
                 Target(*(part(c, i) for c in self.target)),
                 Scales(*(part(c, i) for c in self.scales)),
                 None if fraction is None else part(fraction, i),
+                extras=Extras((name, rows(value, i)) for name, value in self.extras.items()),
             )
             for i in range(count)
         )

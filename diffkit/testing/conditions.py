@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import DataRange, Denoiser, Times
 from diffkit.core.model import Condition
-from diffkit.core.prediction import GaussianPrediction, Target
+from diffkit.core.prediction import Extras, GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
 from diffkit.core.text import as_text
@@ -60,14 +60,16 @@ _PROCESS = VariancePreserving(schedule=Linear())
 class Classes(Denoiser):
     """The exact denoiser of data that are N(mean, variance), the mean of each sample being told.
 
-    As a network's output it gives epsilon. It notes what it was asked, and how often that was
-    before it was started, or with inputs of other rows than its samples'.
+    As a network's output it gives epsilon, and the mean as the extra `mean`. It notes what it was
+    asked and what came with that, and how often it was before it was started, or with inputs of
+    other rows than its samples'.
     """
 
     def __init__(self, mean: Tensor, variance: float = 0.25) -> None:
         self._process = _PROCESS
         self.mean, self._variance = mean, variance
         self.asked: list[int] = []
+        self.told: list[dict[str, object]] = []
         self.not_started: list[int] = []
         self.started = False
 
@@ -82,11 +84,15 @@ class Classes(Denoiser):
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         started = Classes(self.mean, self._variance)
         started.asked, started.not_started = self.asked, self.not_started
+        started.told = self.told
         started.started = all(len(value) == len(self.mean) for value in inputs.values())
         return started
 
-    def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> GaussianPrediction:
         self.asked.append(len(x_t))
+        self.told.append({**(given or {}), **(times or {})})
         if not self.started:
             self.not_started.append(len(x_t))
         scales = self._process.scales(self._process.log_snr(t))
@@ -94,7 +100,9 @@ class Classes(Denoiser):
         total = alpha**2 * self._variance + sigma**2
         epsilon = sigma * (x_t - alpha * self.mean.to(x_t.dtype)) / total
         one = torch.ones_like(scales.alpha)
-        return GaussianPrediction(epsilon, x_t, Target(torch.zeros_like(one), one), scales)
+        extras = Extras({MEANS: self.mean})
+        target = Target(torch.zeros_like(one), one)
+        return GaussianPrediction(epsilon, x_t, target, scales, extras=extras)
 
 
 def asking(made: list[Classes]) -> Callable[[Condition], Classes]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.prediction import GaussianPrediction, Target
@@ -67,7 +67,14 @@ class ExactGaussian(Denoiser):
         """The process whose noisy samples it takes."""
         return self._process
 
-    def __call__(self, x_t: Float[Tensor, "b *data"], t: Time) -> GaussianPrediction:
+    def __call__(
+        self,
+        x_t: Float[Tensor, "b *data"],
+        t: Time,
+        *,
+        given: Condition | None = None,
+        times: Times | None = None,
+    ) -> GaussianPrediction:
         """`E[x_0 | x_t]` as a prediction of x_0, in the dtype of `x_t`."""
         scales, alpha, sigma = _scales(self._process, t, x_t)
         seen = _flat(x_t)
@@ -125,7 +132,14 @@ class ExactMixture(Denoiser):
         """The process whose noisy samples it takes."""
         return self._process
 
-    def __call__(self, x_t: Float[Tensor, "b *data"], t: Time) -> GaussianPrediction:
+    def __call__(
+        self,
+        x_t: Float[Tensor, "b *data"],
+        t: Time,
+        *,
+        given: Condition | None = None,
+        times: Times | None = None,
+    ) -> GaussianPrediction:
         """`E[x_0 | x_t]` as a prediction of x_0, in the dtype of `x_t`."""
         scales, alpha, sigma = _scales(self._process, t, x_t)
         seen = _flat(x_t)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Denoiser, WrappedDenoiser
+from diffkit.core.denoiser import DataRange, Denoiser, Times, WrappedDenoiser
+from diffkit.core.model import Condition
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.process import GaussianProcess
@@ -80,10 +81,12 @@ class RecordingDenoiser(WrappedDenoiser):
         started.asked = self.asked
         return started
 
-    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
         """The other's prediction."""
         self.asked.append(t)
-        return self.wrapped(x_t, t)
+        return self.wrapped(x_t, t, given=given, times=times)
 
 
 class Supplied(Sampler):
@@ -137,7 +140,9 @@ class ConstantDenoiser(Denoiser):
         """The one it was given."""
         return self._range
 
-    def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> GaussianPrediction:
         """`x_0` everywhere."""
         scales = self._process.scales(self._process.log_snr(t))
         one = torch.ones_like(scales.alpha)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffkit.assembly.network import for_training
 from diffkit.assembly.system import System
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import DataRange, Denoiser, Times
 from diffkit.core.model import Condition
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess
@@ -54,8 +54,10 @@ class AverageDenoiser(Denoiser):
     def data_range(self) -> DataRange | None:
         return self._average.parts.data_range
 
-    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
-        return self._denoiser(x_t, t)
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
+        return self._denoiser(x_t, t, given=given, times=times)
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         return self._denoiser.start(inputs)

@@ -124,7 +124,7 @@ def test_what_is_not_gaussian_is_not_clipped():
         x_0 = torch.zeros(1)
 
     class Stub(ConstantDenoiser):
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             return Other()
 
     with pytest.raises(ComponentError, match="Stub gives no Gaussian prediction"):
@@ -133,7 +133,7 @@ def test_what_is_not_gaussian_is_not_clipped():
     class Masking(Denoiser):
         process = None
 
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             raise AssertionError
 
     with pytest.raises(ComponentError, match="no Gaussian process"):
@@ -184,7 +184,7 @@ def test_it_is_clipped_once_and_after_guidance():
         def process(self):
             return self._inner.process
 
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             prediction = self._inner(x_t, t)
             seen.append(float(prediction.x_0.detach().abs().max()))
             return prediction.with_output(2 * prediction.output)

@@ -42,7 +42,7 @@ class Remembers(Denoiser):
         rows = {name: len(value) for name, value in inputs.items()}
         return Remembers(self._inner, self._log, rows)
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         self._log.append((self._rows, len(x_t)))
         return self._inner(x_t, t)
 

@@ -28,7 +28,7 @@ class Led(Denoiser):
     def start(self, inputs):
         return self.owner.started(self, inputs)
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         return self.owner.led(self.towards, self.away, x_t, t)
 
 

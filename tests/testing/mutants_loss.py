@@ -207,7 +207,7 @@ class WithVariance(Squared):
         asked = []
 
         class Preconditioning:
-            def __call__(self, x_t, t):
+            def __call__(self, x_t, t, *, given=None, times=None):
                 asked.append(context.denoiser(x_t, t))
                 return asked[-1]
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.denoiser import Denoiser, Times
+from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.sampler import Sampler
@@ -73,7 +74,9 @@ class Counting(Denoiser):
         assert isinstance(process, VariancePreserving)
         return process
 
-    def __call__(self, x_t: Tensor, t: Time) -> GaussianPrediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> GaussianPrediction:
         self.calls += 1
         return self._inner(x_t, t)
 

@@ -154,7 +154,7 @@ class Counting(Denoiser):
     def data_range(self):
         return self.range
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         self.times.append(t)
         return self.inner(x_t, t)
 

@@ -142,7 +142,7 @@ class Stub(Denoiser):
     def process(self):
         return self._process
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         return self._prediction
 
 
@@ -189,7 +189,7 @@ class _Constant(Denoiser):
     def process(self):
         return self._process
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         scales = self._process.scales(self._process.log_snr(t))
         return self._process.interpret((x_t - scales.alpha * 0.25) / scales.sigma, x_t, t).clipped(
             0.25, 0.25
@@ -217,7 +217,7 @@ def test_the_solver_gives_up():
         end_of(ODE(rtol=1e-18, atol=1e-18), exact(), X, TIMES)
 
     class Broken(ExactGaussian):
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             return super().__call__(x_t * torch.nan, t)
 
     with pytest.raises(ComponentError, match="not a finite number"):

@@ -46,7 +46,7 @@ class Truth(Denoiser):
     def process(self):
         return PROCESS
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         self.seen.append((x_t, t))
         scales = PROCESS.scales(PROCESS.log_snr(t))
         target = self.parameterization.target(scales)
@@ -170,7 +170,7 @@ def test_it_needs_a_gaussian_prediction():
         x_0 = torch.zeros(1)
 
     class Stub(Truth):
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             return Other()
 
     with pytest.raises(ComponentError, match="no Gaussian prediction"):

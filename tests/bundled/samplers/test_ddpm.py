@@ -59,7 +59,7 @@ class Counting(Denoiser):
     def data_range(self):
         return self.range
 
-    def __call__(self, x_t, t):
+    def __call__(self, x_t, t, *, given=None, times=None):
         self.times.append(t)
         return self.inner(x_t, t)
 
@@ -267,7 +267,7 @@ def test_it_needs_a_gaussian_prediction():
         x_0 = torch.zeros(1)
 
     class Stub(ExactGaussian):
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, t, *, given=None, times=None):
             return Other()
 
     stub = Stub(VariancePreserving(schedule=LINEAR))

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser, WrappedDenoiser
+from diffkit.core.denoiser import Denoiser, Times, WrappedDenoiser
+from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction, Prediction
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time
@@ -49,19 +50,23 @@ class Led(WrappedDenoiser):
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
         """The same with every denoiser that it asks started for one trajectory."""
 
-    def __call__(self, x_t: Tensor, t: Time) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
         """The prediction, led."""
         active = self._active(t)
         if not bool(active.any()):
-            return self.wrapped(x_t, t)
-        plain, led = self._both(x_t, t)
+            return self.wrapped(x_t, t, given=given, times=times)
+        plain, led = self._both(x_t, t, given or {}, times or {})
         if not bool(active.all()):
             here = active.reshape(-1, *[1] * (led.ndim - 1)).to(led.device)
             led = torch.where(here, led, plain.output)
         return plain.with_output(led)
 
     @abstractmethod
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
+    def _both(
+        self, x_t: Tensor, t: Time, given: Condition, times: Times
+    ) -> tuple[GaussianPrediction, Tensor]:
         """The prediction that is led, and the output in its terms once it is."""
 
     def _active(self, t: Time) -> Tensor:

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from diffkit.arguments import expanded
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
@@ -116,7 +116,9 @@ class _Led(Led):
         except ComponentError as error:
             raise ComponentError(f"auto: the run {self._run}: {error}") from error
 
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
+    def _both(
+        self, x_t: Tensor, t: Time, given: Condition, times: Times
+    ) -> tuple[GaussianPrediction, Tensor]:
         shape = self._worse.parts.shape
         if tuple(x_t.shape[1:]) != tuple(shape):
             raise ComponentError(
@@ -127,7 +129,8 @@ class _Led(Led):
             self._worse.to(x_t.device)
         weights = self._worse.system.parameters()
         dtype = next((weight.dtype for weight in weights), x_t.dtype)
-        good, bad = gaussian(self.wrapped(x_t, t)), gaussian(self._bad(x_t.to(dtype), t))
+        good = gaussian(self.wrapped(x_t, t, given=given, times=times))
+        bad = gaussian(self._bad(x_t.to(dtype), t, given=given, times=times))
         away = bad.as_target(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)
 

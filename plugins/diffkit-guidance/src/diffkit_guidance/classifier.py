@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffkit.arguments import expanded
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
+from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
@@ -123,10 +124,12 @@ class _ByGradient(Led):
             if t > 0.0 and bool(self._active(t).any()):
                 _check_signal(self.process.log_snr(t))
 
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
+    def _both(
+        self, x_t: Tensor, t: Time, given: Condition, times: Times
+    ) -> tuple[GaussianPrediction, Tensor]:
         log_snr = self.process.log_snr(t)
         _check_signal(log_snr)
-        plain = gaussian(self.wrapped(x_t, t))
+        plain = gaussian(self.wrapped(x_t, t, given=given, times=times))
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             inside = unit(self.process, x, log_snr)

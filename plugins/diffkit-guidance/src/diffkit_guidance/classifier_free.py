@@ -9,8 +9,10 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffkit.core.denoiser import Denoiser
+from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
+from diffkit.core.guided import joined, repeated, said_of_copies
+from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.schedule import Time
 from diffkit_guidance._leading import Interval, Led, check_interval, gaussian
@@ -52,10 +54,7 @@ class ClassifierFree(Guidance):
 
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
-        both = {
-            name: torch.cat([value, conditioning.null[name]])
-            for name, value in conditioning.condition.items()
-        }
+        both = joined(conditioning.condition, conditioning.null)
         return _Led(
             make_denoiser(conditioning.condition),
             make_denoiser(both),
@@ -79,13 +78,14 @@ class _Led(Led):
 
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
         # One batch holds each sample twice, and so do its inputs.
-        twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
-        started = self.wrapped.start(inputs), self._joint.start(twice)
+        started = self.wrapped.start(inputs), self._joint.start(repeated(inputs, 2))
         return _Led(*started, self._scale, self._interval, self._rescale)
 
-    def _both(self, x_t: Tensor, t: Time) -> tuple[GaussianPrediction, Tensor]:
-        times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        towards, away = gaussian(self._joint(torch.cat([x_t, x_t]), times)).chunk(2)
+    def _both(
+        self, x_t: Tensor, t: Time, given: Condition, times: Times
+    ) -> tuple[GaussianPrediction, Tensor]:
+        said = said_of_copies(self._joint, 2, x_t, t, given=given, times=times)
+        towards, away = (gaussian(prediction) for prediction in said)
         led = torch.lerp(away.output, towards.output, self._scale)
         if self._rescale:
             ratio = _ratio(towards.output, away.output, led, self._scale)

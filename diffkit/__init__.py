@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffkit.api import build, load
+    from diffkit.api import build, load, sample
+    from diffkit.bundled.models.wrapped import wrap
     from diffkit.config.spec import PipelineSpec
     from diffkit.core.text import as_text
     from diffkit.errors import (
@@ -46,6 +47,8 @@ _HOMES = {
     "hookimpl": "diffkit.plugins.hookspecs",
     "load": "diffkit.api",
     "resolve": "diffkit.plugins.default",
+    "sample": "diffkit.api",
+    "wrap": "diffkit.bundled.models.wrapped",
 }
 
 __all__ = [
@@ -65,6 +68,8 @@ __all__ = [
     "hookimpl",
     "load",
     "resolve",
+    "sample",
+    "wrap",
 ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from diffkit.arguments import instance, one_of, path
 from diffkit.assembly.blueprint import raise_if
@@ -19,13 +20,27 @@ from diffkit.assembly.read import read, read_choice
 from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
 from diffkit.core.component import Component
+from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.encoder import Encoder
+from diffkit.core.loss import Loss
+from diffkit.core.model import EpsilonModel
+from diffkit.core.sampler import Sampler
+from diffkit.core.spacing import Spacing
 from diffkit.core.weights import Nonfinite
 from diffkit.distributed.world import launched_rank
 from diffkit.errors import CheckpointError, ComponentError, SpecError
 from diffkit.helpers.files import read_json
 from diffkit.pipeline import Pipeline
-from diffkit.pipeline_arguments import checked_checkpoint, checked_device
+from diffkit.pipeline_arguments import (
+    checked_checkpoint,
+    checked_device,
+    checked_num,
+    checked_seed,
+    checked_steps,
+)
 from diffkit.plugins.host import Host, default_host
+from diffkit.sampling.denoisers import clipped
+from diffkit.sampling.plan import plan_alone
 from diffkit.storage import run_directory
 
 
@@ -61,6 +76,9 @@ def load(
     device: str | torch.device | None = None,
     checkpoint: run_directory.Which = "last",
     nonfinite: Nonfinite = "refuse",
+    model: EpsilonModel | None = None,
+    encoder: Encoder | None = None,
+    loss: Loss | None = None,
 ) -> Pipeline:
     """A pipeline from a directory that training or `Pipeline.save` wrote.
 
@@ -75,21 +93,30 @@ def load(
             so many updates.
         nonfinite: what is done about weights that are NaN or infinite; "allow" loads them, to be
             looked at.
+        model: the network, where it was made in code, as `diffkit.wrap` does: the weights of the
+            run are put into it.
+        encoder: likewise.
+        loss: likewise.
 
     Raises:
-        SpecError: a component is missing (names its distribution and version) or misconfigured.
+        SpecError: a component is missing (names its distribution and version) or misconfigured, or
+            has to be given; or one that is given is not the run's.
         CheckpointError: a file is missing, truncated, or does not fit.
     """
     directory = path(directory, "directory")
     host, checkpoint = _host(host), checked_checkpoint(checkpoint)
     device = None if device is None else checked_device(device)
     nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
+    parts: dict[str, Component | None] = {"model": model, "encoder": encoder, "loss": loss}
+    given = {kind: part for kind, part in parts.items() if part is not None}
     tried: set[Path] = set()
     while True:
         chosen = run_directory.chosen_checkpoint(directory, checkpoint)
         try:
             spec = read_json(chosen / run_directory.SPEC)
-            pipeline = build(spec, host=host, device=device).restore(chosen, nonfinite=nonfinite)
+            pipeline = build({**spec, **given}, host=host, device=device)
+            _check_the_same(pipeline, spec, given, chosen)
+            pipeline.restore(chosen, nonfinite=nonfinite)
         except CheckpointError:
             # Another process may have written a newer one meanwhile, and deleted this.
             if os.path.lexists(chosen) or chosen in tried or not isinstance(checkpoint, str):
@@ -98,6 +125,21 @@ def load(
         else:
             _compare_specs(directory, chosen, spec)
             return pipeline
+
+
+def _check_the_same(
+    pipeline: Pipeline, spec: Mapping[str, Any], given: Mapping[str, Component], where: Path
+) -> None:
+    """Raise SpecError where a component that was given is described otherwise than the run's."""
+    built = pipeline.spec.model_dump(mode="json")
+    problems = [
+        f"{kind}: the one in {where} is {spec.get(kind)}, and what is given is {built[kind]}; make "
+        "it as it was made for the run"
+        for kind in given
+        if built[kind] != spec.get(kind)
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 def _compare_specs(directory: Path, chosen: Path, spec: Mapping[str, Any]) -> None:
@@ -114,6 +156,64 @@ def _compare_specs(directory: Path, chosen: Path, spec: Mapping[str, Any]) -> No
             f"change {chosen / run_directory.SPEC} where that is not wanted",
             stacklevel=3,
         )
+
+
+def sample(
+    denoiser: Denoiser,
+    *,
+    sampler: Sampler,
+    shape: Sequence[int],
+    num: int,
+    steps: int,
+    seed: int = 0,
+    spacing: Spacing | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    clip: DataRange | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Samples of a denoiser without a pipeline, `[num, *shape]`, on the host, drawn together.
+
+        process = VariancePreserving(schedule=Cosine())
+        denoiser = GaussianDenoiser(net, Epsilon(), process)
+        diffkit.sample(denoiser, sampler=DDIM(), shape=(3, 32, 32), num=16, steps=50)
+
+    Sample i depends on the seed and on i alone, as those of `Pipeline.sample`. A denoiser that
+    holds conditions has a row of them for each sample.
+
+    Args:
+        denoiser: the network as it is sampled with, guided where that is wanted.
+        sampler: an instance.
+        shape: of one sample.
+        num: how many.
+        steps: of the trajectory.
+        seed: of the noise.
+        spacing: of the times; default `trailing`.
+        inputs: what the sampler asks for beside noise, by name, one row a sample or one for all.
+        clip: the range that the predicted x_0 is clipped to in each step; None: it is not.
+        device: where the network is.
+
+    Raises:
+        SpecError: an argument is wrong, or they do not go together.
+        ComponentError: the trajectory needs a noise level that the network never saw.
+    """
+    instance(denoiser, "denoiser", Denoiser, "a diffkit.core.Denoiser, such as GaussianDenoiser")
+    instance(sampler, "sampler", Sampler, "an instance of a sampler")
+    instance(shape, "shape", Sequence, "the shape of one sample")
+    if spacing is None:
+        spacing = cast(Spacing, make("spacing", PipelineSpec.model_fields["spacing"].default.id))
+    instance(spacing, "spacing", Spacing, "an instance of a spacing")
+    run = plan_alone(
+        clipped(denoiser, clip),
+        sampler,
+        spacing,
+        shape=tuple(shape),
+        num=checked_num(num),
+        steps=checked_steps(steps),
+        inputs=inputs or {},
+        device=checked_device(device),
+    )
+    *_, last = run.states(checked_seed(seed), range(run.num))
+    return last.x.cpu()
 
 
 def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None) -> Component:

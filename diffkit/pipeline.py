@@ -12,7 +12,7 @@ from torch import Tensor
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import check_data, conditions_of, drawn_conditions, rows_of
+from diffkit.assembly.conditions import check_data, drawn_conditions, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.network import Networks
 from diffkit.assembly.system import System
@@ -44,9 +44,9 @@ from diffkit.pipeline_arguments import (
 )
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
-from diffkit.sampling.denoisers import range_to_clip_to
+from diffkit.sampling.denoisers import BatchDenoiser, range_to_clip_to
 from diffkit.sampling.options import Choice, SamplingOptions
-from diffkit.sampling.plan import plan_sampling
+from diffkit.sampling.plan import plan_denoisers, plan_sampling
 from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
@@ -313,19 +313,55 @@ class Pipeline:
             return dataset
         return Encoded(dataset=dataset, parts=self.parts, device=self.device)
 
-    def denoiser(self, num: int, *, condition: Given | None = None) -> Denoiser:
-        """The network that samples are drawn with, as a denoiser of `num` samples of a condition,
-        which is given as in `sample`. Neither guided nor clipped.
+    def denoiser(
+        self,
+        *,
+        condition: Given | None = None,
+        guidance: Choice | None = None,
+        schedule: Choice | None = None,
+        process: Choice | None = None,
+        precision: Precision | None = None,
+        clip: bool = False,
+    ) -> Denoiser:
+        """The network that samples are drawn with, as a denoiser: for sampling, likelihoods and
+        inverse problems of one's own.
 
-        Raises SpecError, DataError: the condition is not one that the network takes.
+            denoiser = pipeline.denoiser(condition={"label": 3})
+            denoiser(x_t, t).x_0, .epsilon, .score, .velocity
+
+        It can be differentiated in x_t, and in times `[b]`, in forward mode too.
+
+        Args:
+            condition: as in `sample`: one row for all, or one for each sample of a batch.
+            guidance: None: it is not guided, whatever the spec says.
+            schedule: instead of the one trained with; equal log-SNR is what counts.
+            process: instead of the one trained with.
+            precision: of the network, instead of the spec's.
+            clip: the predicted x_0 to the data's range.
+
+        Raises:
+            SpecError, DataError: a choice is wrong, or does not go with the rest.
         """
-        num = checked_num(num)
-        given = checked_choices({} if condition is None else {"condition": condition})
-        system, _ = self._sampled()
-        prepared = conditions_of(given.get("condition") or {}, self.parts)
+        choices = checked_choices(
+            {
+                "condition": condition,
+                "guidance": guidance,
+                "schedule": schedule,
+                "process": process,
+                "clip": clip,
+            }
+        )
+        system, network = self._sampled(precision)
+        _, denoisers, prepared = plan_denoisers(
+            self._assembly, self._host, system, choices, network, unguided=guidance is None
+        )
         rows = {name: value.to(self.device) for name, value in prepared.items()}
-        with torch.no_grad():
-            return system.denoiser(condition=system.encoded(rows_of(rows, num)))
+
+        def make(count: int) -> Denoiser:
+            with torch.no_grad():
+                return denoisers.make({}, rows_of(rows, count), {})
+
+        return BatchDenoiser(make, max((len(value) for value in rows.values()), default=1))
 
     def evaluate(
         self,

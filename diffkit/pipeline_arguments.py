@@ -39,6 +39,11 @@ def checked_num(value: Any) -> int:
     return whole(value, "num", least=1, below=_SEEDS)
 
 
+def checked_steps(value: Any) -> int:
+    """Steps of a trajectory. Raises SpecError."""
+    return whole(value, "steps", least=1, below=MOST_STEPS + 1)
+
+
 def checked_seed(value: Any) -> int:
     """What randomness starts from. Raises SpecError."""
     return whole(value, "seed", least=0, below=_SEEDS)
@@ -97,7 +102,7 @@ def checked_choices(choices: SamplingOptions) -> SamplingOptions:
         raise TypeError(f"there is no choice {', '.join(sorted(unknown))} of a trajectory")
     found: dict[str, Any] = {k: v for k, v in choices.items() if v is not None}
     if "steps" in found:
-        found["steps"] = whole(found["steps"], "steps", least=1, below=MOST_STEPS + 1)
+        found["steps"] = checked_steps(found["steps"])
     for name, kind in (("precision", Precision), ("compile", Compilation)):
         if name in found:
             found[name] = one_of(found[name], name, get_args(kind))

@@ -50,6 +50,8 @@ class Choice:
     """Checked. None for an instance, and where it is wrong."""
     supplied: Mapping[str, str] = field(default_factory=dict)
     """The arguments that the pipeline fills in, and with what: a kind or `data.shape`."""
+    in_code: tuple[str, ...] = ()
+    """The arguments that only code can give; it can be made where that was done."""
     nested: Mapping[str, Choice] = field(default_factory=dict)
     """The components among the arguments, by their path: `weighting`, `all[0]`."""
     instance: Component | None = None

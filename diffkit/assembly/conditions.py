@@ -16,7 +16,7 @@ from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.core.text import TEXT_LENGTH, as_text
-from diffkit.errors import DataError, SpecError
+from diffkit.errors import ComponentError, DataError, SpecError
 
 
 class Prepared(Dataset):
@@ -120,7 +120,16 @@ def drawn_conditions(dataset: Dataset, parts: Components, count: int, seed: int)
 
 
 def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
-    """One row repeated for each of so many samples."""
+    """One row repeated for each of so many samples; or their rows, as they are.
+
+    Raises ComponentError where they are of another number.
+    """
+    for name, value in condition.items():
+        if len(value) not in (1, count):
+            raise ComponentError(
+                f"condition.{name} has {len(value)} rows, and {count} samples are asked about; "
+                "give a row for each of them, or one for all"
+            )
     return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
 
 

@@ -9,7 +9,7 @@ from diffkit.assembly.blueprint import Choice, Problem
 from diffkit.assembly.references import with_references
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.errors import DiffkitError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
 Supply = Callable[[str], Any]
@@ -25,6 +25,12 @@ def component_of(choice: Choice, supply: Supply) -> Component:
     """
     if choice.instance is not None:
         return choice.instance
+    if choice.in_code:
+        raise ComponentError(
+            f"{choice.component.__name__} is made in code, since no file can hold its "
+            f"{' and '.join(choice.in_code)}; give the instance: diffkit.build({{..., "
+            f"'{choice.kind}': ...}}), and of a run diffkit.load(run, {choice.kind}=...)"
+        )
 
     def made(place: str, _: ComponentSpec) -> Component:
         return component_of(choice.nested[place], supply)

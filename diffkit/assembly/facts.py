@@ -110,7 +110,7 @@ def filled_in(choice: Choice, seen: DataSpec, facts: Facts) -> Config:
     """The configuration of a component, with what the pipeline supplies of the data."""
     if choice.instance is not None:
         return cast(Config, SimpleNamespace(**arguments_of(choice.instance)))
-    values = choice.arguments
+    values = {**dict.fromkeys(choice.in_code), **choice.arguments}
     for name, source in choice.supplied.items():
         if values[name] is None and source == SHAPE:
             values[name] = seen.shape

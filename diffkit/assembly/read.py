@@ -123,6 +123,7 @@ def read_choice(
         component,
         config=config,
         supplied=signature.supplied,
+        in_code=signature.in_code,
         nested=nested,
         described=None if problems else _described(entry, config, signature, nested),
         provenance=_provenance(entry, nested),

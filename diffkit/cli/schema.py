@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _BOUNDS = {
@@ -21,9 +21,9 @@ _BOUNDS = {
 
 
 def described(
-    schema: Mapping[str, Any], supplied: Mapping[str, str]
+    schema: Mapping[str, Any], supplied: Mapping[str, str], in_code: Sequence[str] = ()
 ) -> list[tuple[str, list[str]]]:
-    """Titles with lines: the arguments, and what the pipeline supplies."""
+    """Titles with lines: the arguments, what the pipeline supplies, and what only code gives."""
     required = set(schema.get("required", ()))
     rows = [
         (name, type_in_words(field), _default(name, field, required))
@@ -35,6 +35,8 @@ def described(
     if supplied:
         filled = [(name, f"from {source}") for name, source in supplied.items()]
         sections.append(("Supplied by the pipeline", _aligned(filled)))
+    if in_code:
+        sections.append(("Given in code only, so that no file can make it", list(in_code)))
     return sections
 
 

@@ -34,7 +34,7 @@ def command(
     click.echo(f"{entry.kind} {entry.id}")
     click.echo(f"from {entry.origin}, {component.__module__}:{component.__qualname__}\n")
     click.echo(inspect.getdoc(component) or "(no docstring)")
-    for title, lines in described(schema, signature.supplied):
+    for title, lines in described(schema, signature.supplied, signature.in_code):
         click.echo(f"\n{title}:")
         for line in lines:
             click.echo(f"  {line}")

@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from diffkit.arguments import plain, plain_tree
 from diffkit.config.spec import ComponentSpec, SpecModel, TrainingSpec
 from diffkit.core.component import Component, arguments_of
-from diffkit.core.data import Supplied
+from diffkit.core.data import InCode, Supplied
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
 
@@ -33,6 +33,8 @@ class Signature:
     """Validates a configuration; a component argument is a `ComponentSpec` there."""
     supplied: Mapping[str, str]
     """The arguments that the pipeline fills in, and with what: a kind or `data.shape`."""
+    in_code: tuple[str, ...] = ()
+    """The arguments that only code can give, which no file holds."""
 
 
 def signature_of(component: type, host: Host) -> Signature:
@@ -43,7 +45,11 @@ def signature_of(component: type, host: Host) -> Signature:
     """
     fields: dict[str, Any] = {}
     supplied: dict[str, str] = {}
+    in_code: list[str] = []
     for parameter, annotation in _parameters(component):
+        if any(isinstance(extra, InCode) for extra in _extras(annotation)):
+            in_code.append(parameter.name)
+            continue
         source = _supplied_by(annotation)
         if source is not None and parameter.default in (inspect.Parameter.empty, None):
             supplied[parameter.name] = source
@@ -57,7 +63,7 @@ def signature_of(component: type, host: Host) -> Signature:
         raise ComponentError(
             f"{_name(component)}: its arguments have no schema: {str(error).splitlines()[0]}"
         ) from error
-    return Signature(model, supplied)
+    return Signature(model, supplied, tuple(in_code))
 
 
 def validated(
@@ -131,6 +137,8 @@ def changed_training(spec: TrainingSpec, changes: Mapping[str, Any]) -> Training
 def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()) -> ComponentSpec:
     """The spec that makes this instance again, but for the arguments `leave_out`.
 
+    Arguments that only code can give are left out too.
+
     Raises:
         Unsaveable: it is not registered, or an argument is not JSON; names the argument.
     """
@@ -141,8 +149,9 @@ def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()
             "declare it as an entry point of a package"
         )
     config: dict[str, Any] = {}
+    left_out = {*leave_out, *signature_of(type(component), host).in_code}
     for name, value in arguments_of(component).items():
-        if name not in leave_out:
+        if name not in left_out:
             config[name] = _value_as_data(value, f"{entry.id}.{name}", host)
     return ComponentSpec(id=entry.id, config=config)
 
@@ -198,10 +207,15 @@ def _parameters(component: type) -> Iterable[tuple[inspect.Parameter, Any]]:
 def _supplied_by(annotation: Any) -> str | None:
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return annotation.kind
-    for extra in getattr(annotation, "__metadata__", ()):
+    for extra in _extras(annotation):
         if isinstance(extra, Supplied):
             return extra.by
     return None
+
+
+def _extras(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation says beside the type."""
+    return getattr(annotation, "__metadata__", ())
 
 
 def _default(parameter: inspect.Parameter, host: Host) -> Any:

@@ -26,6 +26,15 @@ class Supplied:
     by: str
 
 
+@dataclass(frozen=True)
+class InCode:
+    """Marks an `__init__` argument that only code can give: a module, a function.
+
+    No file holds it. A component that has one is made in code, and given as an instance to
+    `diffkit.build` and `diffkit.load`.
+    """
+
+
 DataShape = Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1), Supplied("data.shape")]
 """The shape of one sample. A component with such an argument is given the pipeline's."""
 

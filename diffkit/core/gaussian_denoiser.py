@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -137,8 +138,8 @@ class GaussianDenoiser(Denoiser):
         if c_noise.ndim > r.ndim or not bool(c_noise.isfinite().all()):
             raise ComponentError(
                 f"times.{name}: {type(self._parameterization).__name__} tells the network no "
-                f"finite number at {_where(r).removeprefix('at ')}; ask at a time with noise, or use a "
-                "parameterization that tells it the time, such as 'flow'"
+                f"finite number at {_where(r).removeprefix('at ')}; ask at a time with noise, or "
+                "use a parameterization that tells it the time, such as 'flow'"
             )
         return as_float(c_noise)
 
@@ -175,6 +176,12 @@ class GaussianDenoiser(Denoiser):
             t: Preconditioning(c_in, c_noise, Target(a, b), Scales(alpha, sigma))
             for t, c_in, c_noise, a, b, alpha, sigma in zip(asked, *lists, strict=True)
         }
+
+    def at_times(self, times: Sequence[float]) -> GaussianDenoiser:
+        """The same, with its preconditioning at these times computed in one pass."""
+        found = copy.copy(self)
+        found._table = self.preconditioning_table(times)
+        return found
 
     def _preconditioning(self, t: Time) -> Preconditioning:
         found = None if isinstance(t, Tensor) else self._table.get(t)

@@ -38,6 +38,10 @@ class Guidance(Component):
     """Whether it asks the network without a condition, which has to have been trained so."""
     takes: ClassVar[tuple[str, ...]] = ()
     """The names of conditions that it reads itself, whether or not the network takes them."""
+    gives: ClassVar[tuple[str, ...]] = ()
+    """The names of the tensors and second times that it tells the network with a question."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """The names of the extras that it needs of the network's predictions."""
 
     @abstractmethod
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:

@@ -64,6 +64,10 @@ class Loss(Component):
     kind: ClassVar[str] = "loss"
     process_class: ClassVar[type[ForwardProcess]] = ForwardProcess
     """The class of process that it needs."""
+    gives: ClassVar[tuple[str, ...]] = ()
+    """The names of the tensors and second times that it tells the network with a question."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """The names of the extras that it needs of the network's predictions."""
 
     @abstractmethod
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:

@@ -42,6 +42,10 @@ class Sampler(Component):
     """The class of process that it samples from."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names of the tensors it needs beside the noise: an image, a mask."""
+    gives: ClassVar[tuple[str, ...]] = ()
+    """The names of the tensors and second times that it tells the network with a question."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """The names of the extras that it needs of the network's predictions."""
 
     @property
     def order(self) -> int | None:

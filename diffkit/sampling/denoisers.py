@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor
 from diffkit.assembly.conditions import rows_of
 from diffkit.assembly.system import System
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import DataRange, Denoiser, Times
 from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
 from diffkit.core.guidance import Conditioning, Guidance
 from diffkit.core.model import Condition, Network
+from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.schedule import Time
 from diffkit.errors import SpecError
 
 
@@ -58,7 +60,51 @@ class Denoisers:
             null, encoder = _null(self.system, rows), self.system.parts.encoder
             conditioning = Conditioning(encoded, null, rows, encoder)
             found = self.guidance.guide(make_denoiser, conditioning).start(inputs)
-        return found if self.clip_to is None else ClippedDenoiser(found, self.clip_to)
+        return clipped(found, self.clip_to)
+
+
+def clipped(denoiser: Denoiser, clip_to: DataRange | None) -> Denoiser:
+    """A denoiser whose predictions are clipped; as it is, where there is nothing to clip to."""
+    return denoiser if clip_to is None else ClippedDenoiser(denoiser, clip_to)
+
+
+class BatchDenoiser(Denoiser):
+    """A denoiser for batches of any size: for each it is made with as many rows of its conditions.
+
+    Args:
+        make: the denoiser for so many samples.
+        count: how many it is made for at first.
+    """
+
+    def __init__(self, make: Callable[[int], Denoiser], count: int = 1) -> None:
+        self._make = make
+        self._made: tuple[int, Denoiser] = (count, make(count))
+
+    @property
+    def process(self) -> ForwardProcess:
+        """That of each."""
+        return self._made[1].process
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """That of each."""
+        return self._made[1].data_range
+
+    def check_times(self, times: Sequence[float]) -> None:
+        """Raise ComponentError where each does."""
+        self._made[1].check_times(times)
+
+    def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
+        """Each, started for one trajectory."""
+        return BatchDenoiser(lambda count: self._make(count).start(inputs), self._made[0])
+
+    def __call__(
+        self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
+    ) -> Prediction:
+        """The prediction of the one for as many samples; the last one is kept."""
+        if self._made[0] != len(x_t):
+            self._made = (len(x_t), self._make(len(x_t)))
+        return self._made[1](x_t, t, given=given, times=times)
 
 
 def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str, Tensor]:

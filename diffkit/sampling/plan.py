@@ -7,13 +7,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffkit.assembly.build import SWAPPABLE, Assembly, swapped
 from diffkit.assembly.conditions import conditions_of
 from diffkit.assembly.system import System
 from diffkit.core.component import Component
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Guidance
-from diffkit.core.model import Network
+from diffkit.core.model import Condition, Network
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.core.spacing import Spacing
@@ -43,20 +46,11 @@ def plan_sampling(
     """
     settings = assembly.blueprint.settings
     assert settings is not None
-    asked: Mapping[str, Any] = choices
-    given = {kind: asked[kind] for kind in SWAPPABLE if asked.get(kind) is not None}
-    chosen = swapped(assembly, system.parts, given, host)
-    sampler, spacing, process = chosen["sampler"], chosen["spacing"], chosen["process"]
+    chosen, denoisers, conditions = plan_denoisers(assembly, host, system, choices, network)
+    sampler, spacing, process = chosen["sampler"], chosen["spacing"], denoisers.process
     assert isinstance(sampler, Sampler)
     assert isinstance(spacing, Spacing)
-    assert isinstance(process, ForwardProcess)
     times = _times(spacing, process, choices.get("steps") or settings.steps)
-    given_conditions = choices.get("condition") or {}
-    guidance = _guidance_for(chosen["guidance"], given, bool(given_conditions))
-    takes = () if guidance is None else guidance.takes
-    conditions = conditions_of(given_conditions, system.parts, takes)
-    clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
-    denoisers = Denoisers(system, process, network, guidance, clip_to)
     with torch.no_grad():
         first = {name: value[:1].to(system.device) for name, value in conditions.items()}
         denoisers.make({}, first, {}).check_times(sampler.query_times(times, process))
@@ -73,6 +67,77 @@ def plan_sampling(
         device=system.device,
         condition=conditions,
         inputs=choices.get("inputs") or {},
+    )
+
+
+def plan_denoisers(
+    assembly: Assembly,
+    host: Host,
+    system: System,
+    choices: SamplingOptions,
+    network: Network,
+    unguided: bool = False,
+) -> tuple[Mapping[str, Component | None], Denoisers, Condition]:
+    """The components that are chosen, what makes denoisers with them, and the conditions.
+
+    Raises SpecError: a choice is wrong, or does not go with the rest.
+    """
+    settings = assembly.blueprint.settings
+    assert settings is not None
+    asked: Mapping[str, Any] = choices
+    given = {kind: asked[kind] for kind in SWAPPABLE if asked.get(kind) is not None}
+    chosen = swapped(assembly, system.parts, given, host)
+    process = chosen["process"]
+    assert isinstance(process, ForwardProcess)
+    given_conditions = choices.get("condition") or {}
+    guide = None if unguided else chosen["guidance"]
+    guidance = _guidance_for(guide, given, bool(given_conditions))
+    takes = () if guidance is None else guidance.takes
+    conditions = conditions_of(given_conditions, system.parts, takes)
+    clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
+    return chosen, Denoisers(system, process, network, guidance, clip_to), conditions
+
+
+def plan_alone(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    spacing: Spacing,
+    *,
+    shape: tuple[int, ...],
+    num: int,
+    steps: int,
+    inputs: Mapping[str, Tensor],
+    device: torch.device,
+) -> SamplingRun:
+    """A trajectory of a denoiser that no pipeline has.
+
+    Raises:
+        SpecError: the sampler is of another class of process, or needs other inputs.
+        ComponentError: the trajectory needs a noise level that the network never saw.
+    """
+    process = denoiser.process
+    if not isinstance(process, sampler.process_class):
+        raise SpecError(
+            [
+                f"sampler: {type(sampler).__name__} needs a process of the class "
+                f"{sampler.process_class.__name__}, and {type(process).__name__} is not one"
+            ]
+        )
+    times = _times(spacing, process, steps)
+    with torch.no_grad():
+        denoiser.check_times(sampler.query_times(times, process))
+        if isinstance(denoiser, GaussianDenoiser):
+            denoiser = denoiser.at_times(times)
+    return SamplingRun(
+        num=num,
+        denoiser=lambda _, rows: denoiser.start(rows),
+        sampler=sampler,
+        process=process,
+        times=times,
+        shape=shape,
+        sample_shape=shape,
+        device=device,
+        inputs=inputs,
     )
 
 

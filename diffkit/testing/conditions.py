@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Classes(Denoiser):
         self._process = _PROCESS
         self.mean, self._variance = mean, variance
         self.asked: list[int] = []
-        self.told: list[dict[str, object]] = []
+        self.told: list[dict[str, Any]] = []
         self.not_started: list[int] = []
         self.started = False
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Guidance
+from diffkit.core.guided import GuidedDenoiser, joined, said_of_copies
 from diffkit.core.prediction import GaussianPrediction
 
 from .mutant import Mutant
@@ -29,7 +32,8 @@ class Led(Denoiser):
         return self.owner.started(self, inputs)
 
     def __call__(self, x_t, t, *, given=None, times=None):
-        return self.owner.led(self.towards, self.away, x_t, t)
+        told = {"given": given, "times": times}
+        return self.owner.led(self.towards, self.away, x_t, t, told)
 
 
 class Right(Guidance):
@@ -53,8 +57,8 @@ class Right(Guidance):
     def combined(self, towards, away):
         return away + self.scale * (towards - away)
 
-    def led(self, towards, away, x_t, t):
-        first, second = towards(x_t, t), away(x_t, t)
+    def led(self, towards, away, x_t, t, told):
+        first, second = towards(x_t, t, **told), away(x_t, t, **told)
         return first.with_output(self.combined(first.output, second.output))
 
 
@@ -76,9 +80,8 @@ class Joint(Right):
         twice = {name: torch.cat([value, value]) for name, value in inputs.items()}
         return Led(self, led.towards.start(inputs), led.away.start(twice))
 
-    def led(self, towards, away, x_t, t):
-        times = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
-        first, second = away(torch.cat([x_t, x_t]), times).chunk(2)
+    def led(self, towards, away, x_t, t, told):
+        first, second = said_of_copies(away, 2, x_t, t, **told)
         return first.with_output(self.combined(first.output, second.output))
 
 
@@ -116,21 +119,21 @@ class MeanOverTheBatch(Right):
 
 
 class FirstTimeForAll(Right):
-    def led(self, towards, away, x_t, t):
+    def led(self, towards, away, x_t, t, told):
         if isinstance(t, torch.Tensor) and t.ndim:
             t = float(t[0])
-        return super().led(towards, away, x_t, t)
+        return super().led(towards, away, x_t, t, told)
 
 
 class OfAnotherSample(Right):
-    def led(self, towards, away, x_t, t):
-        said = super().led(towards, away, x_t, t)
-        return GaussianPrediction(said.output, 1.1 * x_t, said.target, said.scales)
+    def led(self, towards, away, x_t, t, told):
+        said = super().led(towards, away, x_t, t, told)
+        return replace(said, x_t=1.1 * x_t)
 
 
 class InPlace(Right):
-    def led(self, towards, away, x_t, t):
-        said = super().led(towards, away, x_t, t)
+    def led(self, towards, away, x_t, t, told):
+        said = super().led(towards, away, x_t, t, told)
         x_t.add_(0.01)
         return said
 
@@ -145,7 +148,65 @@ class InputsOfHalfTheBatch(Joint):
         return Led(self, led.towards.start(inputs), led.away.start(inputs))
 
 
-RIGHT = (Right, Joint)
+class TellsNothing(Right):
+    def led(self, towards, away, x_t, t, told):
+        return super().led(towards, away, x_t, t, {})
+
+
+class TellsTheFirstOnly(Right):
+    def led(self, towards, away, x_t, t, told):
+        first, second = towards(x_t, t, **told), away(x_t, t)
+        return first.with_output(self.combined(first.output, second.output))
+
+
+class TellsHalfTheBatch(Joint):
+    def led(self, towards, away, x_t, t, told):
+        times = torch.cat([t, t]) if isinstance(t, torch.Tensor) and t.ndim else t
+        first, second = away(torch.cat([x_t, x_t]), times, **told).chunk(2)
+        return first.with_output(self.combined(first.output, second.output))
+
+
+class MadeAnew(Right):
+    def led(self, towards, away, x_t, t, told):
+        said = super().led(towards, away, x_t, t, told)
+        return GaussianPrediction(said.output, said.x_t, said.target, said.scales)
+
+
+class ExtrasOfTheWholeBatch(Joint):
+    def led(self, towards, away, x_t, t, told):
+        said = super().led(towards, away, x_t, t, told)
+        return said.with_extras({n: torch.cat([v, v]) for n, v in said.extras.items()})
+
+
+class Short(GuidedDenoiser):
+    def __init__(self, *denoisers, copies=1):
+        super().__init__(*denoisers, copies=copies)
+
+    def combine(self, predictions, x_t, t):
+        first, second = predictions
+        return first.with_output(second.output + 3.0 * (first.output - second.output))
+
+
+class Combined(Guidance):
+    """A right one, of which only `combine` is written."""
+
+    needs_null = True
+
+    def guide(self, make_denoiser, conditioning):
+        return Short(make_denoiser(conditioning.condition), make_denoiser(conditioning.null))
+
+
+class CombinedOfCopies(Guidance):
+    """The same in one call."""
+
+    needs_null = True
+
+    def guide(self, make_denoiser, conditioning):
+        both = joined(conditioning.condition, conditioning.null)
+        return Short(make_denoiser(both), copies=2)
+
+
+RIGHT = (Right, Joint, Combined, CombinedOfCopies)
 MUTANTS = (
     Mutant(WeightsThatAddUpToMore, "weights that do not add up to 1: the two conventions mixed"),
     Mutant(Nothing, "no effect"),
@@ -158,4 +219,9 @@ MUTANTS = (
     Mutant(InPlace, "the sample written to"),
     Mutant(StartIsLost, "`start` not handed on to what is guided"),
     Mutant(InputsOfHalfTheBatch, "inputs of as many rows as samples for a batch of twice as many"),
+    Mutant(TellsNothing, "what comes with a question not handed on"),
+    Mutant(TellsTheFirstOnly, "what comes with a question handed on to one of two denoisers"),
+    Mutant(TellsHalfTheBatch, "what comes with a question given for half of a joint batch"),
+    Mutant(MadeAnew, "the network's extras lost in a prediction made anew"),
+    Mutant(ExtrasOfTheWholeBatch, "extras with two rows a sample"),
 )

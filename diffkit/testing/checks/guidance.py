@@ -135,6 +135,42 @@ def start_reaches_what_is_guided(subject: ComponentUnderTest) -> None:
     )
 
 
+@check
+def what_comes_with_a_question_is_handed_on(subject: ComponentUnderTest) -> None:
+    """Tensors and second times that come with a question reach every denoiser that it asks."""
+    made: list[Classes] = []
+    guided, _ = _guided(subject, made=made)
+    x_t, second = _samples(subject), torch.linspace(0.1, 0.4, _ROWS, dtype=torch.float64)
+    for t in _TIMES:
+        with torch.no_grad():
+            guided(x_t, t, given={"x_0": x_t}, times={"r": second})
+    for one in made:
+        for rows, told in zip(one.asked, one.told, strict=True):
+            lengths = {name: len(value) for name, value in told.items()}
+            require(
+                lengths == {"x_0": rows, "r": rows},
+                f"the rows of what is told beside a question about {rows} samples",
+                measured=lengths or "nothing is told",
+                expected={"x_0": rows, "r": rows},
+                why="a network with self-conditioning or a second time is not asked the same else",
+            )
+
+
+@check
+def extras_are_kept(subject: ComponentUnderTest) -> None:
+    """What the network gives beside its output is still there, a row for each sample."""
+    guided, plain = _guided(subject)
+    for t in _TIMES:
+        extras = _asked(guided, _samples(subject), t).extras
+        require(
+            MEANS in extras and len(extras[MEANS]) == _ROWS,
+            f"the extra {MEANS!r} of the prediction at t = {t}",
+            measured=f"{len(extras[MEANS])} rows" if MEANS in extras else "not there",
+            expected=f"{_ROWS} rows: {type(plain).__name__} gives it",
+            why="whoever asks may need it; prediction.with_output keeps it",
+        )
+
+
 def _guided(
     subject: ComponentUnderTest, rows: list[int] | None = None, made: list[Classes] | None = None
 ) -> tuple[Denoiser, Classes]:
@@ -179,4 +215,6 @@ CHECKS: tuple[Check, ...] = (
     samples_are_led_on_their_own,
     times_may_differ_between_samples,
     start_reaches_what_is_guided,
+    what_comes_with_a_question_is_handed_on,
+    extras_are_kept,
 )

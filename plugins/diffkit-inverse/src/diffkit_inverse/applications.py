@@ -6,7 +6,7 @@ a tensor in the data's range; `diffkit_inverse.images` reads pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, Unpack
 
 import torch
@@ -156,9 +156,9 @@ def interpolate(
     denoiser, times = _flow(
         pipeline, {"a": a, "b": b}, steps, {} if condition is None else condition
     )
-    start, end = (inversion.invert(denoiser(1), x.to(pipeline.device), times) for x in (a, b))
+    start, end = (inversion.invert(denoiser, x.to(pipeline.device), times) for x in (a, b))
     noises = torch.cat(inversion.arc(start, end, frames))
-    found = inversion.follow(denoiser(frames), noises, times).cpu()
+    found = inversion.follow(denoiser, noises, times).cpu()
     finite = Finite()
     finite.look(range(frames), found)
     finite.warn()
@@ -167,10 +167,8 @@ def interpolate(
 
 def _flow(
     pipeline: Pipeline, images: Mapping[str, Tensor], steps: int | None, condition: Given
-) -> tuple[Callable[[int], Denoiser], Sequence[float]]:
-    """The denoiser of so many images, and the times to go over. Raises SpecError,
-    ComponentError.
-    """
+) -> tuple[Denoiser, Sequence[float]]:
+    """The denoiser, and the times to go over. Raises SpecError, ComponentError."""
     _check_pixels(pipeline)
     steps = None if steps is None else whole(steps, "steps", least=1)
     instance(condition, "condition", Mapping, "a mapping from names to values")
@@ -186,10 +184,8 @@ def _flow(
     count = steps or pipeline.spec.steps or parts.schedule.steps or _CONTINUOUS_STEPS
     times = parts.spacing.times(count, parts.schedule)
 
-    def denoiser(number: int) -> Denoiser:
-        return pipeline.denoiser(number, condition=condition)
-
-    denoiser(1).check_times(times)
+    denoiser = pipeline.denoiser(condition=condition)
+    denoiser.check_times(times)
     return denoiser, times
 
 

@@ -1,0 +1,170 @@
+"""Any network as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, final
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from diffkit.core.component import Config
+from diffkit.core.data import InCode
+from diffkit.core.model import Condition, EpsilonModel, Output
+from diffkit.errors import ComponentError
+
+Call = Callable[[Any, Tensor, Tensor, Condition], Tensor | Output]
+"""`(network, x, c_noise, condition) -> output`."""
+
+
+@final
+class Wrapped(EpsilonModel):
+    """A network of anybody's, as `diffkit.wrap` makes it.
+
+    Args:
+        network: the module; its parameters are trained and saved.
+        call: how it is called, `(network, x, c_noise, condition) -> output`. None:
+            `network(x, c_noise)`, with conditions by keyword.
+        conditions: the names of the conditions that it takes.
+        given: the names of tensors that may come with a question.
+        times: the names of second times.
+        extras: the names of what it gives beside its output.
+        null: by the name of a condition, the number that fills what stands for none.
+        steps: T, where it can be asked at multiples of 1/T only.
+        learned_variance: whether it gives twice the channels; see `EpsilonModel`.
+
+    Raises:
+        ComponentError: the network is no module; when it is first called, it does not look at its
+            noise level.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Annotated[nn.Module, InCode()],
+        call: Annotated[Call | None, InCode()] = None,
+        conditions: tuple[str, ...] = (),
+        given: tuple[str, ...] = (),
+        times: tuple[str, ...] = (),
+        extras: tuple[str, ...] = (),
+        null: dict[str, float] | None = None,
+        steps: Annotated[int, Ge(1)] | None = None,
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ComponentError(
+                f"wrap: it wraps a torch.nn.Module, not a {type(network).__name__}; a function of "
+                "a module is given as call"
+            )
+        self.network = network
+        self._call = _by_keyword if call is None else call
+        self._looked_at = False
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """As it was given."""
+        return {
+            "conditions": tuple(config.conditions),
+            "given": tuple(config.given),
+            "times": tuple(config.times),
+            "extras": tuple(config.extras),
+            "null": dict(config.null or {}),
+            "steps": config.steps,
+            "learned_variance": config.learned_variance,
+        }
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
+        """What the network gives for `x` at noise level `c_noise`."""
+        if self._looked_at or torch.compiler.is_compiling():
+            return self._call(self.network, x, c_noise, condition)
+        with _Uses(c_noise) as uses:
+            output = self._call(self.network, x, c_noise, condition)
+        if not uses.found:
+            raise ComponentError(
+                f"wrap: {type(self.network).__name__} does not look at its noise level, c_noise, "
+                "and cannot know how much noise there is; say how it is told with call, as "
+                "diffkit.wrap(net, call=lambda net, x, c_noise, condition: net(x, c_noise))"
+            )
+        self._looked_at = True
+        return output
+
+
+def wrap(
+    network: nn.Module,
+    *,
+    call: Call | None = None,
+    conditions: Sequence[str] = (),
+    given: Sequence[str] = (),
+    times: Sequence[str] = (),
+    extras: Sequence[str] = (),
+    null: Mapping[str, float] | None = None,
+    steps: int | None = None,
+    learned_variance: bool = False,
+) -> EpsilonModel:
+    """Any network as the model of a pipeline: plain torch, timm, diffusers, somebody's repository.
+
+        model = diffkit.wrap(net)                             # net(x, c_noise)
+        model = diffkit.wrap(net, conditions=["label"])       # net(x, c_noise, label=...)
+        model = diffkit.wrap(net, call=lambda net, x, c_noise, condition: net(x, c_noise).sample)
+        pipeline = diffkit.build({..., "model": model})
+        diffkit.load("run", model=diffkit.wrap(make_net()))
+
+    `x` is `[b, *data]`, `c_noise` `[b]`, float32, and the output like `x`; each condition has a row
+    a sample. A run holds the weights and the names, not the code: `diffkit.load` is given the
+    network again.
+
+    Args:
+        network: the module; its parameters are trained and saved.
+        call: how it is called, where that is otherwise.
+        conditions: the names of the conditions that it takes.
+        given: the names of tensors that may come with a question; see `EpsilonModel`.
+        times: the names of second times.
+        extras: the names of what it gives beside its output, in an `Output`.
+        null: by the name of a condition, the number that fills what stands for none.
+        steps: T, where it can be asked at multiples of 1/T only.
+        learned_variance: whether it gives twice the channels.
+
+    Raises:
+        ComponentError: the network is no module; when it is first called, it does not look at its
+            noise level.
+    """
+    return Wrapped(
+        network=network,
+        call=call,
+        conditions=tuple(conditions),
+        given=tuple(given),
+        times=tuple(times),
+        extras=tuple(extras),
+        null=None if null is None else dict(null),
+        steps=steps,
+        learned_variance=learned_variance,
+    )
+
+
+def _by_keyword(network: Any, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
+    output: Tensor | Output = network(x, c_noise, **condition)
+    return output
+
+
+class _Uses(TorchFunctionMode):
+    """Notes whether any function of torch's is given a tensor, whatever it computes of it.
+
+    Unlike a gradient or a second call, that tells of integer tables and of layers that are zero at
+    first, too.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self._tensor = tensor
+        self.found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        values = (*args, *(kwargs or {}).values())
+        flat = [item for v in values for item in (v if isinstance(v, list | tuple) else (v,))]
+        # What only asks for a property, such as a shape, looks at nothing.
+        looks = getattr(func, "__name__", "") != "__get__"
+        self.found |= looks and any(item is self._tensor for item in flat)
+        return func(*args, **(kwargs or {}))

@@ -144,7 +144,7 @@ class GaussianDenoiser(Denoiser):
         return as_float(c_noise)
 
     def _check(self, output: object, x_t: Tensor) -> None:
-        """Raise ComponentError for an output that would be broadcast, or is none."""
+        """Raise ComponentError for an output that would be broadcast or rounded, or is none."""
         shape = list(x_t.shape)
         if self._learned_variance:
             shape[1] *= 2
@@ -154,6 +154,9 @@ class GaussianDenoiser(Denoiser):
                 f"model: for samples of the shape {list(x_t.shape)} it gives {found}, and should "
                 f"give {shape}; twice the channels are for a model that declares learned_variance"
             )
+        if not output.is_floating_point():
+            found = str(output.dtype).removeprefix("torch.")
+            raise ComponentError(f"model: it gives {found}, and should give floating-point numbers")
 
     def preconditioning_table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
         """The network's preconditioning at each of these times, computed in one pass.

@@ -28,7 +28,7 @@ def as_time(t: Time) -> Float64[Tensor, "..."]:
         return torch.tensor(t, dtype=torch.float64)
     t = t.to(torch.float64)
     if t.device.type == "cpu" and t.numel():
-        low, high = (float(end) for end in t.aminmax())
+        low, high = (float(end) for end in t.detach().aminmax())
         if not (low >= 0.0 and high <= 1.0):
             raise ComponentError(
                 f"times must be in [0, 1] (0 is data, 1 is noise), not {low}..{high}"

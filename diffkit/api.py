@@ -19,6 +19,7 @@ from diffkit.assembly.create import component_of
 from diffkit.assembly.read import read, read_choice
 from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
+from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
 from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.encoder import Encoder
@@ -39,7 +40,6 @@ from diffkit.pipeline_arguments import (
     checked_steps,
 )
 from diffkit.plugins.host import Host, default_host
-from diffkit.sampling.denoisers import clipped
 from diffkit.sampling.plan import plan_alone
 from diffkit.storage import run_directory
 
@@ -203,7 +203,7 @@ def sample(
         spacing = cast(Spacing, make("spacing", PipelineSpec.model_fields["spacing"].default.id))
     instance(spacing, "spacing", Spacing, "an instance of a spacing")
     run = plan_alone(
-        clipped(denoiser, clip),
+        denoiser if clip is None else ClippedDenoiser(denoiser, clip),
         sampler,
         spacing,
         shape=tuple(shape),

@@ -44,7 +44,7 @@ from diffkit.pipeline_arguments import (
 )
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
-from diffkit.sampling.denoisers import BatchDenoiser, range_to_clip_to
+from diffkit.sampling.denoisers import BatchDenoiser, clipping_of
 from diffkit.sampling.options import Choice, SamplingOptions
 from diffkit.sampling.plan import plan_denoisers, plan_sampling
 from diffkit.sampling.run import SamplingRun, decoded
@@ -192,7 +192,7 @@ class Pipeline:
         inputs: Mapping[str, Tensor] | None = None,
         precision: Precision | None = None,
         compile: Compilation | None = None,
-        clip: bool | None = None,
+        clip: bool | Mapping[str, Any] | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -218,7 +218,8 @@ class Pipeline:
             inputs: what the sampler asks for beside noise, likewise; with an autoencoder, latents.
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
-            clip: the predicted x_0 to the data's range in each step, instead of as the spec says.
+            clip: the predicted x_0 to the data's range in each step, instead of as the spec says;
+                or how, `{"dynamic": 0.995}`, `{"before_guidance": True}`: see `ClipSpec`.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -321,7 +322,7 @@ class Pipeline:
         schedule: Choice | None = None,
         process: Choice | None = None,
         precision: Precision | None = None,
-        clip: bool = False,
+        clip: bool | Mapping[str, Any] = False,
     ) -> Denoiser:
         """The network that samples are drawn with, as a denoiser: for sampling, likelihoods and
         inverse problems of one's own.
@@ -337,7 +338,7 @@ class Pipeline:
             schedule: instead of the one trained with; equal log-SNR is what counts.
             process: instead of the one trained with.
             precision: of the network, instead of the spec's.
-            clip: the predicted x_0 to the data's range.
+            clip: the predicted x_0 to the data's range, or how, as in `sample`.
 
         Raises:
             SpecError, DataError: a choice is wrong, or does not go with the rest.
@@ -405,8 +406,8 @@ class Pipeline:
                 [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
             )
         system, network = self._sampled()
-        clip_to = range_to_clip_to(None, self._spec.clip, system, self.parts.process)
-        return measured(chosen, self.encoded(data), system, network, clip_to, seed)
+        clipping = clipping_of(None, self._spec.clip, system, self.parts.process)
+        return measured(chosen, self.encoded(data), system, network, clipping, seed)
 
     def _to_measure(
         self, metric: Choice | None, dataset: Choice | None

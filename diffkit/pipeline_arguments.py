@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, Literal, cast, get_args
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from diffkit.arguments import (
@@ -22,7 +23,8 @@ from diffkit.arguments import (
     whole,
 )
 from diffkit.assembly.build import SWAPPABLE
-from diffkit.config.spec import Compilation, Precision
+from diffkit.config.signature import as_json, explained
+from diffkit.config.spec import ClipSpec, Compilation, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.errors import SpecError
@@ -107,7 +109,7 @@ def checked_choices(choices: SamplingOptions) -> SamplingOptions:
         if name in found:
             found[name] = one_of(found[name], name, get_args(kind))
     if "clip" in found:
-        found["clip"] = truth(found["clip"], "clip")
+        found["clip"] = checked_clip(found["clip"])
     for name in SWAPPABLE:
         if name in found:
             checked_component(found[name], name)
@@ -116,6 +118,20 @@ def checked_choices(choices: SamplingOptions) -> SamplingOptions:
     if "inputs" in found:
         _check_tensors(found["inputs"])
     return cast(SamplingOptions, found)
+
+
+def checked_clip(value: Any) -> bool | ClipSpec:
+    """Whether to clip, or how. Raises SpecError."""
+    if isinstance(value, ClipSpec):
+        return value
+    if not isinstance(value, Mapping):
+        return truth(value, "clip")
+    try:
+        return ClipSpec.model_validate_json(as_json(value))
+    except ValidationError as error:
+        raise SpecError(explained(error, "clip", ClipSpec.model_fields)) from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError([f"clip: {error}"]) from error
 
 
 def check_memory(what: str, count: int, shape: tuple[int, ...], instead: str) -> None:

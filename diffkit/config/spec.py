@@ -107,6 +107,16 @@ class TrainingSpec(SpecModel):
     the run when metrics are next taken, or be left out."""
 
 
+class ClipSpec(SpecModel):
+    """How predictions are clipped."""
+
+    dynamic: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The quantile of dynamic thresholding (Saharia et al., 2022, section 2.3: 0.995). None: the
+    range itself is the threshold."""
+    before_guidance: bool = False
+    """Clip what guidance combines, and not what it makes of that."""
+
+
 class Provenance(SpecModel):
     """Where a component of a saved spec came from."""
 
@@ -128,9 +138,9 @@ class PipelineSpec(SpecModel):
     spacing: ComponentSpec = ComponentSpec(id="diffkit.trailing")
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Sampling steps. None: as many as the schedule has, or 1000 where it is continuous."""
-    clip: bool = True
+    clip: bool | ClipSpec = True
     """Whether the predicted x_0 is clipped to `data.range` in each step of a trajectory, whatever
-    the sampler. Where no range is declared, as of latents, there is nothing to clip to."""
+    the sampler, or how. Where no range is declared, as of latents, there is nothing to clip to."""
     encoder: ComponentSpec | None = None
     """Of the dataset's conditions. None: the model takes the dataset's as they are, or none."""
     guidance: ComponentSpec | None = None

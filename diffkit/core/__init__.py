@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diffkit.core.autoencoder import Autoencoder as Autoencoder
     from diffkit.core.bound import Bound as Bound
     from diffkit.core.clipping import ClippedDenoiser as ClippedDenoiser
+    from diffkit.core.clipping import Clipping as Clipping
     from diffkit.core.component import Component as Component
     from diffkit.core.component import Config as Config
     from diffkit.core.component import Facts as Facts
@@ -96,7 +97,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "autoencoder": "Autoencoder",
     "bound": "Bound",
-    "clipping": "ClippedDenoiser",
+    "clipping": "ClippedDenoiser Clipping",
     "component": "Component Config Facts arguments_of",
     "data": "DataShape Supplied TokenWidth VectorWidth is_picture",
     "dataset": "Dataset",

@@ -147,9 +147,15 @@ class GaussianPrediction(Prediction):
 
     def clipped(self, low: float, high: float) -> GaussianPrediction:
         """The same with `x_0` clipped to `[low, high]`; `epsilon` follows from it."""
+        return self.with_x_0(self.x_0.clamp(low, high))
+
+    def with_x_0(self, x_0: Float[Tensor, "b *data"]) -> GaussianPrediction:
+        """The same sample with other data behind it; `epsilon` follows. What this said is kept, as
+        `unclipped`.
+        """
         alpha = self.scales.alpha
         return GaussianPrediction(
-            self.x_0.clamp(low, high),
+            x_0,
             self.x_t,
             Target(full_like(alpha, 1.0), full_like(alpha, 0.0)),
             self.scales,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from diffkit.assembly.conditions import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
-from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.clipping import Clipping
 from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import DataRange, Denoiser
+from diffkit.core.denoiser import Denoiser
 from diffkit.core.metric import Measured, ModelMetric
 from diffkit.core.model import Condition, Network
 
@@ -17,7 +17,7 @@ def measured(
     data: Dataset,
     system: System,
     network: Network,
-    clip_to: DataRange | None,
+    clipping: Clipping | None,
     seed: int,
 ) -> Measured:
     """The values of a metric that asks a denoiser about data, which are as the network sees them.
@@ -27,13 +27,13 @@ def measured(
         data: in latents where there is an autoencoder.
         system: whose conditions, process and parameterization are meant.
         network: runs its model.
-        clip_to: the range that predictions are clipped to, as in sampling.
+        clipping: of the predictions, as in sampling.
         seed: of what the metric draws.
     """
 
     def denoiser(condition: Condition) -> Denoiser:
         found = system.denoiser(condition=system.encoded(condition), network=network)
-        return found if clip_to is None else ClippedDenoiser(found, clip_to)
+        return found if clipping is None else clipping.of(found)
 
     read = RangeChecked(dataset=prepared(data, system.parts), data_range=system.parts.data_range)
     return metric.measure_model(denoiser, read, seed, system.device)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffkit.assembly.conditions import rows_of
 from diffkit.assembly.system import System
-from diffkit.core.clipping import ClippedDenoiser
+from diffkit.config.spec import ClipSpec
+from diffkit.core.clipping import Clipping
 from diffkit.core.denoiser import DataRange, Denoiser, Times
 from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
 from diffkit.core.guidance import Conditioning, Guidance
@@ -29,7 +30,7 @@ class Denoisers:
     process: ForwardProcess
     network: Network
     guidance: Guidance | None
-    clip_to: DataRange | None
+    clipping: Clipping | None
 
     def preconditioning_table(self, times: Sequence[float]) -> Mapping[float, Preconditioning]:
         """The network's preconditioning at the times of a trajectory."""
@@ -51,8 +52,11 @@ class Denoisers:
         def make_denoiser(condition: Condition) -> Denoiser:
             # Started here too, so that guidance which knows nothing of that loses nothing.
             found = self.system.denoiser(self.process, condition, self.network, table)
-            return found.start(_as_often(inputs, condition))
+            found = found.start(_as_often(inputs, condition))
+            return found if early is None else early.of(found)
 
+        first = self.clipping is not None and self.clipping.before_guidance
+        early, late = (self.clipping, None) if first else (None, self.clipping)
         encoded = self.system.encoded(rows)
         if self.guidance is None:
             found = make_denoiser(encoded)
@@ -60,12 +64,7 @@ class Denoisers:
             null, encoder = _null(self.system, rows), self.system.parts.encoder
             conditioning = Conditioning(encoded, null, rows, encoder)
             found = self.guidance.guide(make_denoiser, conditioning).start(inputs)
-        return clipped(found, self.clip_to)
-
-
-def clipped(denoiser: Denoiser, clip_to: DataRange | None) -> Denoiser:
-    """A denoiser whose predictions are clipped; as it is, where there is nothing to clip to."""
-    return denoiser if clip_to is None else ClippedDenoiser(denoiser, clip_to)
+        return found if late is None else late.of(found)
 
 
 class BatchDenoiser(Denoiser):
@@ -126,19 +125,24 @@ def _null(system: System, rows: Condition) -> Condition:
     return rows_of(system.encoded(null), len(some))
 
 
-def range_to_clip_to(
-    chosen: bool | None, of_spec: bool, system: System, process: ForwardProcess
-) -> DataRange | None:
-    """The range that predictions are clipped to; None where they are not.
+def clipping_of(
+    chosen: bool | ClipSpec | None,
+    of_spec: bool | ClipSpec,
+    system: System,
+    process: ForwardProcess,
+) -> Clipping | None:
+    """How predictions are clipped; None where they are not.
 
     The spec's `clip` is of data that have a range, and of Gaussian processes. Raises SpecError
     where clipping was asked for and there is none.
     """
     data_range = system.parts.data_range
-    if not (of_spec if chosen is None else chosen):
+    wanted = of_spec if chosen is None else chosen
+    if not wanted:
         return None
     if data_range is not None and isinstance(process, GaussianProcess):
-        return data_range
+        how = wanted if isinstance(wanted, ClipSpec) else ClipSpec()
+        return Clipping(data_range, how.dynamic, how.before_guidance)
     if not chosen:
         return None
     if system.parts.latents is not None:

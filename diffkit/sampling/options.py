@@ -28,4 +28,4 @@ class SamplingOptions(TypedDict, total=False):
     inputs: Mapping[str, Tensor] | None
     precision: Precision | None
     compile: Compilation | None
-    clip: bool | None
+    clip: bool | Mapping[str, Any] | None

@@ -22,7 +22,7 @@ from diffkit.core.sampler import Sampler
 from diffkit.core.spacing import Spacing
 from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
-from diffkit.sampling.denoisers import Denoisers, range_to_clip_to
+from diffkit.sampling.denoisers import Denoisers, clipping_of
 from diffkit.sampling.options import Choice, SamplingOptions
 from diffkit.sampling.run import SamplingRun
 
@@ -94,8 +94,8 @@ def plan_denoisers(
     guidance = _guidance_for(guide, given, bool(given_conditions))
     takes = () if guidance is None else guidance.takes
     conditions = conditions_of(given_conditions, system.parts, takes)
-    clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
-    return chosen, Denoisers(system, process, network, guidance, clip_to), conditions
+    clipping = clipping_of(asked.get("clip"), settings.clip, system, process)
+    return chosen, Denoisers(system, process, network, guidance, clipping), conditions
 
 
 def plan_alone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +13,11 @@ from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.samplers.ddpm import DDPM
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.clipping import ClippedDenoiser
+from diffkit.core.clipping import ClippedDenoiser, thresholded
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Guidance
+from diffkit.core.guided import GuidedDenoiser
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import Prediction
@@ -236,3 +238,80 @@ def test_the_readmes_sampler_gives_digits_on_the_readmes_model():
     # One digit is 2.1 from the nearest other, and uniform noise 7.1 from the nearest digit.
     assert apart[True].mean() < 3.5
     assert apart[False].mean() > 100.0
+
+
+# -- dynamic thresholds, and before guidance -------------------------------------------------------
+
+
+@pytest.mark.parametrize("quantile", [0.3, 0.5, 0.995, 1.0])
+@pytest.mark.parametrize("data_range", [(-1.0, 1.0), (0.0, 255.0)])
+def test_a_dynamic_threshold_is_each_samples_quantile(quantile, data_range):
+    """In units of half the range: the data over max(1, q-quantile of their size), by numpy's."""
+    low, high = data_range
+    sizes = torch.tensor([0.1, 0.5, 1, 2, 9])[:, None, None]
+    unit = torch.randn(5, 3, 4, dtype=torch.float64) * sizes
+    found = thresholded((low + high) / 2 + (high - low) / 2 * unit, data_range, quantile)
+    s = np.maximum(np.quantile(unit.flatten(1).abs().numpy(), quantile, axis=1), 1.0)
+    wanted = (unit.flatten(1).numpy() / s[:, None]).clip(-1, 1)
+    wanted = (low + high) / 2 + (high - low) / 2 * wanted
+    assert np.allclose(found.flatten(1).numpy(), wanted, rtol=0, atol=1e-12 * max(1, high))
+    # What is within the range already is left as it is.
+    assert torch.allclose(found[0], (low + high) / 2 + (high - low) / 2 * unit[0])
+
+
+def test_epsilon_follows_from_the_thresholded_data():
+    inner = GaussianDenoiser(Wild(), Epsilon(), PROCESS, data_range=RANGE)
+    denoiser = ClippedDenoiser(inner, RANGE, 0.995)
+    x = torch.tensor([[2.0], [-0.1]], dtype=torch.float64)
+    with torch.no_grad():
+        found = denoiser.start({})(x, 0.5)
+    alpha, sigma = PROCESS.scales(PROCESS.log_snr(0.5))
+    assert torch.allclose(alpha * found.x_0 + sigma * found.epsilon, x, rtol=0, atol=1e-14)
+    assert float(found.x_0.min()) >= RANGE[0]
+
+
+class Twice(GuidedDenoiser):
+    def combine(self, predictions, x_t, t):
+        return predictions[0].with_x_0(2 * predictions[0].x_0)
+
+
+class Double(Guidance):
+    def guide(self, make_denoiser, conditioning):
+        return Twice(make_denoiser(conditioning.condition))
+
+
+def test_clipping_comes_after_guidance_or_before():
+    pipeline = wild(clip=True)
+    x = torch.full((2, 1), 9.0)
+    free = pipeline.denoiser(guidance=Double())(x, 0.5).x_0 / 2
+    after = pipeline.denoiser(guidance=Double(), clip=True)(x, 0.5).x_0
+    before = pipeline.denoiser(guidance=Double(), clip={"before_guidance": True})(x, 0.5).x_0
+    assert torch.equal(after, (2 * free).clamp(*RANGE))
+    assert torch.equal(before, 2 * free.clamp(*RANGE))
+    assert not torch.equal(after, before)
+
+
+def test_how_to_clip_is_saved_and_may_be_another_for_one_run(tmp_path):
+    named = {"id": "mlp", "config": {"width": 8, "depth": 1}}
+    diffkit.build({**SPEC, "model": named, "clip": {"dynamic": 0.9}}).save(tmp_path)
+    assert diffkit.load(tmp_path).spec.clip.dynamic == 0.9
+    pipeline = wild(clip={"dynamic": 0.9})
+    dynamic = pipeline.sample(4, steps=3)
+    static = pipeline.sample(4, steps=3, clip=True)
+    assert not torch.equal(dynamic, static)
+    assert torch.equal(static, wild().sample(4, steps=3))
+    assert torch.equal(dynamic, wild().sample(4, steps=3, clip={"dynamic": 0.9}))
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [
+        ({"dynamic": 0.0}, r"clip.dynamic = 0.0"),
+        ({"dynamc": 0.5}, r"clip.dynamc: there is no such key; the keys are dynamic"),
+        ("dynamic", r"clip is"),
+        ([0.5], r"clip is"),
+    ],
+)
+def test_a_wrong_way_to_clip_says_so(clip, words):
+    with pytest.raises(SpecError, match=words):
+        wild().sample(1, clip=clip)

@@ -52,6 +52,8 @@ class Choice:
     """The arguments that the pipeline fills in, and with what: a kind or `data.shape`."""
     in_code: tuple[str, ...] = ()
     """The arguments that only code can give; it can be made where that was done."""
+    runs: tuple[str, ...] = ()
+    """The arguments that are a trained run."""
     nested: Mapping[str, Choice] = field(default_factory=dict)
     """The components among the arguments, by their path: `weighting`, `all[0]`."""
     instance: Component | None = None

@@ -9,6 +9,7 @@ from diffkit.assembly.blueprint import Choice, Problem
 from diffkit.assembly.references import with_references
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
@@ -39,6 +40,8 @@ def component_of(choice: Choice, supply: Supply) -> Component:
     for name, value in choice.arguments.items():
         if value is None and name in choice.supplied:
             arguments[name] = supply(choice.supplied[name])
+        elif name in choice.runs and isinstance(value, str):
+            arguments[name] = Run(value)
         else:
             arguments[name] = with_references(value, name, made)
     return choice.component(**arguments)

@@ -124,6 +124,7 @@ def read_choice(
         config=config,
         supplied=signature.supplied,
         in_code=signature.in_code,
+        runs=signature.runs,
         nested=nested,
         described=None if problems else _described(entry, config, signature, nested),
         provenance=_provenance(entry, nested),

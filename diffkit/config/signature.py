@@ -17,6 +17,7 @@ from diffkit.arguments import plain, plain_tree
 from diffkit.config.spec import ComponentSpec, SpecModel, TrainingSpec
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import InCode, Supplied
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.host import Host
 
@@ -35,6 +36,8 @@ class Signature:
     """The arguments that the pipeline fills in, and with what: a kind or `data.shape`."""
     in_code: tuple[str, ...] = ()
     """The arguments that only code can give, which no file holds."""
+    runs: tuple[str, ...] = ()
+    """The arguments that are a trained run, whose directory a file holds."""
 
 
 def signature_of(component: type, host: Host) -> Signature:
@@ -46,10 +49,13 @@ def signature_of(component: type, host: Host) -> Signature:
     fields: dict[str, Any] = {}
     supplied: dict[str, str] = {}
     in_code: list[str] = []
+    runs: list[str] = []
     for parameter, annotation in _parameters(component):
         if any(isinstance(extra, InCode) for extra in _extras(annotation)):
             in_code.append(parameter.name)
             continue
+        if Run in (annotation, *get_args(annotation)):
+            runs.append(parameter.name)
         source = _supplied_by(annotation)
         if source is not None and parameter.default in (inspect.Parameter.empty, None):
             supplied[parameter.name] = source
@@ -63,7 +69,7 @@ def signature_of(component: type, host: Host) -> Signature:
         raise ComponentError(
             f"{_name(component)}: its arguments have no schema: {str(error).splitlines()[0]}"
         ) from error
-    return Signature(model, supplied, tuple(in_code))
+    return Signature(model, supplied, tuple(in_code), tuple(runs))
 
 
 def validated(
@@ -159,6 +165,8 @@ def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()
 def _value_as_data(value: Any, where: str, host: Host) -> Any:
     if isinstance(value, Component):
         return reference_of(value, host).model_dump(mode="json")
+    if isinstance(value, Run):
+        return value.directory
     if isinstance(value, list | tuple):
         return [_value_as_data(item, f"{where}[{i}]", host) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
@@ -231,6 +239,8 @@ def _as_data(annotation: Any) -> Any:
     """The annotation with every component class replaced by its reference."""
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return _reference_type(annotation.kind)
+    if annotation is Run:
+        return str
     arguments = get_args(annotation)
     origin = get_origin(annotation)
     if not arguments or origin is None:

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from diffkit.core.process import GaussianProcess as GaussianProcess
     from diffkit.core.process import Level as Level
     from diffkit.core.random_state import seeded as seeded
+    from diffkit.core.run import Run as Run
     from diffkit.core.sampler import Sampler as Sampler
     from diffkit.core.sampler import State as State
     from diffkit.core.sampler import StepSampler as StepSampler
@@ -117,6 +118,7 @@ _NAMES = {
     "sampler": "Sampler State StepSampler",
     "schedule": "DiscreteSchedule NoiseSchedule Time as_time",
     "random_state": "seeded",
+    "run": "Run",
     "spacing": "Spacing",
     "text": "as_strings as_text",
     "times": "DrawnTimes TimesState TrainingTimes",

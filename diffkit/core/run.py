@@ -1,0 +1,86 @@
+"""Run: a trained run as an argument of a component."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffkit.core.denoiser import Denoiser
+from diffkit.core.model import Condition
+from diffkit.core.process import ForwardProcess
+
+
+class Run:
+    """A trained run as an argument of a component: a teacher, or a worse version to lead away from.
+
+        class Distilled(Loss):
+            def __init__(self, *, teacher: Run) -> None: ...
+            def __call__(self, batch, context):
+                told = self._teacher.denoiser(batch.condition)
+
+    A spec names its directory: `{"id": "acme.distilled", "config": {"teacher": "runs/teacher"}}`.
+    It is read when it is first asked, and its weights are those that its samples are drawn with.
+    They are frozen, nobody trains, saves or copies them, and they go to where they are used.
+
+    Args:
+        directory: of the run.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = str(directory)
+        self._pipeline: Any = None
+
+    def __repr__(self) -> str:
+        return f"Run({self.directory!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.directory == self.directory
+
+    def __hash__(self) -> int:
+        return hash((Run, self.directory))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        return self
+
+    @property
+    def pipeline(self) -> Any:
+        """The whole `Pipeline`. Raises CheckpointError, SpecError: it cannot be loaded."""
+        if self._pipeline is None:
+            # By the public name, as a plugin would: the core imports nothing that is above it.
+            load = importlib.import_module("diffkit").load
+            self._pipeline = load(Path(self.directory).expanduser(), device="cpu")
+            for system in (self._pipeline.system, self._pipeline.average):
+                if system is not None:
+                    system.requires_grad_(False).eval()
+        return self._pipeline
+
+    def denoiser(
+        self,
+        condition: Condition | None = None,
+        *,
+        process: ForwardProcess | None = None,
+        device: torch.device | str | None = None,
+    ) -> Denoiser:
+        """Its network as a denoiser of samples with these conditions.
+
+        Args:
+            condition: prepared, as a loss finds them in its batch; a row a sample.
+            process: instead of its own; equal log-SNR is what counts.
+            device: where samples are; default where the conditions are, else where it is.
+
+        Raises:
+            CheckpointError, SpecError: the run cannot be loaded.
+            ComponentError: a condition that its model takes is not given.
+        """
+        condition, pipeline = condition or {}, self.pipeline
+        where = next((value.device for value in condition.values()), device)
+        if where is not None and torch.device(where) != pipeline.device:
+            pipeline.to(where)
+        system = pipeline.average or pipeline.system
+        with torch.no_grad():
+            encoded = system.encoded(condition) if pipeline.parts.taken else {}
+        found: Denoiser = system.denoiser(process, encoded)
+        return found

@@ -1,0 +1,128 @@
+"""A trained run as an argument: a teacher."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import diffkit
+from diffkit.core import Batch, Dataset, Loss, LossRecord, Run
+from diffkit.errors import CheckpointError
+
+SPEC = {
+    "schedule": "cosine",
+    "process": "variance-preserving",
+    "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "data": {"shape": [2], "range": [-1.0, 1.0]},
+}
+PLUGIN = '''
+import torch
+from diffkit.core import Loss, LossRecord, Run
+
+class Distilled(Loss):
+    """The squared error against what a teacher says."""
+
+    def __init__(self, *, teacher: Run, other: Run | None = None) -> None:
+        self.teacher, self.other = teacher, other
+
+    def __call__(self, batch, context):
+        t, _ = context.draw_times(len(batch))
+        noise = context.process.draw(batch.x_0.shape, context.noise)
+        x_t = context.process.diffuse(batch.x_0, t, noise)
+        with torch.no_grad():
+            told = self.teacher.denoiser(batch.condition, device=x_t.device)(x_t, t)
+        said = context.denoiser(x_t, t)
+        return LossRecord((said.epsilon - told.epsilon).square().flatten(1).mean(1), t)
+'''
+
+
+class Points(Dataset):
+    @property
+    def shape(self):
+        return (2,)
+
+    def __len__(self):
+        return 64
+
+    def batch(self, indices):
+        rows = torch.tensor(list(indices), dtype=torch.float32)
+        return Batch(torch.stack([(0.1 * rows).sin(), (0.1 * rows).cos()], dim=1))
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    pipeline = diffkit.build({**SPEC, "seed": 1})
+    return pipeline.save(tmp_path / "teacher")
+
+
+def test_a_teacher_is_named_in_the_spec_and_its_weights_are_not_saved_again(teacher, tmp_path):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    host = diffkit.Host(plugin_files=[tmp_path / "plugin.py"])
+    named = {"id": "local.distilled", "config": {"teacher": str(teacher)}}
+    student = diffkit.build({**SPEC, "loss": named}, host=host)
+    settings = {"batch_size": 16, "warmup_steps": 0, "log_every": 100, "learning_rate": 1e-2}
+    settings |= {"out": tmp_path / "student", "progress": False}
+    losses = []
+
+    class Notes:
+        @diffkit.hookimpl
+        def diffkit_step(self, run, step, metrics):
+            losses.append(metrics["loss"])
+
+    student.train(
+        Points(),
+        steps=300,
+        out=tmp_path / "student",
+        observers=[Notes()],
+        progress=False,
+        **settings,
+    )
+    # It learns what the teacher says: from a loss that is the difference of two random networks.
+    assert losses[-1] < 0.1 * losses[0] or losses[-1] < 1e-3
+    again = diffkit.load(tmp_path / "student", host=host)
+    assert again.spec.loss.config == {"teacher": str(teacher), "other": None}
+    names = [name for name in again.system.state_dict() if not name.startswith("model.")]
+    assert names == []
+    own = Run(teacher).pipeline.system.state_dict()
+    before = diffkit.load(teacher).system.state_dict()
+    assert all(torch.equal(own[name], before[name]) for name in own)
+
+
+def test_a_run_is_read_when_it_is_asked(tmp_path):
+    """A student samples without its teacher."""
+    run = Run(tmp_path / "nowhere")
+    assert copy.deepcopy(run) is run
+    assert run == Run(str(tmp_path / "nowhere"))
+    assert repr(run) == f"Run({str(tmp_path / 'nowhere')!r})"
+    with pytest.raises(CheckpointError, match="there is no such run directory"):
+        run.denoiser()
+
+
+def test_its_denoiser_is_that_of_its_samples_and_takes_no_gradient(teacher):
+    run, x = Run(teacher), torch.randn(3, 2, requires_grad=True)
+    said = run.denoiser()(x, 0.5)
+    wanted = diffkit.load(teacher).denoiser()(x, 0.5)
+    assert torch.equal(said.epsilon, wanted.epsilon)
+    said.epsilon.sum().backward()
+    assert x.grad is not None
+    assert all(p.grad is None for p in run.pipeline.system.parameters())
+
+
+def test_an_instance_with_a_run_is_described_by_its_directory(teacher):
+    class Told(Loss):
+        def __init__(self, *, teacher: Run) -> None:
+            self._teacher = teacher
+
+        def __call__(self, batch, context):
+            return LossRecord(batch.x_0.sum(1), torch.zeros(len(batch)).double())
+
+    from diffkit.config.signature import reference_of
+    from diffkit.plugins.entries import ComponentEntry, Origin
+
+    host = diffkit.Host()
+    host.add(ComponentEntry("loss", "told", Told, Origin("acme", "0", "acme")))
+    assert reference_of(Told(teacher=Run(teacher)), host).config == {"teacher": str(teacher)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffkit.assembly.blueprint import Choice, Problem
@@ -18,15 +18,19 @@ Supply = Callable[[str], Any]
 _LARGE = ("encoder", "model", "autoencoder")
 
 
-def component_of(choice: Choice, supply: Supply) -> Component:
+def component_of(
+    choice: Choice, supply: Supply, code: Mapping[str, Any] | None = None
+) -> Component:
     """The component, with everything that its configuration refers to made before it.
+
+    `code` are the arguments that only code can give.
 
     Raises:
         ComponentError: the component, or one within it, refuses its arguments.
     """
     if choice.instance is not None:
         return choice.instance
-    if choice.in_code:
+    if choice.in_code and not code:
         raise ComponentError(
             f"{choice.component.__name__} is made in code, since no file can hold its "
             f"{' and '.join(choice.in_code)}; give the instance: diffkit.build({{..., "
@@ -36,7 +40,7 @@ def component_of(choice: Choice, supply: Supply) -> Component:
     def made(place: str, _: ComponentSpec) -> Component:
         return component_of(choice.nested[place], supply)
 
-    arguments = {}
+    arguments = dict(code or {})
     for name, value in choice.arguments.items():
         if value is None and name in choice.supplied:
             arguments[name] = supply(choice.supplied[name])

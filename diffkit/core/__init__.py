@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from diffkit.core.encoder import VECTOR as VECTOR
     from diffkit.core.encoder import Encoder as Encoder
     from diffkit.core.encoder import Given as Given
+    from diffkit.core.example import Example as Example
     from diffkit.core.gaussian_denoiser import GaussianDenoiser as GaussianDenoiser
     from diffkit.core.gaussian_denoiser import Preconditioning as Preconditioning
     from diffkit.core.gaussian_sampler import GaussianPredictor as GaussianPredictor
@@ -104,6 +105,7 @@ _NAMES = {
     "dataset": "Dataset",
     "denoiser": "DataRange Declared Denoiser ModelDenoiser Times WrappedDenoiser",
     "encoder": "MASK TOKENS VECTOR Encoder Given",
+    "example": "Example",
     "gaussian_denoiser": "GaussianDenoiser Preconditioning",
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "guidance": "Conditioning Guidance MakeDenoiser",

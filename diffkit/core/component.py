@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABCMeta
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+
+if TYPE_CHECKING:
+    from diffkit.core.example import Example
 
 _ARGUMENTS = "_diffkit_arguments"
 
@@ -48,6 +51,8 @@ class Component(metaclass=ComponentMeta):
     """
 
     kind: ClassVar[str]
+    exempt: ClassVar[Mapping[str, str]] = {}
+    """By the name of a law of the conformance kit that cannot hold for it: why, which is shown."""
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
@@ -60,6 +65,11 @@ class Component(metaclass=ComponentMeta):
 
         Each problem is a sentence that says what cannot work, why, and what to change.
         """
+        return ()
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """How the kit and `diffkit check` try it. None: in its default configuration."""
         return ()
 
 

@@ -15,6 +15,10 @@ import diffkit
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable
 
+NEVER_EXEMPT = ("it_can_be_made", "exemptions_name_laws_and_say_why")
+EXEMPT = "exempt, as it says: "
+"""Begins the message of a law that a component declares that it cannot keep."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -35,6 +39,8 @@ class Check:
         try:
             # The kit's tensors are small: threads would wait for each other, not help.
             # Generators that yield inside a mode and go on in turn leave it changed behind them.
+            if self.name not in NEVER_EXEMPT and (reason := subject.cls.exempt.get(self.name)):
+                raise NotApplicable(f"{EXEMPT}{reason}")
             with _on_one_thread(), torch.enable_grad(), torch.autocast("cpu", enabled=False):
                 self.measure(subject)
         except NotApplicable:

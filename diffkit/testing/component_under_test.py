@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import FACTS
+from diffkit.core.example import Example
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
+from diffkit.core.process import ForwardProcess
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
@@ -39,11 +42,26 @@ class Fixtures:
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`. Without them a sampler with inputs is not run.
+        process: that a component is made with; None: a variance-preserving one.
+        code: arguments of the component that only code can give.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    process: ForwardProcess | None = None
+    code: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, example: Example) -> Fixtures:
+        """Those of an example that a component gives of itself."""
+        return cls(
+            shape=example.shape,
+            conditions=example.conditions,
+            inputs=example.inputs,
+            process=example.process,
+            code=example.code,
+        )
 
     def condition(self, count: int) -> Condition:
         """Conditions for so many samples."""
@@ -96,7 +114,7 @@ class ComponentUnderTest:
                 raise CannotBeMade("; ".join(problem.text for problem in problems))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed_for("weights"))
-                return component_of(choice, supply)
+                return component_of(choice, supply, copy.deepcopy(dict(self.fixtures.code)))
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
 
@@ -112,7 +130,7 @@ class ComponentUnderTest:
         supplies: dict[str, Callable[[], Any]] = {
             "data.shape": lambda: self.fixtures.shape,
             "schedule": Linear,
-            "process": lambda: VariancePreserving(schedule=Linear()),
+            "process": lambda: self.fixtures.process or VariancePreserving(schedule=Linear()),
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }

@@ -7,9 +7,10 @@ import fnmatch
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from diffkit.core.component import Component
+from diffkit.core.example import Example
 from diffkit.errors import ComponentError
 from diffkit.plugins.entries import ComponentEntry, Origin
 from diffkit.plugins.host import Host, default_host
@@ -26,6 +27,7 @@ Configurations = Mapping[str, Sequence[Mapping[str, Any]]]
 """By full id: the configurations to check it with."""
 ExpectedFailures = Mapping[str, Mapping[str, str]]
 """By full id and name of a check: why it fails."""
+_Value = TypeVar("_Value")
 FixturesById = Mapping[str, Fixtures]
 """By full id: what the component is tried with."""
 
@@ -60,8 +62,9 @@ def parametrize_with_checks(
 
     Args:
         components: full ids, patterns of them as `acme.*`, or component classes.
-        configurations: by full id, the configurations to check; default the one that
-            `__init__` has by default.
+        configurations: by full id, the configurations to check; default those of the
+            component's `examples`, else the one that `__init__` has by default. Where components
+            of two kinds have the id, `weighting:acme.edm` is one of them.
         expected_failures: by full id and check, why it fails. They are strict: a check that
             passes nevertheless fails the test.
         fixtures: by full id, other shapes or conditions to try it with.
@@ -107,18 +110,42 @@ def components_under_test(
     entries: dict[ComponentEntry, Host] = {}
     for name in named:
         entries.update(_of_class(name) if isinstance(name, type) else _matching(name, host))
-    ids = {entry.id for entry in entries}
-    for given in (configurations or {}, fixtures or {}):
-        for full_id in given:
-            if full_id not in ids:
-                known = ", ".join(sorted(ids))
-                raise ComponentError(f"{full_id!r} is not among the components checked: {known}")
+    _refuse_absent(entries, configurations or {}, fixtures or {})
     found = []
     for entry, finder in entries.items():
-        own = (fixtures or {}).get(entry.id, Fixtures())
-        for config in (configurations or {}).get(entry.id, [{}]):
-            found.append(ComponentUnderTest(entry, finder, config, own))
+        own = _of_entry(fixtures or {}, entry)
+        configs = _of_entry(configurations or {}, entry)
+        examples = [] if configs is not None else _examples(entry, finder)
+        if examples:
+            tried = [(e.config, own or Fixtures.of(e)) for e in examples]
+        else:
+            tried = [(config, own or Fixtures()) for config in configs or [{}]]
+        found += [ComponentUnderTest(entry, finder, *one) for one in tried]
     return found
+
+
+def _examples(entry: ComponentEntry, host: Host) -> Sequence[Example]:
+    """How a component says that it is tried; nothing where it cannot be imported, which a check
+    says.
+    """
+    try:
+        component: type[Component] = host.load(entry)
+        return component.examples()
+    except ComponentError:
+        return ()
+
+
+def _of_entry(given: Mapping[str, _Value], entry: ComponentEntry) -> _Value | None:
+    """What is given for a component, by its full id, or its kind and that: `weighting:acme.edm`."""
+    return given.get(f"{entry.kind}:{entry.id}", given.get(entry.id))
+
+
+def _refuse_absent(entries: Iterable[ComponentEntry], *given: Mapping[str, Any]) -> None:
+    names = {name for entry in entries for name in (entry.id, f"{entry.kind}:{entry.id}")}
+    known = ", ".join(sorted({entry.id for entry in entries}))
+    for full_id in (name for mapping in given for name in mapping):
+        if full_id not in names:
+            raise ComponentError(f"{full_id!r} is not among the components checked: {known}")
 
 
 def run_checks(found: Iterable[ComponentUnderTest], *, seed: int = 0) -> Iterator[Outcome]:

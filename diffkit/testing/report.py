@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from diffkit.testing.check import EXEMPT
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.kit import Outcome
 
@@ -37,6 +38,8 @@ class Report:
             if self._seen[explained] > 1:
                 return
         yield f"  {_MARKS[outcome.status]:<7}{outcome.check.law}"
+        if outcome.message.startswith(EXEMPT):
+            yield f"{_INDENT}{outcome.message}"
         if outcome.status == "failed":
             yield from (f"{_INDENT}{line}" for line in explained)
             if self._debug and outcome.cause is not None:

@@ -73,14 +73,7 @@ def test_a_teacher_is_named_in_the_spec_and_its_weights_are_not_saved_again(teac
         def diffkit_step(self, run, step, metrics):
             losses.append(metrics["loss"])
 
-    student.train(
-        Points(),
-        steps=300,
-        out=tmp_path / "student",
-        observers=[Notes()],
-        progress=False,
-        **settings,
-    )
+    student.train(Points(), steps=300, observers=[Notes()], **settings)
     # It learns what the teacher says: from a loss that is the difference of two random networks.
     assert losses[-1] < 0.1 * losses[0] or losses[-1] < 1e-3
     again = diffkit.load(tmp_path / "student", host=host)

@@ -99,6 +99,30 @@ class SharedTable(Cosine):
         return self.tables.setdefault(self._steps, super().betas)
 
 
+class ExemptFromNothing(Weighting):
+    exempt: ClassVar = {"it_is_beautiful": "it was late"}
+
+    def weight(self, log_snr):
+        return torch.exp(-log_snr.abs())
+
+
+class ExemptForNoReason(Weighting):
+    exempt: ClassVar = {"every_option_does_something": " "}
+
+    def weight(self, log_snr):
+        return torch.exp(-log_snr.abs())
+
+
+class ExemptFromBeingMade(Weighting):
+    exempt: ClassVar = {"it_can_be_made": "it is only an idea"}
+
+    def __init__(self):
+        raise ComponentError("not yet")
+
+    def weight(self, log_snr):
+        return log_snr
+
+
 MUTANTS = (
     Mutant(CannotBeBorn, "defaults that cannot be used"),
     Mutant(DefaultOutOfRange, "a default outside its own range"),
@@ -110,5 +134,8 @@ MUTANTS = (
     Mutant(AlwaysSingle, "a loss always in float32"),
     Mutant(ScalesInPlace, "the data scaled in place"),
     Mutant(OffsetIgnored, "cosine without its offset"),
+    Mutant(ExemptFromNothing, "exempt from a law that there is not"),
+    Mutant(ExemptForNoReason, "exempt without a reason"),
+    Mutant(ExemptFromBeingMade, "exempt from being made"),
     Mutant(SharedTable, "a cache shared by all configurations"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, final
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.dataset import Dataset
+from diffkit.core.example import Example
 from diffkit.core.metric import Embedding, FeatureExtractor
 from diffkit.core.noise import mix
 from diffkit.core.random_state import seeded
@@ -63,6 +64,11 @@ class Classifier(FeatureExtractor):
         shape = facts.get("data.shape")
         if shape is not None and len(shape) != 3:
             yield _not_images(tuple(shape))
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """A quick one."""
+        return [Example({"steps": 5})]
 
     def fit(self, dataset: Dataset, seed: int) -> Embedding:
         """Train on all of the data; the same on every call with the same `seed`.

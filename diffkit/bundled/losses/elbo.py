@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
 from diffkit.core.bound import CONTINUOUS_STEPS, Bound, chain_problems
 from diffkit.core.component import Config, Facts
+from diffkit.core.example import Example
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -64,6 +65,16 @@ class Elbo(Loss):
                 f"the model predicts a variance, which is not trained where variance is "
                 f"{config.variance}; leave variance out, or set learned_variance to false"
             )
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Its bounds."""
+        return [
+            Example(),
+            Example({"levels": None}),
+            Example({"variance": "fixed_large"}),
+            Example({"variance": "learned_range"}),
+        ]
 
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         """`values`, `[b]`, whose mean is the bound; `terms`: the term that was drawn, and L_T."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, MultipleOf
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffkit.bundled.models.embedding import NoiseEmbedding
 from diffkit.core.component import Config
 from diffkit.core.data import DataShape
+from diffkit.core.example import Example
 from diffkit.core.model import Condition, EpsilonModel
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ class MLP(EpsilonModel):
     def facts(cls, config: Config) -> Mapping[str, Any]:
         """`learned_variance`."""
         return {"learned_variance": config.learned_variance}
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Small."""
+        return [
+            Example({"width": 32, "depth": 2}),
+            Example({"width": 32, "depth": 2, "learned_variance": True}),
+        ]
 
     def forward(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -22,6 +23,7 @@ from diffkit.bundled.models.unet_blocks import (
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape, TokenWidth, VectorWidth
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
+from diffkit.core.example import Example
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.errors import ComponentError
 
@@ -30,6 +32,21 @@ if TYPE_CHECKING:
 
 Positive = Annotated[int, Gt(0)]
 _ATTENTION_AT_MOST = 16
+
+
+_SMALL = {"width": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8}
+
+
+def _numbers(*shape: int) -> Callable[[int], Tensor]:
+    """Numbers that are the same for the same sample."""
+    return lambda count: torch.arange(count * prod(shape)).double().sin().reshape(count, *shape)
+
+
+_CONDITIONS: Mapping[str, Callable[[int], Tensor]] = {
+    VECTOR: _numbers(6),
+    TOKENS: _numbers(3, 5),
+    MASK: lambda count: torch.arange(3) < 1 + torch.arange(count)[:, None] % 3,
+}
 
 
 class UNet(EpsilonModel):
@@ -152,6 +169,15 @@ class UNet(EpsilonModel):
                 config.heads,
                 config.groups,
             )
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Small, without conditions and with."""
+        return [
+            Example(_SMALL),
+            Example({**_SMALL, "learned_variance": True}),
+            Example({**_SMALL, "vector": 6, "tokens": 5}, conditions=_CONDITIONS),
+        ]
 
     def forward(
         self, x: Float[Tensor, "b c h w"], c_noise: Float[Tensor, " b"], condition: Condition

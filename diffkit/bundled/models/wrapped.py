@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 from annotated_types import Ge
@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from diffkit.core.component import Config
 from diffkit.core.data import InCode
+from diffkit.core.example import Example
 from diffkit.core.model import Condition, EpsilonModel, Output
+from diffkit.core.random_state import seeded
 from diffkit.errors import ComponentError
 
 Call = Callable[[Any, Tensor, Tensor, Condition], Tensor | Output]
@@ -62,6 +64,19 @@ class Wrapped(EpsilonModel):
         self.network = network
         self._call = _by_keyword if call is None else call
         self._looked_at = False
+
+    exempt: ClassVar[Mapping[str, str]] = {
+        "every_option_does_something": "its arguments describe the network, which is given beside",
+    }
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """A small network."""
+        return [
+            Example(
+                code={"network": _small_network(), "call": _flat},
+            )
+        ]
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
@@ -142,6 +157,18 @@ def wrap(
         steps=steps,
         learned_variance=learned_variance,
     )
+
+
+def _small_network() -> nn.Module:
+    with seeded(0):
+        return nn.Sequential(nn.Linear(80, 32), nn.SiLU(), nn.Linear(32, 64))
+
+
+def _flat(network: Any, x: Tensor, c_noise: Tensor, _: Condition) -> Tensor:
+    angles = c_noise.to(x.dtype)[:, None] / 10.0 ** (torch.arange(8) / 2)
+    told = torch.cat([x.flatten(1), angles.sin(), angles.cos()], dim=1)
+    output: Tensor = network(told)
+    return output.reshape(x.shape)
 
 
 def _by_keyword(network: Any, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:

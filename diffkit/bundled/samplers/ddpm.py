@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from diffkit.core.component import Config, Facts
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.example import Example
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
@@ -59,6 +60,11 @@ class DDPM(StepSampler):
     def order(self) -> int:
         """1, of the variance: each step's is right for one kind of data only."""
         return 1
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Both variances."""
+        return [Example(), Example({"variance": "fixed_large"})]
 
     def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         """One ancestral step; the last, to `s = 0`, adds no noise."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from diffkit.core.example import Example
 from diffkit.core.schedule import DiscreteSchedule
 from diffkit.functional.betas import cosine_betas
 
@@ -34,6 +36,11 @@ class Cosine(DiscreteSchedule):
         largest_beta: Annotated[float, Gt(0), Lt(1)] = 0.999,
     ) -> None:
         self._steps, self._offset, self._largest = steps, offset, largest_beta
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Two lengths."""
+        return [Example(), Example({"steps": 10})]
 
     @property
     def betas(self) -> Float64[Tensor, " steps"]:

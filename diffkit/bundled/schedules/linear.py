@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from diffkit.core.example import Example
 from diffkit.core.schedule import DiscreteSchedule
 from diffkit.errors import ComponentError
 from diffkit.functional.betas import linear_betas
@@ -54,6 +56,11 @@ class Linear(DiscreteSchedule):
             )
         self._steps = steps
         self._first, self._last = scale * beta_first, scale * beta_last
+
+    @classmethod
+    def examples(cls) -> Sequence[Example]:
+        """Three lengths."""
+        return [Example(), Example({"steps": 50}), Example({"steps": 4000, "rescale": False})]
 
     @property
     def betas(self) -> Float64[Tensor, " steps"]:

@@ -17,7 +17,8 @@ from diffkit.config.signature import reference_of, signature_of, validated
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, DataError
-from diffkit.testing.check import Check, check
+from diffkit.testing.check import NEVER_EXEMPT, Check, check
+from diffkit.testing.checks import checks_of
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable, require, within
 from diffkit.testing.usages import use
@@ -40,6 +41,28 @@ def it_can_be_made(subject: ComponentUnderTest) -> None:
             expected="an instance",
             why="nothing else can be checked; give another configuration where this one is wrong",
         ) from error
+
+
+@check
+def exemptions_name_laws_and_say_why(subject: ComponentUnderTest) -> None:
+    """Each law that it says it cannot keep is one of its kind's, and has a reason."""
+    names = {measured.name for group in ("every", subject.kind) for measured in checks_of(group)}
+    names -= set(NEVER_EXEMPT)
+    for name, reason in subject.cls.exempt.items():
+        require(
+            name in names,
+            "a law that it declares that it is exempt from",
+            measured=name,
+            expected=f"one of {', '.join(sorted(names))}",
+            why="a name that is no law's exempts from nothing",
+        )
+        require(
+            isinstance(reason, str) and bool(reason.strip()),
+            f"the reason for the exemption from {name}",
+            measured=repr(reason),
+            expected="a sentence",
+            why="whoever uses the component reads it",
+        )
 
 
 @check
@@ -258,6 +281,7 @@ def _equal(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
 
 CHECKS: tuple[Check, ...] = (
     it_can_be_made,
+    exemptions_name_laws_and_say_why,
     config_survives_json,
     unknown_keys_are_refused,
     the_spec_makes_it_again,

@@ -1,0 +1,36 @@
+"""Example: how a component is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffkit.core.process import ForwardProcess
+
+
+@dataclass(frozen=True)
+class Example:
+    """One way to try a component: its configuration, and what it is tried with.
+
+    Args:
+        config: its arguments, as a spec has them.
+        code: those that only code can give (`InCode`).
+        shape: of one sample.
+        conditions: by name, what a model that takes conditions is given: a function of the number
+            of samples.
+        inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
+            of `shape`.
+        process: what a component that is made with a process is made with, and in the tests of
+            one that needs a class of its own; None: a variance-preserving one.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = (1, 8, 8)
+    conditions: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    process: ForwardProcess | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diffkit.plugins.default import components, resolve
     from diffkit.plugins.hookspecs import hookimpl
     from diffkit.plugins.host import Host
+    from diffkit.post_hoc import post_hoc
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _HOMES = {
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
     "load": "diffkit.api",
+    "post_hoc": "diffkit.post_hoc",
     "resolve": "diffkit.plugins.default",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "components",
     "hookimpl",
     "load",
+    "post_hoc",
     "resolve",
 ]
 

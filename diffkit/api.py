@@ -61,6 +61,7 @@ def load(
     device: str | torch.device | None = None,
     checkpoint: run_directory.Which = "last",
     nonfinite: Nonfinite = "refuse",
+    average: str | None = None,
 ) -> Pipeline:
     """A pipeline from a directory that training or `Pipeline.save` wrote.
 
@@ -75,6 +76,8 @@ def load(
             so many updates.
         nonfinite: what is done about weights that are NaN or infinite; "allow" loads them, to be
             looked at.
+        average: what samples are drawn with, by the name of the average; `latest` is the weights
+            themselves. Default the first average, where there is one.
 
     Raises:
         SpecError: a component is missing (names its distribution and version) or misconfigured.
@@ -89,7 +92,8 @@ def load(
         chosen = run_directory.chosen_checkpoint(directory, checkpoint)
         try:
             spec = read_json(chosen / run_directory.SPEC)
-            pipeline = build(spec, host=host, device=device).restore(chosen, nonfinite=nonfinite)
+            pipeline = build(spec, host=host, device=device)
+            pipeline.restore(chosen, nonfinite=nonfinite, average=average)
         except CheckpointError:
             # Another process may have written a newer one meanwhile, and deleted this.
             if os.path.lexists(chosen) or chosen in tried or not isinstance(checkpoint, str):

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from diffkit.arguments import instance, one_of, path, whole
-from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
+from diffkit.assembly.build import (
+    Assembly,
+    Made,
+    create_on_demand,
+    training_components,
+    with_others,
+    with_training_changed,
+)
 from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import check_data, conditions_of, drawn_conditions, rows_of
 from diffkit.assembly.describe import describe
@@ -32,6 +39,7 @@ from diffkit.helpers.finite import Finite
 from diffkit.helpers.progress import bar
 from diffkit.pipeline_arguments import (
     check_memory,
+    checked_average,
     checked_choices,
     checked_component,
     checked_device,
@@ -51,7 +59,7 @@ from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
-from diffkit.training.start import changed_settings, prepared_training
+from diffkit.training.start import prepared_training
 from diffkit.training.state import Run
 
 
@@ -91,7 +99,7 @@ class Pipeline:
 
     @property
     def average(self) -> System | None:
-        """The moving average of the weights, which samples are drawn with, where there is one."""
+        """The first average of the weights, which samples are drawn with, where there is one."""
         return self._weights.average
 
     @property
@@ -152,17 +160,18 @@ class Pipeline:
         options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
         self._not_while_training("train")
         self._networks.clear()
-        changed = changed_settings(self._spec.training, training, self.parts)
-        spec = self._spec.model_copy(update={"training": changed})
+        assembly = with_training_changed(self._assembly, training, self._host)
+        components = training_components(assembly)
+        spec = describe(assembly.blueprint, assembly.gathered.data)
         if options.out is not None:
-            self._check_saveable()
+            _check_saveable(assembly)
 
         def data() -> Dataset:
             return self.dataset() if dataset is None else dataset
 
-        prepared = prepared_training(self._weights, spec, data, options, self._host)
+        prepared = prepared_training(self._weights, spec, components, data, options, self._host)
         with memory_explained("training.batch_size"), prepared as trainer:
-            self._spec, self._trains = spec, True
+            self._assembly, self._spec, self._trains = assembly, spec, True
             try:
                 trainer.train(options.progress)
             finally:
@@ -172,10 +181,6 @@ class Pipeline:
     def _not_while_training(self, what: str) -> None:
         if self._trains:
             raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])
-
-    def _check_saveable(self) -> None:
-        if unsaveable := self._assembly.blueprint.undescribed:
-            raise SpecError(unsaveable)
 
     def sample(
         self,
@@ -193,6 +198,7 @@ class Pipeline:
         precision: Precision | None = None,
         compile: Compilation | None = None,
         clip: bool | None = None,
+        average: str | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -219,6 +225,8 @@ class Pipeline:
             precision: of the network, instead of the spec's.
             compile: the network, instead of as the spec says.
             clip: the predicted x_0 to the data's range in each step, instead of as the spec says.
+            average: the weights to sample with, by the name of their average; `latest` is those in
+                training. Default the first average, where there is one.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -240,6 +248,7 @@ class Pipeline:
             precision=precision,
             compile=compile,
             clip=clip,
+            average=average,
         )
         check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
@@ -398,32 +407,55 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = path(directory, "directory")
-        self._check_saveable()
+        _check_saveable(self._assembly)
         self._weights.save(directory, self._spec.model_dump(mode="json"))
         return directory
 
-    def restore(self, checkpoint: str | Path, *, nonfinite: Nonfinite = "refuse") -> Pipeline:
-        """Take the weights of a checkpoint folder.
+    def restore(
+        self,
+        checkpoint: str | Path,
+        *,
+        nonfinite: Nonfinite = "refuse",
+        average: str | None = None,
+    ) -> Pipeline:
+        """Take the weights of a checkpoint folder, to be sampled with this average.
 
-        Raises CheckpointError where they do not fit, or are not finite unless that is allowed.
+        Raises CheckpointError where they do not fit, or are not finite unless that is allowed;
+        SpecError where there is no such average.
         """
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
         self._weights.restore(checkpoint, nonfinite)
+        self._weights.preferred = checked_average(average)
+        self._weights.sampled()
         return self
+
+    def take_average(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Have an average of this name with this state, which samples are then drawn with.
+
+        Training again keeps the averages of the spec alone.
+        """
+        self._not_while_training("take_average")
+        self._networks.clear()
+        self._weights.take_average(name, state)
 
     def _plan(self, num: int, **choices: Unpack[SamplingOptions]) -> SamplingRun:
         """Raises TypeError for a choice that there is not, as any function does."""
         num, choices = checked_num(num), checked_choices(choices)
-        system, network = self._sampled(choices.get("precision"), choices.get("compile"))
+        system, network = self._sampled(
+            choices.get("precision"), choices.get("compile"), choices.pop("average", None)
+        )
         return plan_sampling(self._assembly, self._host, system, num, choices, network)
 
     def _sampled(
-        self, precision: Precision | None = None, compilation: Compilation | None = None
+        self,
+        precision: Precision | None = None,
+        compilation: Compilation | None = None,
+        average: str | None = None,
     ) -> tuple[System, Network]:
-        """What samples are drawn with: the average, where there is one, and its network."""
-        system = self._weights.sampled
+        """What samples are drawn with: an average, where there is one, and its network."""
+        system = self._weights.sampled(average)
         network = self._networks.of(
             system.parts.model,
             precision or self._spec.precision,
@@ -431,6 +463,11 @@ class Pipeline:
             self.device,
         )
         return system, network
+
+
+def _check_saveable(assembly: Assembly) -> None:
+    if unsaveable := assembly.blueprint.undescribed:
+        raise SpecError(unsaveable)
 
 
 def _dataset_in(made: Made) -> Dataset:

@@ -18,11 +18,12 @@ from typing import Any, cast
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
 from diffkit.assembly.components import Components
-from diffkit.assembly.create import create_one
+from diffkit.assembly.create import Supply, create_one
 from diffkit.assembly.facts import SHAPE, Gathered, filled_in, gather_facts, objections
-from diffkit.assembly.incompatibilities import incompatibilities
+from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.read import RawChoice, with_choices
+from diffkit.assembly.read import RawChoice, with_choices, with_training
+from diffkit.assembly.training import TrainingComponents, create_training
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, alike, arguments_of
@@ -137,6 +138,23 @@ def with_others(assembly: Assembly, choices: Mapping[str, RawChoice], host: Host
     """The same networks with another dataset or metric. Raises SpecError."""
     blueprint = with_choices(_as_made(assembly, assembly.made), choices, host)
     return assemble(blueprint)
+
+
+def with_training_changed(assembly: Assembly, changes: Mapping[str, Any], host: Host) -> Assembly:
+    """The same with other settings of training. Raises SpecError with all that is wrong."""
+    blueprint = with_training(assembly.blueprint, changes, host)
+    wrong = training_incompatibilities(blueprint, assembly.gathered)
+    raise_if((*blueprint.problems, *wrong))
+    return replace(assembly, blueprint=blueprint)
+
+
+def training_components(assembly: Assembly) -> TrainingComponents:
+    """What it is trained with, made anew. Raises SpecError."""
+
+    def supply(choice: Choice) -> Supply:
+        return _supply(choice, assembly.gathered, assembly.made)
+
+    return create_training(assembly.blueprint, supply)
 
 
 def _as_made(assembly: Assembly, made: Mapping[str, Component | None]) -> Blueprint:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
 from diffkit.assembly.facts import Gathered, objections
+from diffkit.assembly.training import training_objections
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.component import Component, Config, Facts
 from diffkit.core.data import PICTURE_CHANNELS, is_picture
@@ -28,9 +29,16 @@ def incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem
         problems += _texts(_wrong_shape(choice, config, gathered))
     classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
     problems += _texts(_between(classes, gathered.facts))
-    if blueprint.settings is not None:
-        problems += _texts(_with_training(classes, blueprint.settings.training, gathered))
-    return tuple(problems)
+    return (*problems, *training_incompatibilities(blueprint, gathered))
+
+
+def training_incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem, ...]:
+    """What of training does not go with the rest."""
+    if blueprint.settings is None:
+        return ()
+    classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
+    found = _texts(_with_training(classes, blueprint.settings.training, gathered))
+    return (*found, *training_objections(blueprint, gathered))
 
 
 def _wrong_shape(choice: Choice, config: Config, gathered: Gathered) -> Iterable[str]:

@@ -72,6 +72,7 @@ class System(nn.Module):
         noise: Noise,
         step: int,
         average: Denoiser | None = None,
+        steps: int = 0,
     ) -> LossRecord:
         """The loss of each sample, at times drawn for the whole batch that it is a share of."""
 
@@ -90,6 +91,7 @@ class System(nn.Module):
             draw_times=draw_times,
             step=step,
             average=average,
+            steps=steps,
         )
         return self.parts.loss(batch, context)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffkit.core.autoencoder import Autoencoder as Autoencoder
+    from diffkit.core.average import Average as Average
     from diffkit.core.bound import Bound as Bound
     from diffkit.core.clipping import ClippedDenoiser as ClippedDenoiser
     from diffkit.core.component import Component as Component
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from diffkit.core.guidance import Conditioning as Conditioning
     from diffkit.core.guidance import Guidance as Guidance
     from diffkit.core.guidance import MakeDenoiser as MakeDenoiser
+    from diffkit.core.learning_rate import LearningRate as LearningRate
     from diffkit.core.loss import Batch as Batch
     from diffkit.core.loss import Loss as Loss
     from diffkit.core.loss import LossContext as LossContext
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from diffkit.core.noise import Noise as Noise
     from diffkit.core.noise import SampleNoise as SampleNoise
     from diffkit.core.noise import mix as mix
+    from diffkit.core.optimizer import Optimizer as Optimizer
     from diffkit.core.parameterization import TIME_SCALE as TIME_SCALE
     from diffkit.core.parameterization import Parameterization as Parameterization
     from diffkit.core.prediction import GaussianPrediction as GaussianPrediction
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "autoencoder": "Autoencoder",
+    "average": "Average",
     "bound": "Bound",
     "clipping": "ClippedDenoiser",
     "component": "Component Config Facts arguments_of",
@@ -97,10 +101,12 @@ _NAMES = {
     "gaussian_denoiser": "GaussianDenoiser Preconditioning",
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "guidance": "Conditioning Guidance MakeDenoiser",
+    "learning_rate": "LearningRate",
     "loss": "Batch Loss LossContext LossRecord",
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",
     "model": "Condition EpsilonModel Network",
     "noise": "BatchNoise Noise SampleNoise mix",
+    "optimizer": "Optimizer",
     "parameterization": "TIME_SCALE Parameterization",
     "prediction": "GaussianPrediction Prediction Target",
     "process": "ForwardProcess Gaussian GaussianProcess Level",

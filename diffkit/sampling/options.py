@@ -29,3 +29,4 @@ class SamplingOptions(TypedDict, total=False):
     precision: Precision | None
     compile: Compilation | None
     clip: bool | None
+    average: str | None

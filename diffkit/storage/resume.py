@@ -22,13 +22,13 @@ FREE = frozenset(
 computed: they may change at resume."""
 FREE_TRAINING = frozenset(
     {
-        *("steps", "max_seconds", "accumulate", "learning_rate", "betas", "weight_decay"),
-        *("warmup_steps", "clip_norm", "ema_decay", "condition_dropout", "latents"),
+        *("steps", "max_seconds", "accumulate", "learning_rate"),
+        *("warmup_steps", "clip_norm", "averages", "condition_dropout", "latents"),
         *("horizontal_flip", "log_every", "checkpoint_every", "keep", "keep_best", "nonfinite"),
     }
 )
 """Those of `training`. The rest, the batch size and the optimiser, places the data and shapes the
-optimiser's state."""
+optimiser's state; an optimiser's configuration may change, and its state fits or is refused."""
 UNREMARKABLE = frozenset(
     f"training.{name}"
     for name in ("steps", "max_seconds", "log_every", "checkpoint_every", "keep", "keep_best")
@@ -116,6 +116,8 @@ _ABSENT = _Absent()
 
 def _is_free(path: str) -> bool:
     field, _, rest = path.partition(".")
+    if path.startswith("training.optimizer.config"):
+        return True
     return field in FREE or (field == "training" and rest.partition(".")[0] in FREE_TRAINING)
 
 

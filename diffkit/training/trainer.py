@@ -14,6 +14,7 @@ import torch
 
 from diffkit.assembly.network import without_autocast
 from diffkit.assembly.system import System
+from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.random_state import generators_restored
@@ -30,7 +31,7 @@ from diffkit.training.checkpoints import Checkpoints
 from diffkit.training.loss_meter import LossMeter
 from diffkit.training.metric_log import sinks_of
 from diffkit.training.state import Run, TrainState
-from diffkit.training.train_step import TrainStep, learning_rate
+from diffkit.training.train_step import TrainStep
 
 _TIME_IS_UP = 1
 """Beside the numbers of SIGINT and SIGTERM, which are larger."""
@@ -44,9 +45,10 @@ class Trainer:
     Making one looks at everything and writes nothing; `train` writes.
 
     Args:
-        weights: what is trained, on its device, and the moving average that follows, if any.
+        weights: what is trained, on its device, and the averages that follow.
         dataset: where batches come from.
         spec: how to train, and the seed that decides everything random.
+        components: what makes the updates.
         directory: where metrics and checkpoints go, or None.
         world: who shares the work; the first process writes.
         events: the observers.
@@ -65,6 +67,7 @@ class Trainer:
         weights: Weights,
         dataset: Dataset,
         spec: PipelineSpec,
+        components: TrainingComponents,
         directory: Path | None,
         world: World,
         events: Events,
@@ -78,26 +81,25 @@ class Trainer:
         recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
         self._run, self._events = Run(directory, recorded), events
         self._spec, self._world, self._weights = spec.training, world, weights
-        both = (weights.system, weights.average)
-        self._given = [module for module in both if module is not None]
-        self._trained = [world.shard(module) for module in self._given]
-        first, followed = self._trained[0], [*self._trained, None][1]
-        assert isinstance(first, System)
-        assert followed is None or isinstance(followed, System)
-        self._system = first
+        self._given = {"": weights.system, **weights.averages}
+        self._trained = {name: _shard(world, module) for name, module in self._given.items()}
+        followed = dict(self._trained)
+        self._system = followed.pop("")
         self._train_step = TrainStep(
-            system=first,
-            average=followed,
+            system=self._system,
+            averages=followed,
+            components=components,
             dataset=dataset,
             spec=spec.training,
             seed=spec.seed,
             world=world,
+            steps=steps,
         )
         self._checkpoints = Checkpoints(
             run=self._run,
             spec=spec.training,
-            system=first,
-            average=followed,
+            system=self._system,
+            averages=followed,
             train_step=self._train_step,
             world=world,
             described=described or {},
@@ -108,6 +110,7 @@ class Trainer:
         self._meter, self._target = LossMeter(), steps
         self._limit = math.inf if self._spec.max_seconds is None else self._spec.max_seconds
         self.state = self._beginning(goes_on_from)
+        self._first = self.state.step
         if goes_on_from is not None:
             weights.steps = self.state.step
 
@@ -133,8 +136,8 @@ class Trainer:
             request = self._updates(show)
         finally:
             self._weights.continuation = self._checkpoints.continuation(self.state)
-        for trained, module in zip(self._trained, self._given, strict=True):
-            self._world.unshard_into(trained, module)
+        for name, module in self._given.items():
+            self._world.unshard_into(self._trained[name], module)
         if request.signal is not None:
             raise TrainingInterrupted(request.signal, self._checkpoints.what_remains())
 
@@ -180,6 +183,8 @@ class Trainer:
             here.seconds = time.perf_counter() - began
             self._weights.steps = here.step
             self._train_step.whole = True
+            if here.step == self._first + 1:
+                self._checkpoints.check()
             if here.step % spec.log_every == 0:
                 self._log(since / (time.perf_counter() - before), progress)
                 since, before = 0, time.perf_counter()
@@ -213,7 +218,7 @@ class Trainer:
             "loss": read.loss,
             **read.terms,
             "grad_norm": read.norm,
-            "learning_rate": learning_rate(here.step - 1, spec),
+            "learning_rate": self._train_step.rate(here.step - 1),
             "images_per_second": round(rate, 1),
             "seconds": round(here.seconds, 3),
         }
@@ -246,6 +251,12 @@ class Trainer:
         finally:
             for module, mode in modes.items():
                 module.training = mode
+
+
+def _shard(world: World, module: System) -> System:
+    found = world.shard(module)
+    assert isinstance(found, System)
+    return found
 
 
 def _check_data(dataset: Dataset, system: System) -> None:

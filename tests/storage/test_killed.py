@@ -51,7 +51,10 @@ RUNS = {
         "training": {"ema_decay": 0.9},
     },
     "Adam without an average": {
-        "training": {"optimizer": "adam", "weight_decay": 0.1, "ema_decay": None},
+        "training": {
+            "optimizer": {"id": "adam", "config": {"weight_decay": 0.1}},
+            "ema_decay": None,
+        },
     },
 }
 

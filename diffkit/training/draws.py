@@ -1,0 +1,70 @@
+"""What is random in an update: a function of the seed, of the update's number and of the row."""
+
+from __future__ import annotations
+
+import torch
+
+from diffkit.assembly.incompatibilities import dropout_problem
+from diffkit.assembly.system import BatchSlice, System
+from diffkit.config.spec import TrainingSpec
+from diffkit.core.loss import Batch
+from diffkit.core.noise import BatchNoise, mix
+from diffkit.core.times import TimesState
+from diffkit.errors import SpecError
+
+_CONDITION_DROPOUT = 0.1
+"""Ho & Salimans (2022), table 1: between 0.1 and 0.2 is best."""
+
+
+class Draws:
+    """Draws for `Pipeline.train` and for loops of one's own.
+
+    Args:
+        system: what is trained.
+        spec: how often conditions are dropped.
+        seed: of everything.
+        device: where batches are.
+    """
+
+    def __init__(self, system: System, spec: TrainingSpec, seed: int, device: torch.device) -> None:
+        encoder = system.parts.encoder
+        if problem := dropout_problem(spec.condition_dropout, encoder is not None):
+            raise SpecError([problem])
+        self._spec, self._seed, self._device = spec, seed, device
+        rate = _CONDITION_DROPOUT if spec.condition_dropout is None else spec.condition_dropout
+        self._dropout = 0.0 if encoder is None else rate
+        null = {} if encoder is None else encoder.null(1)
+        self._null = {name: value.to(device) for name, value in null.items()}
+
+    def of(
+        self, read: Batch, rows: range, total: int, step: int, learned: TimesState
+    ) -> tuple[Batch, BatchSlice, BatchNoise]:
+        """For these rows, of `total`, of update number `step`: the batch, times and noise."""
+        host = torch.Generator().manual_seed(mix(self._seed, "times", step))
+        uniform = torch.rand(total, generator=host, dtype=torch.float64)
+        noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=total, device=self._device)
+        share = BatchSlice(uniform, rows, learned)
+        x_0, condition = read.x_0, read.condition
+        if self._dropout:
+            drawn = torch.rand(total, generator=host)[rows.start : rows.stop]
+            dropped = (drawn < self._dropout).to(x_0.device, non_blocking=True)
+            condition = {
+                name: torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), null, value)
+                for name, value in condition.items()
+                for null in (self._null[name],)
+            }
+        return Batch(x_0, condition), share, noise
+
+    def seed_layers(self, step: int, row: int) -> None:
+        """Seed the generator that layers draw from on this device, for rows from this one on.
+
+        `torch.manual_seed` also sets those of devices that are not in use, by a queue that grows
+        at every call until they are.
+        """
+        # Row 0's name is left out, so that runs are what they were before there were shares.
+        seed = mix(self._seed, "dropout", step, *([row] if row else []))
+        if self._device.type == "cuda":
+            index = self._device.index or torch.cuda.current_device()
+            torch.cuda.default_generators[index].manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import (
@@ -28,6 +28,7 @@ from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
+from diffkit.core.loss import LossRecord
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
@@ -59,6 +60,7 @@ from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
+from diffkit.training.own_loop import OwnLoop
 from diffkit.training.start import prepared_training
 from diffkit.training.state import Run
 
@@ -76,6 +78,7 @@ class Pipeline:
         self._on_demand: Made = {}
         """The dataset and the metric that the spec names, once they were asked for."""
         self._networks, self._trains = Networks(), False
+        self._own_loop: OwnLoop | None = None
 
     @property
     def spec(self) -> PipelineSpec:
@@ -112,6 +115,7 @@ class Pipeline:
         device = checked_device(device)
         self._not_while_training("to")
         self._networks.clear()
+        self._own_loop = None
         self._weights.placed(device)
         return self
 
@@ -160,6 +164,7 @@ class Pipeline:
         options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
         self._not_while_training("train")
         self._networks.clear()
+        self._own_loop = None
         assembly = with_training_changed(self._assembly, training, self._host)
         components = training_components(assembly)
         spec = describe(assembly.blueprint, assembly.gathered.data)
@@ -177,6 +182,67 @@ class Pipeline:
             finally:
                 self._trains = False
         return self
+
+    def loss(
+        self,
+        x_0: Tensor,
+        condition: Given | None = None,
+        *,
+        step: int | None = None,
+        module: nn.Module | None = None,
+    ) -> LossRecord:
+        """The loss of each sample, for a loop of one's own; reduce and differentiate `values`.
+
+        Times, noise, dropped conditions and the dropout of layers are those of update number `step`
+        of `train`. The network is in training mode where gradients are enabled, and in evaluation
+        mode without: then the number is not counted.
+
+        Args:
+            x_0: clean data `[b, *shape]`, as the network sees them: in latents where it works in
+                these. With processes launched each gives its own rows, as many as the others.
+            condition: raw ones by name, one row a sample, as a dataset has them.
+            step: which update's randomness; default the next one, counted from the updates made.
+            module: what is called in the place of `system`, such as its wrapper in DDP.
+
+        Raises:
+            DataError: data or conditions of another shape.
+            ComponentError: the loss gives no record.
+        """
+        instance(x_0, "x_0", Tensor, "a tensor of samples, [b, *shape]")
+        number = None if step is None else whole(step, "step", least=0)
+        if condition is not None:
+            instance(condition, "condition", Mapping, "a mapping from names to values")
+        self._not_while_training("loss")
+        return self._own().loss(x_0, condition, number, module)
+
+    def update_average(self) -> None:
+        """After an update in a loop of one's own: every average of the spec follows, and the update
+        is counted. Without it, samples are drawn with the weights as they are.
+        """
+        self._not_while_training("update_average")
+        self._networks.clear()
+        self._own().update_average()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The spec's optimiser of everything that trains, for a loop of one's own.
+
+        The `lr` of its groups is a multiple of the learning rate, so that
+        `LambdaLR(optimizer, pipeline.learning_rate)` follows the spec's law.
+
+        Raises:
+            ComponentError: it leaves a weight out, or takes one twice.
+        """
+        return self._own().optimizer()
+
+    def learning_rate(self, step: int) -> float:
+        """What the spec says of update number `step`, from 0, of its `training.steps`."""
+        return self._own().learning_rate(whole(step, "step", least=0))
+
+    def _own(self) -> OwnLoop:
+        if self._own_loop is None:
+            components = training_components(self._assembly)
+            self._own_loop = OwnLoop(self._weights, components, self._spec)
+        return self._own_loop
 
     def _not_while_training(self, what: str) -> None:
         if self._trains:
@@ -426,6 +492,7 @@ class Pipeline:
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
+        self._own_loop = None
         self._weights.restore(checkpoint, nonfinite)
         self._weights.preferred = checked_average(average)
         self._weights.sampled()
@@ -456,6 +523,8 @@ class Pipeline:
     ) -> tuple[System, Network]:
         """What samples are drawn with: an average, where there is one, and its network."""
         system = self._weights.sampled(average)
+        if not self._trains:
+            system.eval()  # A loop of one's own leaves it as it trains.
         network = self._networks.of(
             system.parts.model,
             precision or self._spec.precision,

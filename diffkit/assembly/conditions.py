@@ -101,6 +101,29 @@ def conditions_of(given: Given, parts: Components, also: tuple[str, ...] = ()) -
     return {**{name: raw[name] for name in also}, **told}
 
 
+def prepared_conditions(given: Given, parts: Components, count: int) -> Condition:
+    """Raw conditions of so many samples in training, as the encoder prepares a dataset's.
+
+    Raises:
+        SpecError: a value is no tensor, text or whole number.
+        DataError: one that is taken is missing, or has not a row for each sample.
+    """
+    raw = {name: _as_tensor(name, value) for name, value in given.items()}
+    if missing := [name for name in parts.taken if name not in raw]:
+        raise DataError(
+            f"condition: {', '.join(missing)} has to be given for training; given are: "
+            f"{', '.join(raw) or 'none'}"
+        )
+    for name, value in raw.items():
+        if value.ndim == 0 or len(value) != count:
+            raise DataError(
+                f"condition.{name} has the shape {list(value.shape)}, and there are {count} samples"
+            )
+    if parts.encoder is None:
+        return raw
+    return parts.encoder.prepare({name: raw[name] for name in parts.taken})
+
+
 def drawn_conditions(dataset: Dataset, parts: Components, count: int, seed: int) -> Condition:
     """The raw conditions of so many of a dataset's samples, for samples to compare with them.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from diffkit.assembly.latents import LatentSpace
 from diffkit.core.encoder import Encoder
@@ -47,3 +48,5 @@ class Components:
     guidance: Guidance | None = None
     taken: tuple[str, ...] = ()
     """The names of the conditions that a sample is given: what the encoder takes, or the model."""
+    added: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shapes of the conditions that augmentations add; zeros in sampling."""

@@ -10,6 +10,7 @@ from diffkit.assembly.blueprint import UNREGISTERED, Blueprint, Choice, Problem,
 from diffkit.assembly.create import Supply, create_one
 from diffkit.assembly.facts import Gathered, filled_in, objections
 from diffkit.config.spec import TRAINING_KINDS
+from diffkit.core.augmentation import Augmentation
 from diffkit.core.average import Average
 from diffkit.core.component import Component
 from diffkit.core.learning_rate import LearningRate
@@ -26,6 +27,7 @@ class TrainingComponents:
     optimizer: Optimizer
     learning_rate: LearningRate
     averages: Mapping[str, Average] = field(default_factory=dict)
+    augmentations: tuple[Augmentation, ...] = ()
 
     def tracks(self) -> dict[str, tuple[str, str]]:
         """Every average that is kept: its full name, with those of its component and track."""
@@ -49,6 +51,7 @@ def create_training(blueprint: Blueprint, supply: Callable[[Choice], Supply]) ->
         optimizer=cast(Optimizer, made["optimizer"]),
         learning_rate=cast(LearningRate, made["learning_rate"]),
         averages={n: cast(Average, c) for n, c in _under("averages.", made).items()},
+        augmentations=tuple(cast(Augmentation, c) for c in _under("augmentations[", made).values()),
     )
     if wrong_tracks := [t for t in found.tracks() if not _is_name(t)]:
         raise SpecError(

@@ -40,6 +40,7 @@ EXAMPLES = {
     "optimizer": ("lion", "Lion"),
     "learning-rate": ("trapezoid", "Trapezoid"),
     "average": ("stochastic", "Stochastic"),
+    "augmentation": ("brightness", "Brightness"),
 }
 """By kind: the name and the class of the component in the kind's template."""
 

@@ -105,6 +105,12 @@ def _not_taken(name: str) -> str:
     return name
 
 
+class AugmentationSpec(ComponentSpec):
+    """An augmentation."""
+
+    kind: ClassVar[str | None] = "augmentation"
+
+
 AverageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)]
 """Of a file, and of what people ask for."""
 EMA_DECAY = "ema_decay"
@@ -147,9 +153,8 @@ class TrainingSpec(SpecModel):
     latents: str | None = None
     """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
     or the memory where there is no run directory."""
-    horizontal_flip: bool = False
-    """Mirror each picture with probability one half, and with it conditions that are pictures of
-    the same height and width."""
+    augmentations: Annotated[tuple[AugmentationSpec, ...], Field(strict=False)] = ()
+    """Change batches as they are read, each in turn; those of latents are kept as they are."""
     log_every: Annotated[_Count, Field(ge=1)] = 50
     checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
     keep: Annotated[_Count, Field(ge=1)] = 3

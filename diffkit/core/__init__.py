@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffkit.core.augmentation import Augmentation as Augmentation
     from diffkit.core.autoencoder import Autoencoder as Autoencoder
     from diffkit.core.average import Average as Average
     from diffkit.core.bound import Bound as Bound
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from diffkit.core.weighting import Weighting as Weighting
 
 _NAMES = {
+    "augmentation": "Augmentation",
     "autoencoder": "Autoencoder",
     "average": "Average",
     "bound": "Bound",

@@ -41,6 +41,7 @@ KINDS: dict[str, Kind] = {
         Kind("optimizer", 1, "diffkit.core.optimizer:Optimizer"),
         Kind("learning-rate", 1, "diffkit.core.learning_rate:LearningRate"),
         Kind("average", 1, "diffkit.core.average:Average"),
+        Kind("augmentation", 1, "diffkit.core.augmentation:Augmentation"),
     )
 }
 """Every kind, in the order in which people meet them."""

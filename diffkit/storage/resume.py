@@ -24,7 +24,7 @@ FREE_TRAINING = frozenset(
     {
         *("steps", "max_seconds", "accumulate", "learning_rate"),
         *("warmup_steps", "clip_norm", "averages", "condition_dropout", "latents"),
-        *("horizontal_flip", "log_every", "checkpoint_every", "keep", "keep_best", "nonfinite"),
+        *("augmentations", "log_every", "checkpoint_every", "keep", "keep_best", "nonfinite"),
     }
 )
 """Those of `training`. The rest, the batch size and the optimiser, places the data and shapes the

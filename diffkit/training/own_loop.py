@@ -42,7 +42,9 @@ class OwnLoop:
         system = weights.system
         self._weights, self._components, self._spec = weights, components, spec
         self._world = world_of(system.device)
-        self._draws = Draws(system, spec.training, spec.seed, system.device)
+        self._draws = Draws(
+            system, spec.training, components.augmentations, spec.seed, system.device
+        )
         parts = system.parts
         self._learned = LearnedTimes(parts.times, parts.schedule, self._world)
         self._averages = {

@@ -94,7 +94,7 @@ class TrainStep:
         gaussian = isinstance(system.parts.process, GaussianProcess)
         looked = RangeChecked(dataset=read, data_range=system.parts.data_range, numbers=gaussian)
         self._loader = loader_for(looked, seed, device)
-        self._draws = Draws(system, spec, seed, device)
+        self._draws = Draws(system, spec, components.augmentations, seed, device)
         self.updates = Updates(components, trained, spec.warmup_steps)
         self._followers = Followers(components, averages, system, world.local_shard)
 

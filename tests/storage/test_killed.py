@@ -42,7 +42,7 @@ RUNS = {
     "plain": {},
     "dropout in micro-batches": {
         "model": {"id": "diffkit.unet", "config": UNET},
-        "training": {"batch_size": 8, "accumulate": 2, "horizontal_flip": True},
+        "training": {"batch_size": 8, "accumulate": 2, "augmentations": ["flip"]},
     },
     "times that learn": {"times": IMPORTANCE},
     "a schedule that learns": {

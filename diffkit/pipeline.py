@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -60,6 +60,7 @@ from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
+from diffkit.training.looking import Interrupted, Looks
 from diffkit.training.own_loop import OwnLoop
 from diffkit.training.start import prepared_training
 from diffkit.training.state import Run
@@ -171,10 +172,14 @@ class Pipeline:
         if options.out is not None:
             _check_saveable(assembly)
 
+        looking = Looks(self._alone, self._measure)
+
         def data() -> Dataset:
             return self.dataset() if dataset is None else dataset
 
-        prepared = prepared_training(self._weights, spec, components, data, options, self._host)
+        prepared = prepared_training(
+            self._weights, spec, components, data, options, self._host, looking
+        )
         with memory_explained("training.batch_size"), prepared as trainer:
             self._assembly, self._spec, self._trains = assembly, spec, True
             try:
@@ -362,6 +367,24 @@ class Pipeline:
                 yield rows, x
         finite.warn()
 
+    def _alone(
+        self,
+        go_on: Callable[[], None],
+        num: int,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        **choices: Unpack[SamplingOptions],
+    ) -> Tensor:
+        """Samples drawn by this process, which stops where `go_on` raises."""
+        if world_of(self.device).sharded:
+            raise SpecError(["run.sample: each process holds a part of every weight (FSDP)"])
+        run, size = self._plan(num, **choices), whole(batch_size, "batch_size", least=1)
+        check_memory("num", run.num, run.sample_shape, "take fewer")
+        rows = range(run.num)
+        batches = run.batches(checked_seed(seed), rows, size, Interrupted(go_on))
+        return torch.cat([x for _, x in batches])
+
     def trajectory(
         self,
         num: int,
@@ -425,6 +448,16 @@ class Pipeline:
         seed: int = 0,
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
+        return self._measure(self.sample, samples, metric, dataset, seed)
+
+    def _measure(
+        self,
+        sample: Callable[..., Tensor],
+        samples: Tensor | None,
+        metric: Choice | None,
+        dataset: Choice | None,
+        seed: int,
+    ) -> Measured:
         seed = checked_seed(seed)
         metric = checked_component(metric, "metric")
         dataset = checked_component(dataset, "dataset")
@@ -436,7 +469,7 @@ class Pipeline:
             if samples is None:
                 count = chosen.samples_needed(data)
                 condition = drawn_conditions(data, self.parts, count, seed)
-                samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
+                samples = sample(count, seed=seed, condition=condition, batch_size=256)
             return Measured(chosen.measure(samples, data, seed))
         assert isinstance(chosen, ModelMetric)
         if samples is not None:

@@ -44,6 +44,8 @@ def described_training(blueprint: Blueprint) -> tuple[TrainingSpec, dict[str, Pr
     def in_full(place: str, reference: ComponentSpec) -> ComponentSpec:
         choice = blueprint.training.get(place)
         if choice is None:
+            recorded = blueprint.settings.provenance if blueprint.settings else {}
+            provenance.update({k: v for k, v in recorded.items() if k == reference.id})
             return reference
         provenance.update(choice.provenance)
         unnamed = f"{UNREGISTERED}{choice.component.__name__}"

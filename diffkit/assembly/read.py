@@ -41,6 +41,8 @@ from diffkit.plugins.host import Host
 
 RawSpec = PipelineSpec | Mapping[str, Any] | str | Path
 RawChoice = str | Mapping[str, Any] | Component
+DISPENSABLE = ("observer",)
+"""The kinds whose components may be missing: nothing is computed with them."""
 MOST_NESTED = 32
 """Components within one another."""
 
@@ -135,6 +137,10 @@ def _training(
             continue
         where = f"training.{place}"
         read = read_choice(str(reference.kind), reference, host, settings.provenance, where)
+        if read.choice is None and reference.kind in DISPENSABLE:
+            said = "; ".join(problem.text for problem in read.problems)
+            warnings.warn(f"{said}. What is here works without it", stacklevel=2)
+            continue
         problems += read.problems
         choices |= {} if read.choice is None else {place: read.choice}
     return choices, problems

@@ -14,6 +14,7 @@ from diffkit.core.augmentation import Augmentation
 from diffkit.core.average import Average
 from diffkit.core.component import Component
 from diffkit.core.learning_rate import LearningRate
+from diffkit.core.observer import Observer
 from diffkit.core.optimizer import Optimizer
 from diffkit.errors import SpecError
 
@@ -28,6 +29,8 @@ class TrainingComponents:
     learning_rate: LearningRate
     averages: Mapping[str, Average] = field(default_factory=dict)
     augmentations: tuple[Augmentation, ...] = ()
+    observers: Mapping[str, Observer] = field(default_factory=dict)
+    """Those that are installed, by what they are called in messages."""
 
     def tracks(self) -> dict[str, tuple[str, str]]:
         """Every average that is kept: its full name, with those of its component and track."""
@@ -52,6 +55,11 @@ def create_training(blueprint: Blueprint, supply: Callable[[Choice], Supply]) ->
         learning_rate=cast(LearningRate, made["learning_rate"]),
         averages={n: cast(Average, c) for n, c in _under("averages.", made).items()},
         augmentations=tuple(cast(Augmentation, c) for c in _under("augmentations[", made).values()),
+        observers={
+            f"{_name(blueprint.training[place])} (training.{place})": component
+            for place, component in made.items()
+            if isinstance(component, Observer)
+        },
     )
     if wrong_tracks := [t for t in found.tracks() if not _is_name(t)]:
         raise SpecError(
@@ -136,6 +144,10 @@ def _aside(
 
 def _at(place: str, choice: Choice, problem: Problem) -> Problem:
     return problem._replace(text=f"training.{place}{problem.text.removeprefix(choice.kind)}")
+
+
+def _name(choice: Choice) -> str:
+    return choice.described.id if choice.described else choice.component.__name__
 
 
 def _under(prefix: str, made: Mapping[str, Component]) -> dict[str, Component]:

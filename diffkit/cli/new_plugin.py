@@ -41,6 +41,7 @@ EXAMPLES = {
     "learning-rate": ("trapezoid", "Trapezoid"),
     "average": ("stochastic", "Stochastic"),
     "augmentation": ("brightness", "Brightness"),
+    "observer": ("patience", "Patience"),
 }
 """By kind: the name and the class of the component in the kind's template."""
 

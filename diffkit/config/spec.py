@@ -111,6 +111,12 @@ class AugmentationSpec(ComponentSpec):
     kind: ClassVar[str | None] = "augmentation"
 
 
+class ObserverSpec(ComponentSpec):
+    """An observer of training."""
+
+    kind: ClassVar[str | None] = "observer"
+
+
 AverageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)]
 """Of a file, and of what people ask for."""
 EMA_DECAY = "ema_decay"
@@ -155,6 +161,10 @@ class TrainingSpec(SpecModel):
     or the memory where there is no run directory."""
     augmentations: Annotated[tuple[AugmentationSpec, ...], Field(strict=False)] = ()
     """Change batches as they are read, each in turn; those of latents are kept as they are."""
+    observers: Annotated[tuple[ObserverSpec, ...], Field(strict=False)] = (
+        ObserverSpec(id="diffkit.tensorboard"),
+    )
+    """Are told of training; one that is not installed is left out, with a warning."""
     log_every: Annotated[_Count, Field(ge=1)] = 50
     checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
     keep: Annotated[_Count, Field(ge=1)] = 3

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from diffkit.core.noise import Noise as Noise
     from diffkit.core.noise import SampleNoise as SampleNoise
     from diffkit.core.noise import mix as mix
+    from diffkit.core.observer import Observer as Observer
     from diffkit.core.optimizer import Optimizer as Optimizer
     from diffkit.core.parameterization import TIME_SCALE as TIME_SCALE
     from diffkit.core.parameterization import Parameterization as Parameterization
@@ -108,6 +109,7 @@ _NAMES = {
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",
     "model": "Condition EpsilonModel Network",
     "noise": "BatchNoise Noise SampleNoise mix",
+    "observer": "Observer",
     "optimizer": "Optimizer",
     "parameterization": "TIME_SCALE Parameterization",
     "prediction": "GaussianPrediction Prediction Target",

@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
         Kind("learning-rate", 1, "diffkit.core.learning_rate:LearningRate"),
         Kind("average", 1, "diffkit.core.average:Average"),
         Kind("augmentation", 1, "diffkit.core.augmentation:Augmentation"),
+        Kind("observer", 1, "diffkit.core.observer:Observer"),
     )
 }
 """Every kind, in the order in which people meet them."""

@@ -24,14 +24,25 @@ FREE_TRAINING = frozenset(
     {
         *("steps", "max_seconds", "accumulate", "learning_rate"),
         *("warmup_steps", "clip_norm", "averages", "condition_dropout", "latents"),
-        *("augmentations", "log_every", "checkpoint_every", "keep", "keep_best", "nonfinite"),
+        *(
+            "augmentations",
+            "observers",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+            "keep_best",
+            "nonfinite",
+        ),
     }
 )
 """Those of `training`. The rest, the batch size and the optimiser, places the data and shapes the
 optimiser's state; an optimiser's configuration may change, and its state fits or is refused."""
 UNREMARKABLE = frozenset(
     f"training.{name}"
-    for name in ("steps", "max_seconds", "log_every", "checkpoint_every", "keep", "keep_best")
+    for name in (
+        *("steps", "max_seconds", "log_every", "checkpoint_every", "keep", "keep_best"),
+        "observers",
+    )
 )
 """What people change whenever they resume; it is recorded without a word."""
 
@@ -82,7 +93,7 @@ def check_changes(
     fixed, said, moved = [], [], []
     for path, before, now in _changes(recorded, asked, ""):
         change = f"{path} was {_short(before)} and is {_short(now)}"
-        if path in UNREMARKABLE or path.startswith("provenance"):
+        if _unremarkable(path) or path.startswith("provenance"):
             continue
         if path.startswith("dataset"):
             moved.append(change)
@@ -112,6 +123,10 @@ class _Absent:
 
 
 _ABSENT = _Absent()
+
+
+def _unremarkable(path: str) -> bool:
+    return path in UNREMARKABLE or path.startswith("training.observers.")
 
 
 def _is_free(path: str) -> bool:

@@ -23,6 +23,7 @@ from diffkit.storage.latents import Encoded, latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
 from diffkit.storage.weights import Weights
+from diffkit.training.state import Looking
 from diffkit.training.trainer import Trainer
 
 
@@ -51,6 +52,7 @@ def prepared_training(
     dataset: Callable[[], Dataset],
     options: TrainingOptions,
     host: Host,
+    looking: Looking | None = None,
 ) -> Iterator[Trainer]:
     """A trainer of these weights; within, the run directory is locked.
 
@@ -68,7 +70,7 @@ def prepared_training(
             described = fingerprint.described(parts.latents)
             if options.out is not None:
                 described |= fingerprint.of_data(data)
-            hooks = host.load_hooks() if world.is_main else ()
+            hooks = (*host.load_hooks(), *components.observers.items()) if world.is_main else ()
         world.check_agreement(_to_agree_on(spec, options.out, data))
         if parts.latents is not None:
             encoded = Encoded(dataset=data, parts=parts, device=weights.system.device)
@@ -85,6 +87,7 @@ def prepared_training(
             events=Events(hooks, options.observers if world.is_main else ()),
             goes_on_from=goes_on_from,
             described=described,
+            looking=looking,
         )
 
 

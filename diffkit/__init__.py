@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffkit.plugins.default import components, resolve
     from diffkit.plugins.hookspecs import hookimpl
     from diffkit.plugins.host import Host
+    from diffkit.post_hoc import post_hoc
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _HOMES = {
     "components": "diffkit.plugins.default",
     "hookimpl": "diffkit.plugins.hookspecs",
     "load": "diffkit.api",
+    "post_hoc": "diffkit.post_hoc",
     "resolve": "diffkit.plugins.default",
     "sample": "diffkit.api",
     "wrap": "diffkit.bundled.models.wrapped",
@@ -67,6 +69,7 @@ __all__ = [
     "components",
     "hookimpl",
     "load",
+    "post_hoc",
     "resolve",
     "sample",
     "wrap",

@@ -79,6 +79,7 @@ def load(
     model: EpsilonModel | None = None,
     encoder: Encoder | None = None,
     loss: Loss | None = None,
+    average: str | None = None,
 ) -> Pipeline:
     """A pipeline from a directory that training or `Pipeline.save` wrote.
 
@@ -97,6 +98,8 @@ def load(
             run are put into it.
         encoder: likewise.
         loss: likewise.
+        average: what samples are drawn with, by the name of the average; `latest` is the weights
+            themselves. Default the first average, where there is one.
 
     Raises:
         SpecError: a component is missing (names its distribution and version) or misconfigured, or
@@ -116,7 +119,7 @@ def load(
             spec = read_json(chosen / run_directory.SPEC)
             pipeline = build({**spec, **given}, host=host, device=device)
             _check_the_same(pipeline, spec, given, chosen)
-            pipeline.restore(chosen, nonfinite=nonfinite)
+            pipeline.restore(chosen, nonfinite=nonfinite, average=average)
         except CheckpointError:
             # Another process may have written a newer one meanwhile, and deleted this.
             if os.path.lexists(chosen) or chosen in tried or not isinstance(checkpoint, str):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.arguments import instance, one_of, path, whole
-from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
+from diffkit.assembly.build import (
+    Assembly,
+    Made,
+    create_on_demand,
+    training_components,
+    with_others,
+    with_training_changed,
+)
 from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import check_data, drawn_conditions, rows_of
 from diffkit.assembly.describe import describe
@@ -21,6 +28,7 @@ from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
+from diffkit.core.loss import LossRecord
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
@@ -32,6 +40,7 @@ from diffkit.helpers.finite import Finite
 from diffkit.helpers.progress import bar
 from diffkit.pipeline_arguments import (
     check_memory,
+    checked_average,
     checked_choices,
     checked_component,
     checked_device,
@@ -51,7 +60,9 @@ from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
-from diffkit.training.start import changed_settings, prepared_training
+from diffkit.training.looking import Interrupted, Looks
+from diffkit.training.own_loop import OwnLoop
+from diffkit.training.start import prepared_training
 from diffkit.training.state import Run
 
 
@@ -68,6 +79,7 @@ class Pipeline:
         self._on_demand: Made = {}
         """The dataset and the metric that the spec names, once they were asked for."""
         self._networks, self._trains = Networks(), False
+        self._own_loop: OwnLoop | None = None
 
     @property
     def spec(self) -> PipelineSpec:
@@ -91,7 +103,7 @@ class Pipeline:
 
     @property
     def average(self) -> System | None:
-        """The moving average of the weights, which samples are drawn with, where there is one."""
+        """The first average of the weights, which samples are drawn with, where there is one."""
         return self._weights.average
 
     @property
@@ -104,6 +116,7 @@ class Pipeline:
         device = checked_device(device)
         self._not_while_training("to")
         self._networks.clear()
+        self._own_loop = None
         self._weights.placed(device)
         return self
 
@@ -152,30 +165,93 @@ class Pipeline:
         options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
         self._not_while_training("train")
         self._networks.clear()
-        changed = changed_settings(self._spec.training, training, self.parts)
-        spec = self._spec.model_copy(update={"training": changed})
+        self._own_loop = None
+        assembly = with_training_changed(self._assembly, training, self._host)
+        components = training_components(assembly)
+        spec = describe(assembly.blueprint, assembly.gathered.data)
         if options.out is not None:
-            self._check_saveable()
+            _check_saveable(assembly)
+
+        looking = Looks(self._alone, self._measure)
 
         def data() -> Dataset:
             return self.dataset() if dataset is None else dataset
 
-        prepared = prepared_training(self._weights, spec, data, options, self._host)
+        prepared = prepared_training(
+            self._weights, spec, components, data, options, self._host, looking
+        )
         with memory_explained("training.batch_size"), prepared as trainer:
-            self._spec, self._trains = spec, True
+            self._assembly, self._spec, self._trains = assembly, spec, True
             try:
                 trainer.train(options.progress)
             finally:
                 self._trains = False
         return self
 
+    def loss(
+        self,
+        x_0: Tensor,
+        condition: Given | None = None,
+        *,
+        step: int | None = None,
+        module: nn.Module | None = None,
+    ) -> LossRecord:
+        """The loss of each sample, for a loop of one's own; reduce and differentiate `values`.
+
+        Times, noise, dropped conditions and the dropout of layers are those of update number `step`
+        of `train`. The network is in training mode where gradients are enabled, and in evaluation
+        mode without: then the number is not counted.
+
+        Args:
+            x_0: clean data `[b, *shape]`, as the network sees them: in latents where it works in
+                these. With processes launched each gives its own rows, as many as the others.
+            condition: raw ones by name, one row a sample, as a dataset has them.
+            step: which update's randomness; default the next one, counted from the updates made.
+            module: what is called in the place of `system`, such as its wrapper in DDP.
+
+        Raises:
+            DataError: data or conditions of another shape.
+            ComponentError: the loss gives no record.
+        """
+        instance(x_0, "x_0", Tensor, "a tensor of samples, [b, *shape]")
+        number = None if step is None else whole(step, "step", least=0)
+        if condition is not None:
+            instance(condition, "condition", Mapping, "a mapping from names to values")
+        self._not_while_training("loss")
+        return self._own().loss(x_0, condition, number, module)
+
+    def update_average(self) -> None:
+        """After an update in a loop of one's own: every average of the spec follows, and the update
+        is counted. Without it, samples are drawn with the weights as they are.
+        """
+        self._not_while_training("update_average")
+        self._networks.clear()
+        self._own().update_average()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The spec's optimiser of everything that trains, for a loop of one's own.
+
+        The `lr` of its groups is a multiple of the learning rate, so that
+        `LambdaLR(optimizer, pipeline.learning_rate)` follows the spec's law.
+
+        Raises:
+            ComponentError: it leaves a weight out, or takes one twice.
+        """
+        return self._own().optimizer()
+
+    def learning_rate(self, step: int) -> float:
+        """What the spec says of update number `step`, from 0, of its `training.steps`."""
+        return self._own().learning_rate(whole(step, "step", least=0))
+
+    def _own(self) -> OwnLoop:
+        if self._own_loop is None:
+            components = training_components(self._assembly)
+            self._own_loop = OwnLoop(self._weights, components, self._spec)
+        return self._own_loop
+
     def _not_while_training(self, what: str) -> None:
         if self._trains:
             raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])
-
-    def _check_saveable(self) -> None:
-        if unsaveable := self._assembly.blueprint.undescribed:
-            raise SpecError(unsaveable)
 
     def sample(
         self,
@@ -193,6 +269,7 @@ class Pipeline:
         precision: Precision | None = None,
         compile: Compilation | None = None,
         clip: bool | Mapping[str, Any] | None = None,
+        average: str | None = None,
         batch_size: int = 64,
         observers: Iterable[object] = (),
         progress: bool | None = None,
@@ -220,6 +297,8 @@ class Pipeline:
             compile: the network, instead of as the spec says.
             clip: the predicted x_0 to the data's range in each step, instead of as the spec says;
                 or how, `{"dynamic": 0.995}`, `{"before_guidance": True}`: see `ClipSpec`.
+            average: the weights to sample with, by the name of their average; `latest` is those in
+                training. Default the first average, where there is one.
             batch_size: how many at a time.
             observers: objects with `@diffkit.hookimpl` methods.
             progress: show a bar; None shows it on a terminal only.
@@ -241,6 +320,7 @@ class Pipeline:
             precision=precision,
             compile=compile,
             clip=clip,
+            average=average,
         )
         check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
@@ -288,6 +368,24 @@ class Pipeline:
                 yield rows, x
         finite.warn()
 
+    def _alone(
+        self,
+        go_on: Callable[[], None],
+        num: int,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        **choices: Unpack[SamplingOptions],
+    ) -> Tensor:
+        """Samples drawn by this process, which stops where `go_on` raises."""
+        if world_of(self.device).sharded:
+            raise SpecError(["run.sample: each process holds a part of every weight (FSDP)"])
+        run, size = self._plan(num, **choices), whole(batch_size, "batch_size", least=1)
+        check_memory("num", run.num, run.sample_shape, "take fewer")
+        rows = range(run.num)
+        batches = run.batches(checked_seed(seed), rows, size, Interrupted(go_on))
+        return torch.cat([x for _, x in batches])
+
     def trajectory(
         self,
         num: int,
@@ -323,6 +421,7 @@ class Pipeline:
         process: Choice | None = None,
         precision: Precision | None = None,
         clip: bool | Mapping[str, Any] = False,
+        average: str | None = None,
     ) -> Denoiser:
         """The network that samples are drawn with, as a denoiser: for sampling, likelihoods and
         inverse problems of one's own.
@@ -339,6 +438,7 @@ class Pipeline:
             process: instead of the one trained with.
             precision: of the network, instead of the spec's.
             clip: the predicted x_0 to the data's range, or how, as in `sample`.
+            average: as in `sample`.
 
         Raises:
             SpecError, DataError: a choice is wrong, or does not go with the rest.
@@ -350,9 +450,10 @@ class Pipeline:
                 "schedule": schedule,
                 "process": process,
                 "clip": clip,
+                "average": average,
             }
         )
-        system, network = self._sampled(precision)
+        system, network = self._sampled(precision, average=average)
         _, denoisers, prepared = plan_denoisers(
             self._assembly, self._host, system, choices, network, unguided=guidance is None
         )
@@ -387,6 +488,16 @@ class Pipeline:
         seed: int = 0,
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
+        return self._measure(self.sample, samples, metric, dataset, seed)
+
+    def _measure(
+        self,
+        sample: Callable[..., Tensor],
+        samples: Tensor | None,
+        metric: Choice | None,
+        dataset: Choice | None,
+        seed: int,
+    ) -> Measured:
         seed = checked_seed(seed)
         metric = checked_component(metric, "metric")
         dataset = checked_component(dataset, "dataset")
@@ -398,7 +509,7 @@ class Pipeline:
             if samples is None:
                 count = chosen.samples_needed(data)
                 condition = drawn_conditions(data, self.parts, count, seed)
-                samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
+                samples = sample(count, seed=seed, condition=condition, batch_size=256)
             return Measured(chosen.measure(samples, data, seed))
         assert isinstance(chosen, ModelMetric)
         if samples is not None:
@@ -435,32 +546,58 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = path(directory, "directory")
-        self._check_saveable()
+        _check_saveable(self._assembly)
         self._weights.save(directory, self._spec.model_dump(mode="json"))
         return directory
 
-    def restore(self, checkpoint: str | Path, *, nonfinite: Nonfinite = "refuse") -> Pipeline:
-        """Take the weights of a checkpoint folder.
+    def restore(
+        self,
+        checkpoint: str | Path,
+        *,
+        nonfinite: Nonfinite = "refuse",
+        average: str | None = None,
+    ) -> Pipeline:
+        """Take the weights of a checkpoint folder, to be sampled with this average.
 
-        Raises CheckpointError where they do not fit, or are not finite unless that is allowed.
+        Raises CheckpointError where they do not fit, or are not finite unless that is allowed;
+        SpecError where there is no such average.
         """
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         self._networks.clear()
+        self._own_loop = None
         self._weights.restore(checkpoint, nonfinite)
+        self._weights.preferred = checked_average(average)
+        self._weights.sampled()
         return self
+
+    def take_average(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Have an average of this name with this state, which samples are then drawn with.
+
+        Training again keeps the averages of the spec alone.
+        """
+        self._not_while_training("take_average")
+        self._networks.clear()
+        self._weights.take_average(name, state)
 
     def _plan(self, num: int, **choices: Unpack[SamplingOptions]) -> SamplingRun:
         """Raises TypeError for a choice that there is not, as any function does."""
         num, choices = checked_num(num), checked_choices(choices)
-        system, network = self._sampled(choices.get("precision"), choices.get("compile"))
+        system, network = self._sampled(
+            choices.get("precision"), choices.get("compile"), choices.pop("average", None)
+        )
         return plan_sampling(self._assembly, self._host, system, num, choices, network)
 
     def _sampled(
-        self, precision: Precision | None = None, compilation: Compilation | None = None
+        self,
+        precision: Precision | None = None,
+        compilation: Compilation | None = None,
+        average: str | None = None,
     ) -> tuple[System, Network]:
-        """What samples are drawn with: the average, where there is one, and its network."""
-        system = self._weights.sampled
+        """What samples are drawn with: an average, where there is one, and its network."""
+        system = self._weights.sampled(average)
+        if not self._trains:
+            system.eval()  # A loop of one's own leaves it as it trains.
         network = self._networks.of(
             system.parts.model,
             precision or self._spec.precision,
@@ -468,6 +605,11 @@ class Pipeline:
             self.device,
         )
         return system, network
+
+
+def _check_saveable(assembly: Assembly) -> None:
+    if unsaveable := assembly.blueprint.undescribed:
+        raise SpecError(unsaveable)
 
 
 def _dataset_in(made: Made) -> Dataset:

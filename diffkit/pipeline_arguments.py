@@ -84,6 +84,11 @@ def checked_checkpoint(value: Any) -> Literal["last", "best"] | int:
     return one_of(found, "checkpoint", ("last", "best"), also="the number of updates of one")
 
 
+def checked_average(value: Any) -> str | None:
+    """The name of an average, or None. Raises SpecError."""
+    return None if value is None else instance(value, "average", str, "the name of an average")
+
+
 def checked_device(value: Any) -> torch.device:
     """A device of torch's that is there. Raises SpecError."""
     try:
@@ -110,6 +115,7 @@ def checked_choices(choices: SamplingOptions) -> SamplingOptions:
             found[name] = one_of(found[name], name, get_args(kind))
     if "clip" in found:
         found["clip"] = checked_clip(found["clip"])
+    checked_average(found.get("average"))
     for name in SWAPPABLE:
         if name in found:
             checked_component(found[name], name)

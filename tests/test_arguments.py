@@ -73,7 +73,7 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch_size": (),
         "learning_rate": (1.5,),
         "ema_decay": (),
-        "horizontal_flip": (True,),
+        "augmentations": (),
     },
     "measure": {"samples": (), "metric": (), "dataset": (), "seed": ()},
     "to": {"device": ()},

@@ -106,6 +106,8 @@ class Blueprint:
     """All else that the spec says: data, steps, training. None where its structure is wrong."""
     problems: tuple[Problem, ...] = ()
     """What was wrong with what was read."""
+    training: Mapping[str, Choice] = field(default_factory=dict)
+    """What it is trained with, by path: `optimizer`, `averages.ema`."""
 
     def replace(self, **choices: Choice) -> Blueprint:
         """The same with other parts, by kind."""
@@ -114,8 +116,9 @@ class Blueprint:
     @property
     def undescribed(self) -> list[str]:
         """Why no file can describe the pipeline; empty where one can."""
+        training = {f"training.{place}": choice for place, choice in self.training.items()}
         return [
-            f"{kind}: {choice.undescribed}"
-            for kind, choice in self.choices.items()
+            f"{where}: {choice.undescribed}"
+            for where, choice in {**self.choices, **training}.items()
             if choice.undescribed
         ]

@@ -18,11 +18,20 @@ from typing import Any, cast
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
 from diffkit.assembly.components import Components
-from diffkit.assembly.create import create_one
-from diffkit.assembly.facts import SHAPE, Gathered, filled_in, gather_facts, objections
-from diffkit.assembly.incompatibilities import incompatibilities
+from diffkit.assembly.create import Supply, create_one
+from diffkit.assembly.facts import (
+    ADDED,
+    SHAPE,
+    Gathered,
+    added_conditions,
+    filled_in,
+    gather_facts,
+    objections,
+)
+from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.read import RawChoice, with_choices
+from diffkit.assembly.read import RawChoice, with_choices, with_training
+from diffkit.assembly.training import TrainingComponents, create_training
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, alike, arguments_of
@@ -140,6 +149,32 @@ def with_others(assembly: Assembly, choices: Mapping[str, RawChoice], host: Host
     return assemble(blueprint)
 
 
+def with_training_changed(assembly: Assembly, changes: Mapping[str, Any], host: Host) -> Assembly:
+    """The same with other settings of training. Raises SpecError with all that is wrong."""
+    blueprint = with_training(assembly.blueprint, changes, host)
+    wrong = training_incompatibilities(blueprint, assembly.gathered)
+    added, _ = added_conditions(blueprint, assembly.gathered.inner)
+    if added != assembly.gathered.facts[ADDED]:
+        said = ", ".join(added) or "none"
+        wrong += (
+            Problem(
+                f"training.augmentations: they add the conditions {said}, and this pipeline was "
+                "built with others, which its model takes; set them in the spec"
+            ),
+        )
+    raise_if((*blueprint.problems, *wrong))
+    return replace(assembly, blueprint=blueprint)
+
+
+def training_components(assembly: Assembly) -> TrainingComponents:
+    """What it is trained with, made anew. Raises SpecError."""
+
+    def supply(choice: Choice) -> Supply:
+        return _supply(choice, assembly.gathered, assembly.made)
+
+    return create_training(assembly.blueprint, supply)
+
+
 def _as_made(assembly: Assembly, made: Mapping[str, Component | None]) -> Blueprint:
     """The blueprint whose choices are what was made of them: the model above all is not made
     again.
@@ -218,7 +253,8 @@ def _agree_on_the_schedule(made: dict[str, Component]) -> tuple[Problem, ...]:
 def _components(made: Made, gathered: Gathered) -> Components:
     facts, inner, data = gathered.facts, gathered.inner, gathered.data
     latent = cast(Autoencoder | None, made.get("autoencoder"))
-    conditions = tuple(facts.get("model.conditions", ()))
+    conditions, added = tuple(facts.get("model.conditions", ())), facts.get(ADDED, {})
+    taken = tuple(facts.get("encoder.takes", conditions))
     held: dict[str, Any] = {
         kind: made.get(kind) for kind in ("schedule", *_SMALL, "model", "encoder")
     }
@@ -229,7 +265,8 @@ def _components(made: Made, gathered: Gathered) -> Components:
         sample_range=data.range,
         latents=None if latent is None else LatentSpace(latent, data.shape, data.range),
         conditions=conditions,
-        taken=tuple(facts.get("encoder.takes", conditions)),
+        taken=tuple(name for name in taken if name not in added),
+        added=added,
         model_steps=facts.get("model.steps"),
         learned_variance=bool(facts.get("model.learned_variance", False)),
         declared=Declared(

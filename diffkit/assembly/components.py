@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from diffkit.assembly.latents import LatentSpace
@@ -50,3 +51,5 @@ class Components:
     guidance: Guidance | None = None
     taken: tuple[str, ...] = ()
     """The names of the conditions that a sample is given: what the encoder takes, or the model."""
+    added: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shapes of the conditions that augmentations add; zeros in sampling."""

@@ -84,10 +84,11 @@ def conditions_of(given: Given, parts: Components, also: tuple[str, ...] = ()) -
         DataError: a value is none that the encoder knows.
     """
     encoder = parts.encoder
+    none = {name: torch.zeros(1, *shape) for name, shape in parts.added.items()}
     if encoder is not None and not given:
-        return encoder.null(1)
+        return {**none, **encoder.null(1)}
     wanted = {*parts.taken, *also}
-    if set(given) != wanted:
+    if set(given) - parts.added.keys() != wanted:
         raise SpecError(
             [
                 f"the conditions taken are: {', '.join(sorted(wanted)) or 'none'}; "
@@ -96,9 +97,33 @@ def conditions_of(given: Given, parts: Components, also: tuple[str, ...] = ()) -
         )
     raw = {name: _as_tensor(name, value) for name, value in given.items()}
     if encoder is None:
-        return raw
+        return {**none, **raw}
     told = encoder.prepare({name: raw[name] for name in parts.taken})
-    return {**{name: raw[name] for name in also}, **told}
+    beside = {name: raw[name] for name in (*also, *parts.added) if name in raw}
+    return {**none, **beside, **told}
+
+
+def prepared_conditions(given: Given, parts: Components, count: int) -> Condition:
+    """Raw conditions of so many samples in training, as the encoder prepares a dataset's.
+
+    Raises:
+        SpecError: a value is no tensor, text or whole number.
+        DataError: one that is taken is missing, or has not a row for each sample.
+    """
+    raw = {name: _as_tensor(name, value) for name, value in given.items()}
+    if missing := [name for name in parts.taken if name not in raw]:
+        raise DataError(
+            f"condition: {', '.join(missing)} has to be given for training; given are: "
+            f"{', '.join(raw) or 'none'}"
+        )
+    for name, value in raw.items():
+        if value.ndim == 0 or len(value) != count:
+            raise DataError(
+                f"condition.{name} has the shape {list(value.shape)}, and there are {count} samples"
+            )
+    if parts.encoder is None:
+        return raw
+    return parts.encoder.prepare({name: raw[name] for name in parts.taken})
 
 
 def drawn_conditions(dataset: Dataset, parts: Components, count: int, seed: int) -> Condition:

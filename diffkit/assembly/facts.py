@@ -23,7 +23,9 @@ from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
-SHAPE, RANGE = "data.shape", "data.range"
+SHAPE, RANGE, LATENTS = "data.shape", "data.range", "data.latents"
+ADDED = "training.adds"
+"""The shapes of the conditions that augmentations add, by name."""
 ENCODER_FIRST = (
     "autoencoder",
     "schedule",
@@ -76,6 +78,9 @@ def gather_facts(blueprint: Blueprint) -> Gathered:
     inner, wrong = _latents_of(blueprint, data)
     problems += wrong
     facts: dict[str, Any] = {SHAPE: inner.shape, RANGE: inner.range}
+    facts[LATENTS] = "autoencoder" in blueprint.choices
+    facts[ADDED], wrong = added_conditions(blueprint, inner)
+    problems += wrong
     schedule, wrong = _schedule_of(blueprint, data)
     problems += wrong
     if schedule is None:
@@ -126,6 +131,22 @@ def schedule_facts(schedule: NoiseSchedule) -> Facts:
         "schedule.zero_terminal_snr": bool(torch.isneginf(schedule.log_snr(1.0))),
         "schedule.t_min": schedule.t_min,
     }
+
+
+def added_conditions(
+    blueprint: Blueprint, seen: DataSpec
+) -> tuple[dict[str, tuple[int, ...]], tuple[Problem, ...]]:
+    """The conditions that augmentations add."""
+    found: dict[str, tuple[int, ...]] = {}
+    problems: tuple[Problem, ...] = ()
+    for choice in blueprint.training.values():
+        if choice.kind != "augmentation" or not choice.readable:
+            continue
+        config = filled_in(choice, seen, {})
+        own, wrong = _asked("augmentation", "facts", _facts_of(choice.component, config))
+        problems += wrong
+        found |= {name: tuple(shape) for name, shape in (own or {}).get("adds", {}).items()}
+    return found, problems
 
 
 def _facts_of(component: type[Component], config: Config) -> Callable[[], dict[str, Any]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
-from diffkit.assembly.facts import Gathered, objections
+from diffkit.assembly.facts import ADDED, Gathered, objections
 from diffkit.assembly.questions import question_problems
+from diffkit.assembly.training import training_objections
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.component import Component, Config, Facts
-from diffkit.core.data import PICTURE_CHANNELS, is_picture
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
@@ -29,9 +29,16 @@ def incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem
         problems += _texts(_wrong_shape(choice, config, gathered))
     classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
     problems += _texts(_between(classes, gathered.facts))
-    if blueprint.settings is not None:
-        problems += _texts(_with_training(classes, blueprint.settings.training, gathered))
-    return tuple(problems)
+    return (*problems, *training_incompatibilities(blueprint, gathered))
+
+
+def training_incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem, ...]:
+    """What of training does not go with the rest."""
+    if blueprint.settings is None:
+        return ()
+    classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
+    found = _texts(_with_training(classes, blueprint.settings.training, gathered))
+    return (*found, *training_objections(blueprint, gathered))
 
 
 def _wrong_shape(choice: Choice, config: Config, gathered: Gathered) -> Iterable[str]:
@@ -52,7 +59,7 @@ def _with_training(
         yield problem
     if problem := null_problem(dropout, classes.get("guidance")):
         yield problem
-    yield from training_problems(training, "autoencoder" in classes, gathered.data.shape)
+    yield from training_problems(training, "autoencoder" in classes)
 
 
 def _texts(found: Iterable[str]) -> list[Problem]:
@@ -98,22 +105,8 @@ def null_problem(wanted: float | None, guidance: type | None) -> str | None:
     )
 
 
-def training_problems(
-    training: TrainingSpec, autoencoder: bool, shape: Sequence[int]
-) -> Iterable[str]:
-    """What of training does not go with data of this shape, or with latents, or only with them."""
-    if training.horizontal_flip and not autoencoder and not is_picture(shape):
-        yield (
-            f"training.horizontal_flip: samples of the shape {list(shape)} are no pictures, which "
-            f"are (c, h, w) with {' or '.join(map(str, PICTURE_CHANNELS))} channels, and have no "
-            "left and right to be exchanged; leave it out"
-        )
-    if autoencoder and training.horizontal_flip:
-        yield (
-            "training.horizontal_flip: latents are computed once, of every image as it is, and a "
-            "latent mirrored is not the latent of the image mirrored; leave it out, or put "
-            "mirrored images into the dataset"
-        )
+def training_problems(training: TrainingSpec, autoencoder: bool) -> Iterable[str]:
+    """What of training goes only with latents."""
     if training.latents is not None and not autoencoder:
         yield (
             f"training.latents is {training.latents}, and without an autoencoder there are no "
@@ -124,9 +117,16 @@ def training_problems(
 def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
     """What the model takes and the encoder gives; what guidance needs."""
     taken = set(facts.get("model.conditions", ()))
+    if untold := sorted(set(facts.get(ADDED, ())) - taken):
+        yield (
+            f"training.augmentations: they add the conditions {', '.join(untold)}, which the model "
+            "does not take, so that samples would show what was done to data; take a model that "
+            "does, or another augmentation"
+        )
     if "encoder" in classes:
         given = {name for name in (VECTOR, TOKENS) if facts.get(f"encoder.{name}")}
         given |= {MASK} if TOKENS in given else set()
+        given |= set(facts.get(ADDED, ()))
         if missing := sorted(taken - given):
             yield (
                 f"model: it takes the conditions {', '.join(missing)}, and the encoder gives "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from diffkit.arguments import path
 from diffkit.assembly.blueprint import UNREGISTERED, Blueprint, Choice, Problem
 from diffkit.assembly.references import references
+from diffkit.assembly.training import changed_places, training_aside
 from diffkit.config.files import read_data
 from diffkit.config.signature import (
     Signature,
@@ -22,7 +24,15 @@ from diffkit.config.signature import (
     signature_of,
     validated,
 )
-from diffkit.config.spec import COMPONENT_FIELDS, ComponentSpec, PipelineSpec, Provenance
+from diffkit.config.spec import (
+    COMPONENT_FIELDS,
+    TRAINING_KEYS,
+    ComponentSpec,
+    PipelineSpec,
+    Provenance,
+    TrainingSpec,
+    spelled_out,
+)
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import FACTS
 from diffkit.errors import ComponentError, SpecError
@@ -31,6 +41,8 @@ from diffkit.plugins.host import Host
 
 RawSpec = PipelineSpec | Mapping[str, Any] | str | Path
 RawChoice = str | Mapping[str, Any] | Component
+DISPENSABLE = ("observer",)
+"""The kinds whose components may be missing: nothing is computed with them."""
 MOST_NESTED = 32
 """Components within one another."""
 
@@ -40,6 +52,8 @@ def read(raw: RawSpec, host: Host) -> Blueprint:
     host.load_hooks()
     fields = _as_mapping(raw)
     plain, instances, problems = _instances_aside(fields, host)
+    plain, of_training, wrong = _training_aside(plain, host)
+    problems += wrong
     settings, wrong = _settings(plain)
     problems += wrong
     choices = dict(instances)
@@ -50,7 +64,33 @@ def read(raw: RawSpec, host: Host) -> Blueprint:
             choice, wrong = read_choice(kind, reference, host, recorded)
             problems += wrong
             choices |= {} if choice is None else {kind: choice}
-    return Blueprint({k: choices[k] for k in COMPONENT_FIELDS if k in choices}, settings, problems)
+    ordered = {k: choices[k] for k in COMPONENT_FIELDS if k in choices}
+    training: Mapping[str, Choice] = {}
+    if settings is not None:
+        training, wrong = _training(settings, of_training, host)
+        problems += wrong
+    return Blueprint(ordered, settings, problems, training)
+
+
+def with_training(blueprint: Blueprint, changes: Mapping[str, Any], host: Host) -> Blueprint:
+    """The blueprint with these settings of training changed, and what is wrong with them."""
+    assert blueprint.settings is not None
+    settings, kept = blueprint.settings, changed_places(blueprint.training, changes)
+    before = {name: choice for name, choice in blueprint.choices.items() if choice.instance}
+    fields = {**{n: c.instance for n, c in before.items()}, "training": spelled_out(changes)}
+    plain, instances, problems = _training_aside(fields, host)
+    merged = {**settings.training.model_dump(mode="json"), **plain["training"]}
+    try:
+        training = TrainingSpec.model_validate_json(as_json(merged))
+    except ValidationError as error:
+        wrong = _problems(explained(error, "training", TRAINING_KEYS))
+        return replace(blueprint, problems=(*problems, *wrong))
+    except (ValueError, RecursionError) as error:
+        wrong = _problems([f"training: {error}"])
+        return replace(blueprint, problems=(*problems, *wrong))
+    settings = settings.model_copy(update={"training": training})
+    found, wrong = _training(settings, {**kept, **instances}, host)
+    return replace(blueprint, settings=settings, training=found, problems=(*problems, *wrong))
 
 
 def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: Host) -> Blueprint:
@@ -70,8 +110,40 @@ def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: H
             choice, wrong = read_choice(kind, reference, host, {})
             problems += wrong
             choices |= {} if choice is None else {kind: choice}
-    changed = blueprint.replace(**choices)
-    return Blueprint(changed.choices, changed.settings, problems)
+    return replace(blueprint.replace(**choices), problems=problems)
+
+
+def _training_aside(
+    fields: Mapping[str, Any], host: Host
+) -> tuple[dict[str, Any], dict[str, Choice], tuple[Problem, ...]]:
+    """The fields of a spec without the instances in its training; these, by path."""
+
+    def choose(component: Component) -> Choice:
+        return _of_instance(component.kind, component, fields, host)
+
+    plain, choices, wrong = training_aside(fields, choose)
+    return plain, choices, _problems(wrong)
+
+
+def _training(
+    settings: PipelineSpec, known: Mapping[str, Choice], host: Host
+) -> tuple[dict[str, Choice], tuple[Problem, ...]]:
+    """What a pipeline is trained with, by path, but for what is known already."""
+    choices: dict[str, Choice] = {}
+    problems: tuple[Problem, ...] = ()
+    for place, reference in references(settings.training):
+        if place in known:
+            choices[place] = known[place]
+            continue
+        where = f"training.{place}"
+        read = read_choice(str(reference.kind), reference, host, settings.provenance, where)
+        if read.choice is None and reference.kind in DISPENSABLE:
+            said = "; ".join(problem.text for problem in read.problems)
+            warnings.warn(f"{said}. What is here works without it", stacklevel=2)
+            continue
+        problems += read.problems
+        choices |= {} if read.choice is None else {place: read.choice}
+    return choices, problems
 
 
 class _Read(NamedTuple):

@@ -72,6 +72,7 @@ class System(nn.Module):
         noise: Noise,
         step: int,
         average: Denoiser | None = None,
+        steps: int = 0,
     ) -> LossRecord:
         """The loss of each sample, at times drawn for the whole batch that it is a share of."""
 
@@ -90,16 +91,25 @@ class System(nn.Module):
             draw_times=draw_times,
             step=step,
             average=average,
+            steps=steps,
         )
         return self.parts.loss(batch, context)
 
     def encoded(self, prepared: Condition) -> Condition:
         """The conditions as the model takes them: encoded, or as they are without an encoder."""
-        encoder = self.parts.encoder
-        if encoder is None:
-            return prepared
-        given: Condition = encoder({name: prepared[name] for name in prepared})
-        return given
+        encoder, added = self.parts.encoder, self.parts.added
+        rest = {name: prepared[name] for name in prepared if name not in added}
+        given: Condition = rest if encoder is None else encoder(rest)
+        if not added:
+            return given
+        some = next(iter(prepared.values()))
+        augmentation = {
+            name: prepared[name]
+            if name in prepared
+            else some.new_zeros((len(some), *shape)).float()
+            for name, shape in added.items()
+        }
+        return {**given, **augmentation}
 
     def denoiser(
         self,

@@ -37,8 +37,23 @@ EXAMPLES = {
     "dataset": ("checkerboard", "Checkerboard"),
     "features": ("projection", "Projection"),
     "metric": ("moments", "Moments"),
+    "optimizer": ("lion", "Lion"),
+    "learning-rate": ("trapezoid", "Trapezoid"),
+    "average": ("stochastic", "Stochastic"),
+    "augmentation": ("brightness", "Brightness"),
+    "observer": ("patience", "Patience"),
 }
 """By kind: the name and the class of the component in the kind's template."""
+
+_USAGES = {
+    "weighting": "of a loss: `loss: {{id: simple, config: {{weighting: {}}}}}`",
+    "optimizer": "of training: `training: {{optimizer: {}}}`",
+    "learning-rate": "of training: `training: {{learning_rate: {}}}`",
+    "average": "of training: `training: {{averages: {{mine: {}}}}}`",
+    "augmentation": "of training: `training: {{augmentations: [{}]}}`",
+    "observer": "of training: `training: {{observers: [{}]}}`",
+}
+"""How a component is named in a spec where its kind is no field of one."""
 
 OFFICIAL = ("samplers", "diffusers", "guidance", "inverse", "latent")
 """The namespaces of diffkit's own plugins, which are installed on their own."""
@@ -162,8 +177,8 @@ def _values(namespace: str, kinds: Sequence[str]) -> dict[str, str]:
 
 def _usage(namespace: str, kind: str) -> str:
     name = f"{namespace}.{EXAMPLES[kind][0]}"
-    if kind == "weighting":
-        return f"In a spec, of a loss: `loss: {{id: simple, config: {{weighting: {name}}}}}`."
+    if kind in _USAGES:
+        return f"In a spec, {_USAGES[kind].format(name)}."
     return f"In a spec: `{kind}: {name}`."
 
 
@@ -177,7 +192,7 @@ def _composed(kinds: Sequence[str]) -> tuple[str, str]:
     names: dict[str, set[str]] = defaultdict(set)
     bodies = []
     for kind in kinds:
-        text = _template(f"{kind}.py.txt")
+        text = _template(f"{kind.replace('-', '_')}.py.txt")
         imports = [n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)]
         for node in imports:
             found = {alias.name for alias in node.names}

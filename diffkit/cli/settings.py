@@ -7,8 +7,20 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from diffkit.config.files import parse_yaml
-from diffkit.config.spec import COMPONENT_FIELDS, DataSpec, PipelineSpec, SpecModel, TrainingSpec
+from diffkit.config.spec import (
+    COMPONENT_FIELDS,
+    EMA_DECAY,
+    TRAINING_KEYS,
+    TRAINING_KINDS,
+    DataSpec,
+    PipelineSpec,
+    SpecModel,
+    TrainingSpec,
+    spelled_out,
+)
 from diffkit.errors import SpecError
 
 _SECTIONS: dict[str, type[SpecModel]] = {"training": TrainingSpec, "data": DataSpec}
@@ -124,15 +136,38 @@ def _set_in_list(found: list[Any], where: str, keys: list[str], value: Any) -> N
 
 
 def _set_in_section(spec: dict[str, Any], field: str, keys: list[str], value: Any) -> None:
-    known = tuple(_SECTIONS[field].model_fields)
+    of_training = field == "training"
+    known = TRAINING_KEYS if of_training else tuple(_SECTIONS[field].model_fields)
     if keys[0] not in known:
         raise _Nowhere(_no_such(keys[0], f"'{field}'", known))
-    if len(keys) > 1:
-        raise _Nowhere(f"'{field}.{keys[0]}' is one value; there is nothing under it")
     section = spec.get(field)
     if section is not None and not isinstance(section, dict):
         raise _Nowhere(f"'{field}' should be a mapping in the spec")
-    spec[field] = {**(section or {}), keys[0]: value}
+    section = dict(section or {})
+    if len(keys) > 1 and not (of_training and keys[0] in TRAINING_KINDS):
+        raise _Nowhere(f"'{field}.{keys[0]}' is one value; there is nothing under it")
+    if len(keys) > 1:
+        _set_in_training(section, keys, value)
+    else:
+        if keys[0] in (EMA_DECAY, "averages"):
+            section = {k: v for k, v in section.items() if k not in (EMA_DECAY, "averages")}
+        section[keys[0]] = value
+    spec[field] = section
+
+
+def _set_in_training(section: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Set a value under a component of training, or among several of them by their names."""
+    section.update(spelled_out({k: section.pop(k) for k in (EMA_DECAY,) if k in section}))
+    if keys[0] not in section:
+        default = getattr(TrainingSpec(), keys[0])
+        section[keys[0]] = TypeAdapter(Any).dump_python(default, mode="json")
+    found = section[keys[0]]
+    if isinstance(found, int | float):
+        section[keys[0]] = {"id": "diffkit.constant", "config": {"rate": found}}
+    elif isinstance(found, dict) and "id" not in found and keys[1] not in found and len(keys) == 2:
+        found[keys[1]] = value
+        return
+    _set_in_config(section, "training", keys, value)
 
 
 def _no_such(key: str, where: str, known: Iterable[str]) -> str:

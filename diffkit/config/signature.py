@@ -14,11 +14,11 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from diffkit.arguments import plain, plain_tree
-from diffkit.config.spec import ComponentSpec, SpecModel, TrainingSpec
+from diffkit.config.spec import ComponentSpec, SpecModel
 from diffkit.core.component import Component, arguments_of
 from diffkit.core.data import InCode, Supplied
 from diffkit.core.run import Run
-from diffkit.errors import ComponentError, SpecError
+from diffkit.errors import ComponentError
 from diffkit.plugins.host import Host
 
 
@@ -129,17 +129,6 @@ def explained(error: ValidationError, where: str, known: Iterable[str] = ()) -> 
     return sentences
 
 
-def changed_training(spec: TrainingSpec, changes: Mapping[str, Any]) -> TrainingSpec:
-    """The training spec with some fields changed. Raises SpecError naming what is wrong."""
-    merged = {**spec.model_dump(mode="json"), **changes}
-    try:
-        return TrainingSpec.model_validate_json(as_json(merged))
-    except ValidationError as error:
-        raise SpecError(explained(error, "training", TrainingSpec.model_fields)) from error
-    except (ValueError, RecursionError) as error:
-        raise SpecError([f"training: {error}"]) from error
-
-
 def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()) -> ComponentSpec:
     """The spec that makes this instance again, but for the arguments `leave_out`.
 
@@ -187,7 +176,8 @@ class _Configuration(SpecModel):
 
 @cache
 def _reference_type(kind: str) -> type[ComponentSpec]:
-    return type(f"{kind.title()}Spec", (ComponentSpec,), {"kind": kind, "__module__": __name__})
+    name = kind.title().replace("-", "")
+    return type(f"{name}Spec", (ComponentSpec,), {"kind": kind, "__module__": __name__})
 
 
 def _parameters(component: type) -> Iterable[tuple[inspect.Parameter, Any]]:

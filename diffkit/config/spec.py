@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from diffkit.plugins.metadata import unreadable_left_out
@@ -62,6 +72,66 @@ _Count = Annotated[int, Field(le=10**12)]
 """No more than anybody has; arithmetic with it stays within floating-point numbers."""
 
 
+class OptimizerSpec(ComponentSpec):
+    """An optimiser."""
+
+    kind: ClassVar[str | None] = "optimizer"
+
+
+class LearningRateSpec(ComponentSpec):
+    """A law of the learning rate; a number is a constant one."""
+
+    kind: ClassVar[str | None] = "learning-rate"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        if not 0.0 < value < math.inf:
+            raise PydanticCustomError("rate", "a learning rate is a finite number above 0")
+        return {"id": "diffkit.constant", "config": {"rate": float(value)}}
+
+
+class AverageSpec(ComponentSpec):
+    """An average of the weights."""
+
+    kind: ClassVar[str | None] = "average"
+
+
+def _not_taken(name: str) -> str:
+    if name in ("model", "optimizer", "times", "latest"):
+        raise PydanticCustomError("name", "an average cannot be called so; the name has a meaning")
+    return name
+
+
+class AugmentationSpec(ComponentSpec):
+    """An augmentation."""
+
+    kind: ClassVar[str | None] = "augmentation"
+
+
+class ObserverSpec(ComponentSpec):
+    """An observer of training."""
+
+    kind: ClassVar[str | None] = "observer"
+
+
+AverageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)]
+"""Of a file, and of what people ask for."""
+EMA_DECAY = "ema_decay"
+
+
+def spelled_out(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of training with `ema_decay` written out."""
+    found = dict(training)
+    if EMA_DECAY in found:
+        decay = found.pop(EMA_DECAY)
+        ema = {"id": "diffkit.ema", "config": {"decay": decay}}
+        found["averages"] = {} if decay is None else {"ema": ema}
+    return found
+
+
 class TrainingSpec(SpecModel):
     """How to train."""
 
@@ -73,29 +143,28 @@ class TrainingSpec(SpecModel):
     """Of an update, over all processes and micro-batches."""
     accumulate: Annotated[_Count, Field(ge=1)] = 1
     """In how many micro-batches each process computes its share of a batch, to save memory."""
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.999,
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled for adamw, added to the gradient for adam."""
+    optimizer: OptimizerSpec = OptimizerSpec(id="diffkit.adamw")
+    learning_rate: LearningRateSpec = LearningRateSpec(id="diffkit.constant")
+    """A number is short for `{id: diffkit.constant, config: {rate: number}}`."""
     warmup_steps: Annotated[_Count, Field(ge=0)] = 500
-    """The learning rate rises linearly over so many updates."""
+    """The learning rate is multiplied by `(n + 1) / (warmup_steps + 1)` at the first updates."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """The largest norm of all gradients together."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.9999
-    """The n-th update uses `min(ema_decay, (1 + n)/(10 + n))`. None keeps no average."""
+    averages: dict[AverageName, AverageSpec] = {"ema": AverageSpec(id="diffkit.ema")}
+    """By name; the first is sampled with. `ema_decay: 0.999` is short for
+    `averages: {ema: {id: diffkit.ema, config: {decay: 0.999}}}`, and null for none."""
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """How often an encoder's conditions are replaced by what stands for none, so that the network
     can be guided without a classifier. None: 0.1 where there is an encoder."""
     latents: str | None = None
     """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
     or the memory where there is no run directory."""
-    horizontal_flip: bool = False
-    """Mirror each picture with probability one half, and with it conditions that are pictures of
-    the same height and width."""
+    augmentations: Annotated[tuple[AugmentationSpec, ...], Field(strict=False)] = ()
+    """Change batches as they are read, each in turn; those of latents are kept as they are."""
+    observers: Annotated[tuple[ObserverSpec, ...], Field(strict=False)] = (
+        ObserverSpec(id="diffkit.tensorboard"),
+    )
+    """Are told of training; one that is not installed is left out, with a warning."""
     log_every: Annotated[_Count, Field(ge=1)] = 50
     checkpoint_every: Annotated[_Count, Field(ge=1)] = 1000
     keep: Annotated[_Count, Field(ge=1)] = 3
@@ -105,6 +174,35 @@ class TrainingSpec(SpecModel):
     nonfinite: Literal["stop", "skip"] = "stop"
     """What an update does whose loss or gradient is not finite, and which is never applied: stop
     the run when metrics are next taken, or be left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or EMA_DECAY not in value:
+            return value
+        if "averages" in value:
+            raise PydanticCustomError(
+                "averages", "ema_decay is short for averages; give one of them"
+            )
+        return spelled_out(value)
+
+
+def _kind_of(annotation: Any) -> str | None:
+    """The kind of component that a field holds, one or several."""
+    if isinstance(annotation, type) and issubclass(annotation, ComponentSpec):
+        return annotation.kind
+    kinds = (_kind_of(argument) for argument in get_args(annotation))
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+TRAINING_KINDS = {
+    name: kind
+    for name, field in TrainingSpec.model_fields.items()
+    if (kind := _kind_of(field.annotation)) is not None
+}
+"""The fields of `training` that hold components, with their kinds."""
+TRAINING_KEYS = (*TrainingSpec.model_fields, EMA_DECAY)
+"""Everything that may be written under `training`."""
 
 
 class ClipSpec(SpecModel):

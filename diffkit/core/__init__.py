@@ -10,7 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffkit.core.augmentation import Augmentation as Augmentation
     from diffkit.core.autoencoder import Autoencoder as Autoencoder
+    from diffkit.core.average import Average as Average
     from diffkit.core.bound import Bound as Bound
     from diffkit.core.clipping import ClippedDenoiser as ClippedDenoiser
     from diffkit.core.clipping import Clipping as Clipping
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from diffkit.core.guided import joined as joined
     from diffkit.core.guided import repeated as repeated
     from diffkit.core.guided import said_of_copies as said_of_copies
+    from diffkit.core.learning_rate import LearningRate as LearningRate
     from diffkit.core.loss import Batch as Batch
     from diffkit.core.loss import Loss as Loss
     from diffkit.core.loss import LossContext as LossContext
@@ -67,6 +70,8 @@ if TYPE_CHECKING:
     from diffkit.core.noise import Noise as Noise
     from diffkit.core.noise import SampleNoise as SampleNoise
     from diffkit.core.noise import mix as mix
+    from diffkit.core.observer import Observer as Observer
+    from diffkit.core.optimizer import Optimizer as Optimizer
     from diffkit.core.parameterization import TIME_SCALE as TIME_SCALE
     from diffkit.core.parameterization import Parameterization as Parameterization
     from diffkit.core.prediction import Extras as Extras
@@ -97,7 +102,9 @@ if TYPE_CHECKING:
     from diffkit.core.weighting import Weighting as Weighting
 
 _NAMES = {
+    "augmentation": "Augmentation",
     "autoencoder": "Autoencoder",
+    "average": "Average",
     "bound": "Bound",
     "clipping": "ClippedDenoiser Clipping",
     "component": "Component Config Facts arguments_of",
@@ -110,10 +117,13 @@ _NAMES = {
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
     "guidance": "Conditioning Guidance MakeDenoiser",
     "guided": "GuidedDenoiser joined repeated said_of_copies",
+    "learning_rate": "LearningRate",
     "loss": "Batch Loss LossContext LossRecord",
     "metric": "Denoising Embedding FeatureExtractor Measured Metric ModelMetric SampleMetric",
     "model": "Condition EpsilonModel Network Output",
     "noise": "BatchNoise Noise SampleNoise mix",
+    "observer": "Observer",
+    "optimizer": "Optimizer",
     "parameterization": "TIME_SCALE Parameterization",
     "prediction": "Extras GaussianPrediction Prediction Target",
     "process": "ForwardProcess Gaussian GaussianProcess Level",

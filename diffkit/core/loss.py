@@ -44,7 +44,10 @@ class LossContext:
     step: int
     """How many updates have been made."""
     average: Denoiser | None = None
-    """The moving average of the network, where one is kept."""
+    """The first average of the network, where one is kept: for the batch's conditions, and without
+    gradients."""
+    steps: int = 0
+    """How many updates this training makes in all; 0 where nobody knows, as in an own loop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,8 @@ class LossRecord:
     """The time of each sample, on the host."""
     terms: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
     """The parts of `values` that are worth logging on their own."""
+    step: int | None = None
+    """The number of the update whose randomness was used; whoever drew it says so."""
 
 
 class Loss(Component):

@@ -30,7 +30,7 @@ from diffkit.plugins.metadata import (
 )
 
 CORE = "diffkit"
-_GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_]+)\.v(?P<version>[0-9]{1,9})")
+_GROUP = re.compile(r"diffkit\.(?P<kind>[a-z_-]+)\.v(?P<version>[0-9]{1,9})")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[\w.+!-]{1,100}", re.ASCII)
 _METADATA_FOLDER = re.compile(r"(?P<name>[^-]+)(-(?P<version>[^-]+).*)?\.(dist|egg)-info")

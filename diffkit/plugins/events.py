@@ -16,7 +16,7 @@ from diffkit.plugins.hookspecs import RunInfo
 from diffkit.plugins.isolation import call_each, cause_of, new_manager, register
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _log = logging.getLogger("diffkit")
 
@@ -66,6 +66,15 @@ class Events:
             "diffkit_sample", lambda: {"run": _told(run), "samples": samples.detach().clone()}
         )
 
+    def log(self, run: RunInfo, step: int, name: str, value: float | Tensor) -> None:
+        """An observer logged a number or a picture."""
+
+        def arguments() -> dict[str, Any]:
+            own = value if isinstance(value, float) else value.detach().clone()
+            return {"run": _told(run), "step": step, "name": name, "value": own}
+
+        self._tell("diffkit_log", arguments)
+
     def run_end(self, run: RunInfo, step: int) -> None:
         """Training has ended after `step` updates in all."""
         self._tell("diffkit_run_end", lambda: {"run": _told(run), "step": step})
@@ -83,11 +92,32 @@ class Events:
 
 @dataclass(frozen=True)
 class _Told:
-    """What one observer is told of a run."""
+    """What one observer is told of a run, and may do."""
 
     directory: Path | None
     spec: Mapping[str, Any]
+    _run: RunInfo
+
+    @property
+    def system(self) -> nn.Module:
+        return self._run.system
+
+    @property
+    def average(self) -> nn.Module | None:
+        return self._run.average
+
+    def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
+        return self._run.sample(num, seed=seed, **options)
+
+    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
+        return self._run.evaluate(metric, seed=seed)
+
+    def log(self, name: str, value: float | Tensor) -> None:
+        self._run.log(name, value)
+
+    def stop(self, reason: str) -> None:
+        self._run.stop(reason)
 
 
 def _told(run: RunInfo) -> RunInfo:
-    return _Told(run.directory, copy.deepcopy(dict(run.spec)))
+    return _Told(run.directory, copy.deepcopy(dict(run.spec)), run)

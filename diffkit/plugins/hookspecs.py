@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 PROJECT = "diffkit"
 
@@ -33,6 +33,29 @@ class RunInfo(Protocol):
     @property
     def spec(self) -> Mapping[str, Any]:
         """The pipeline's spec in JSON form, every default written out."""
+
+    @property
+    def system(self) -> nn.Module:
+        """The module in training, to be looked at."""
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The first average, where there is one, to be looked at."""
+
+    def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
+        """Samples `[num, *data]` of the weights of now, as `Pipeline.sample` draws them: with the
+        average, in evaluation mode; the training's random numbers are untouched. Where training is
+        to end, by a signal or as its time is up, it raises TrainingError, and training ends.
+        """
+
+    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
+        """The values of a metric, the spec's by default, on the spec's dataset."""
+
+    def log(self, name: str, value: float | Tensor) -> None:
+        """Tell every observer of a number, or of a picture `[c, h, w]` in [0, 1]."""
+
+    def stop(self, reason: str) -> None:
+        """End training after this update, with a checkpoint; no error."""
 
 
 @hookspec
@@ -58,6 +81,11 @@ def diffkit_checkpoint(run: RunInfo, step: int, path: Path) -> None:
 @hookspec
 def diffkit_sample(run: RunInfo, samples: Tensor) -> None:
     """A batch of samples, `[b, *data]`, is finished."""
+
+
+@hookspec
+def diffkit_log(run: RunInfo, step: int, name: str, value: float | Tensor) -> None:
+    """An observer logged a number, or a picture `[c, h, w]` in [0, 1], after `step` updates."""
 
 
 @hookspec

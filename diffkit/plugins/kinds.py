@@ -38,6 +38,11 @@ KINDS: dict[str, Kind] = {
         Kind("dataset", 1, "diffkit.core.dataset:Dataset"),
         Kind("features", 1, "diffkit.core.metric:FeatureExtractor"),
         Kind("metric", 1, "diffkit.core.metric:Metric"),
+        Kind("optimizer", 1, "diffkit.core.optimizer:Optimizer"),
+        Kind("learning-rate", 1, "diffkit.core.learning_rate:LearningRate"),
+        Kind("average", 1, "diffkit.core.average:Average"),
+        Kind("augmentation", 1, "diffkit.core.augmentation:Augmentation"),
+        Kind("observer", 1, "diffkit.core.observer:Observer"),
     )
 }
 """Every kind, in the order in which people meet them."""

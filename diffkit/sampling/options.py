@@ -29,3 +29,4 @@ class SamplingOptions(TypedDict, total=False):
     precision: Precision | None
     compile: Compilation | None
     clip: bool | Mapping[str, Any] | None
+    average: str | None

@@ -22,16 +22,27 @@ FREE = frozenset(
 computed: they may change at resume."""
 FREE_TRAINING = frozenset(
     {
-        *("steps", "max_seconds", "accumulate", "learning_rate", "betas", "weight_decay"),
-        *("warmup_steps", "clip_norm", "ema_decay", "condition_dropout", "latents"),
-        *("horizontal_flip", "log_every", "checkpoint_every", "keep", "keep_best", "nonfinite"),
+        *("steps", "max_seconds", "accumulate", "learning_rate"),
+        *("warmup_steps", "clip_norm", "averages", "condition_dropout", "latents"),
+        *(
+            "augmentations",
+            "observers",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+            "keep_best",
+            "nonfinite",
+        ),
     }
 )
 """Those of `training`. The rest, the batch size and the optimiser, places the data and shapes the
-optimiser's state."""
+optimiser's state; an optimiser's configuration may change, and its state fits or is refused."""
 UNREMARKABLE = frozenset(
     f"training.{name}"
-    for name in ("steps", "max_seconds", "log_every", "checkpoint_every", "keep", "keep_best")
+    for name in (
+        *("steps", "max_seconds", "log_every", "checkpoint_every", "keep", "keep_best"),
+        "observers",
+    )
 )
 """What people change whenever they resume; it is recorded without a word."""
 
@@ -82,7 +93,7 @@ def check_changes(
     fixed, said, moved = [], [], []
     for path, before, now in _changes(recorded, asked, ""):
         change = f"{path} was {_short(before)} and is {_short(now)}"
-        if path in UNREMARKABLE or path.startswith("provenance"):
+        if _unremarkable(path) or path.startswith("provenance"):
             continue
         if path.startswith("dataset"):
             moved.append(change)
@@ -114,8 +125,14 @@ class _Absent:
 _ABSENT = _Absent()
 
 
+def _unremarkable(path: str) -> bool:
+    return path in UNREMARKABLE or path.startswith("training.observers.")
+
+
 def _is_free(path: str) -> bool:
     field, _, rest = path.partition(".")
+    if path.startswith("training.optimizer.config"):
+        return True
     return field in FREE or (field == "training" and rest.partition(".")[0] in FREE_TRAINING)
 
 

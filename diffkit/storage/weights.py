@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,16 @@ from torch import Tensor
 from diffkit.assembly.modules import twin
 from diffkit.assembly.system import System
 from diffkit.core.weights import Nonfinite, load_state, state_of
+from diffkit.errors import SpecError
 from diffkit.helpers.files import write_json
 from diffkit.helpers.lock import sole_writer
 from diffkit.storage import fingerprint, run_directory
-from diffkit.storage.checkpoint import WEIGHTS, fitting, weights_of
+from diffkit.storage.checkpoint import AVERAGES, MODEL, averages_in, fitting, weights_of
+from diffkit.storage.optimizer_state import OptimizerState
 from diffkit.storage.ownership import refuse_foreign, refuse_to_hide
+
+LATEST = "latest"
+"""What the weights in training are called beside their averages."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Continuation:
 
     step: int
     seconds: float
-    optimizer: Mapping[str, Tensor]
+    optimizer: OptimizerState
     times: Mapping[str, Tensor]
 
 
@@ -35,28 +40,54 @@ class Weights:
 
     def __init__(self, system: System) -> None:
         self.system, self.steps = system, 0
-        self.average: System | None = None
-        """A copy of the system that follows as the moving average, where there is one."""
+        self.averages: dict[str, System] = {}
+        """Copies of the system that follow it, by name; the first is sampled with."""
+        self.preferred: str | None = None
+        """The average that samples are drawn with, where it is not the first."""
         self.continuation: Continuation | None = None
         """What another training goes on from."""
 
     @property
-    def sampled(self) -> System:
-        """What samples are drawn with: the average, where there is one."""
-        return self.system if self.average is None else self.average
+    def average(self) -> System | None:
+        """The first average, where there is one."""
+        return next(iter(self.averages.values()), None)
+
+    def sampled(self, name: str | None = None) -> System:
+        """What samples are drawn with: the average of this name, else the preferred or first one.
+
+        Without any the weights themselves, and where the name is `latest`. Raises SpecError.
+        """
+        name = self.preferred if name is None else name
+        if name == LATEST or (name is None and not self.averages):
+            return self.system
+        chosen = [self.averages[full] for full in self.averages if _is_called(full, name)]
+        if not chosen:
+            there = ", ".join(self.averages) or "none"
+            raise SpecError(
+                [
+                    f"average: there is no {name!r}; the averages are: {there}, and {LATEST} is "
+                    "the weights themselves"
+                ]
+            )
+        return chosen[0]
 
     def placed(self, device: torch.device) -> None:
         """Move them to a device."""
-        for system in (self.system, self.average):
-            if system is not None:
-                system.placed(device)
+        for system in (self.system, *self.averages.values()):
+            system.placed(device)
 
-    def follow(self, wanted: bool) -> None:
-        """Have an average, or none: one that no longer follows must not be sampled with."""
-        if not wanted:
-            self.average = None
-        elif self.average is None:
-            self.average = twin(self.system).requires_grad_(False)
+    def follow(self, names: Iterable[str]) -> None:
+        """Have these averages: one that no longer follows must not be sampled with."""
+        known = self.averages
+        self.averages = {
+            name: known.get(name) or twin(self.system).requires_grad_(False) for name in names
+        }
+
+    def take_average(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Have an average of this name with this state, before all others."""
+        made = twin(self.system).requires_grad_(False)
+        load_state(made, state)
+        self.averages = {name: made, **self.averages}
 
     def save(self, directory: Path, spec: dict[str, Any]) -> None:
         """Write a run directory of one checkpoint, with this spec.
@@ -64,8 +95,9 @@ class Weights:
         Raises CheckpointError: the directory holds a training run, or later weights, or cannot be
         written; what was there is untouched.
         """
-        tensors = weights_of(self.system, self.average)
-        progress = {"seconds": 0.0, **fingerprint.described(self.system.parts.latents)}
+        tensors = weights_of(self.system, self.averages)
+        averages = {AVERAGES: list(self.averages)}
+        progress = {"seconds": 0.0, **averages, **fingerprint.described(self.system.parts.latents)}
         with sole_writer(directory):
             refuse_foreign(directory)
             refuse_to_hide(directory, self.steps)
@@ -83,11 +115,16 @@ class Weights:
         if (latents := self.system.parts.latents) is not None:
             fingerprint.check_autoencoder(checkpoint, latents)
         state = state_of(self.system)
-        # Both are looked at before either is taken.
-        wanted = [name for name in WEIGHTS if name in files]
-        fitted = {name: fitting(checkpoint, name, state, nonfinite) for name in wanted}
-        load_state(self.system, fitted["model"])
-        self.follow("ema" in files)
-        if self.average is not None:
-            load_state(self.average, fitted["ema"])
+        # All are looked at before one is taken.
+        names = averages_in(checkpoint, files)
+        fitted = {n: fitting(checkpoint, n, state, nonfinite) for n in (MODEL, *names)}
+        load_state(self.system, fitted[MODEL])
+        self.follow(names)
+        for name, average in self.averages.items():
+            load_state(average, fitted[name])
         self.steps, self.continuation = steps, None
+
+
+def _is_called(full: str, name: str | None) -> bool:
+    """Whether an average has this name; that of a component stands for its first track."""
+    return name is None or full == name or full.startswith(f"{name}-")

@@ -1,4 +1,4 @@
-"""The moving average of a system in training."""
+"""The averages of a system in training."""
 
 from __future__ import annotations
 
@@ -10,34 +10,50 @@ from torch import Tensor, nn
 
 from diffkit.assembly.network import for_training
 from diffkit.assembly.system import System
+from diffkit.assembly.training import TrainingComponents
+from diffkit.core.average import Average
 from diffkit.core.denoiser import DataRange, Denoiser, Times
 from diffkit.core.model import Condition
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import Time
-from diffkit.functional.ema import ema_update
 
 
-class MovingAverage:
-    """Brings an average nearer to what it follows. What is no number to be averaged, such as a
+class Followers:
+    """Has averages follow the weights in training. What is no number to be averaged, such as a
     count or a flag in a buffer, is as in the system itself.
     """
 
     def __init__(
-        self, average: nn.Module, system: nn.Module, local: Callable[[Tensor], Tensor]
+        self,
+        components: TrainingComponents,
+        averages: Mapping[str, nn.Module],
+        system: nn.Module,
+        local: Callable[[Tensor], Tensor],
     ) -> None:
-        pairs = list(zip(_tensors(average), _tensors(system), strict=True))
-        averaged = [pair for pair in pairs if _is_a_number(pair[0])]
-        copied = [pair for pair in pairs if not _is_a_number(pair[0])]
-        self._averages, self._followed = ([local(p[i]) for p in averaged] for i in (0, 1))
-        self._copies, self._copied = ([local(p[i]) for p in copied] for i in (0, 1))
+        self._weights = [local(tensor) for tensor in _tensors(system) if _is_a_number(tensor)]
+        copied = [tensor for tensor in _tensors(system) if not _is_a_number(tensor)]
+        self._copied = [local(tensor) for tensor in copied]
+        self._followers: list[tuple[Average, dict[str, list[Tensor]]]] = []
+        self._copies: list[list[Tensor]] = []
+        tracks = components.tracks()
+        for name, component in components.averages.items():
+            held = {}
+            for full, (own, track) in tracks.items():
+                if own == name:
+                    tensors = _tensors(averages[full])
+                    held[track] = [local(tensor) for tensor in tensors if _is_a_number(tensor)]
+                    self._copies.append([local(t) for t in tensors if not _is_a_number(t)])
+            self._followers.append((component, held))
 
     @torch.no_grad()
-    def update(self, decay: float) -> None:
-        """`average <- decay * average + (1 - decay) * weight`."""
-        ema_update(self._averages, self._followed, decay)
-        for copy, original in zip(self._copies, self._copied, strict=True):
-            copy.copy_(original)
+    def update(self, step: int) -> None:
+        """After update number `step` of the weights."""
+        for component, held in self._followers:
+            component.update(held, self._weights, step)
+        for copies in self._copies:
+            for copy, original in zip(copies, self._copied, strict=True):
+                copy.copy_(original)
 
 
 class AverageDenoiser(Denoiser):

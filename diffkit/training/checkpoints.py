@@ -17,13 +17,13 @@ from diffkit.distributed.world import World
 from diffkit.errors import DiffkitError
 from diffkit.plugins.hookspecs import RunInfo
 from diffkit.storage.checkpoint import (
+    AVERAGES,
     OPTIMIZER,
-    optimizer_groups,
-    optimizer_tensors,
     read_training,
     weights_of,
     write_training,
 )
+from diffkit.storage.optimizer_state import OptimizerState
 from diffkit.storage.run_directory import checkpoints, prune
 from diffkit.storage.weights import Continuation
 from diffkit.training.state import TrainState
@@ -40,7 +40,7 @@ class Checkpoints:
         run: its directory keeps them; without one nothing is written.
         spec: how many are kept.
         system: what is trained.
-        average: its moving average, or None.
+        averages: what follows it, by full name.
         train_step: what makes the updates.
         world: who shares the work; the first writes.
         described: what every checkpoint says beside.
@@ -52,13 +52,13 @@ class Checkpoints:
         run: RunInfo,
         spec: TrainingSpec,
         system: System,
-        average: System | None,
+        averages: Mapping[str, System],
         train_step: TrainStep,
         world: World,
         described: Mapping[str, Any],
     ) -> None:
         self._run, self._spec, self._world = run, spec, world
-        self._system, self._average, self._train_step = system, average, train_step
+        self._system, self._averages, self._train_step = system, averages, train_step
         self._described = dict(described)
         self._written = -1
 
@@ -71,11 +71,11 @@ class Checkpoints:
         one that writes.
         """
         self._written = state.step
-        tensors = self._tensors()
+        tensors, record = self._tensors()
         if not self._world.is_main:
             return None
         assert self._run.directory is not None
-        path = self._write(tensors, state, loss)
+        path = self._write(tensors, record, state, loss)
         prune(self._run.directory, self._spec.keep, self._spec.keep_best)
         return path
 
@@ -90,7 +90,7 @@ class Checkpoints:
         self._written = state.step
         try:
             learned_times.forget_from(state.step * self._spec.batch_size)
-            self._write(self._tensors(), state, None)
+            self._write(*self._tensors(), state, None)
         except (DiffkitError, OSError, RuntimeError) as error:
             _log.warning("the weights after update %d could not be kept: %s", state.step, error)
 
@@ -98,7 +98,7 @@ class Checkpoints:
         """Take over what a checkpoint has beside the weights. Raises CheckpointError where it does
         not fit.
         """
-        progress, found = read_training(checkpoint, self._train_step.names)
+        progress, found = read_training(checkpoint)
         self._train_step.load(found, checkpoint / f"{OPTIMIZER}.safetensors")
         learned_times = self._train_step.learned_times
         if learned_times.learned:
@@ -123,10 +123,11 @@ class Checkpoints:
         """
         if self._world.count > 1 or not self._train_step.whole:
             return None
-        tensors = optimizer_tensors(self._train_step.optimizer, self._train_step.names)
-        held = {name: value.detach().cpu() for name, value in tensors.items()}
+        read = self._train_step.updates.slots.read()
+        held = {name: value.cpu() for name, value in read.tensors.items()}
+        optimizer = OptimizerState(held, read.record)
         times = self._train_step.learned_times.tensors().get(_TIMES, {})
-        return Continuation(state.step, state.seconds, held, times)
+        return Continuation(state.step, state.seconds, optimizer, times)
 
     def what_remains(self) -> str:
         """A sentence about what is kept, for errors."""
@@ -137,23 +138,32 @@ class Checkpoints:
             return f"No checkpoint was written yet in {self._run.directory}"
         return f"The last good checkpoint is {kept[-1]}"
 
-    def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        tensors = weights_of(self._system, self._average)
-        tensors[OPTIMIZER] = optimizer_tensors(self._train_step.optimizer, self._train_step.names)
+    def check(self) -> None:
+        """Raise ComponentError where no checkpoint can hold what the optimiser keeps."""
+        self._train_step.updates.slots.read()
+
+    def _tensors(self) -> tuple[dict[str, Mapping[str, Tensor]], Mapping[str, Any]]:
+        """The files of a checkpoint, and the record of the optimiser's state."""
+        read = self._train_step.updates.slots.read()
+        tensors = {**weights_of(self._system, self._averages), OPTIMIZER: read.tensors}
         whole = {name: self._world.gather_state(values) for name, values in tensors.items()}
-        return {**whole, **self._train_step.learned_times.tensors()}
+        return {**whole, **self._train_step.learned_times.tensors()}, read.record
 
     def _write(
-        self, tensors: Mapping[str, Mapping[str, Tensor]], state: TrainState, loss: float | None
+        self,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        record: Mapping[str, Any],
+        state: TrainState,
+        loss: float | None,
     ) -> Path:
         assert self._run.directory is not None
-        optimizer, names = self._train_step.optimizer, self._train_step.names
         progress = {
             **self._described,
             "seconds": state.seconds,
             "loss": loss,
             "precision": resolved_precision(self._system.precision, self._system.device),
             "processes": self._world.count,
-            "groups": optimizer_groups(optimizer, names),
+            AVERAGES: list(self._averages),
+            OPTIMIZER: record,
         }
         return write_training(self._run.directory, state.step, tensors, self._run.spec, progress)

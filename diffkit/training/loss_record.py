@@ -10,7 +10,9 @@ from diffkit.core.loss import Loss, LossRecord
 from diffkit.errors import ComponentError
 
 
-def checked_record(record: object, count: int, loss: Loss) -> LossRecord:
+def checked_record(
+    record: object, count: int, loss: Loss, *, with_gradient: bool = True
+) -> LossRecord:
     """The record of a loss for so many samples. Raises ComponentError for what is none.
 
     Nothing is read from a device.
@@ -20,7 +22,7 @@ def checked_record(record: object, count: int, loss: Loss) -> LossRecord:
         raise ComponentError(f"{name} gives a {type(record).__name__}, and not a LossRecord")
     for what, value in (("values", record.values), ("t", record.t)):
         _check(f"{name}: its {what}", value, count)
-    if not record.values.requires_grad:
+    if with_gradient and not record.values.requires_grad:
         raise ComponentError(
             f"{name}: no gradient reaches its values; compute them of what context.denoiser gives"
         )

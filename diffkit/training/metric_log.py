@@ -1,4 +1,4 @@
-"""Where metrics go: the run's own file, and TensorBoard's where it is installed."""
+"""The run's own file of metrics."""
 
 from __future__ import annotations
 
@@ -31,29 +31,6 @@ class Guarded:
             _log.warning("%s is left out from update %d on: %s", self._name, step, cause_of(error))
 
 
-def sinks_of(directory: Path) -> tuple[Sink, ...]:
-    """The sinks of a run in this directory; nothing is written before the first metrics are."""
-    own = Guarded("metrics.jsonl", lambda step, metrics: append_metrics(directory, metrics))
-    return (own, *_tensorboard(directory / "tensorboard"))
-
-
-def _tensorboard(folder: Path) -> tuple[Sink, ...]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return ()
-    except Exception as error:  # noqa: BLE001 - nobody asked for it, so that it can end nothing
-        _log.warning("TensorBoard is left out: importing it raised %s", cause_of(error))
-        return ()
-    writers: list[SummaryWriter] = []
-
-    def write(step: int, metrics: Mapping[str, float]) -> None:
-        if not writers:
-            writers.append(SummaryWriter(str(folder)))
-        folder.stat()  # Its thread would die of a folder that somebody deleted.
-        for name, value in metrics.items():
-            if name != "step":
-                writers[0].add_scalar(f"train/{name}", value, step)
-        writers[0].flush()
-
-    return (Guarded("TensorBoard", write),)
+def own_log(directory: Path) -> Sink:
+    """The run's own file; nothing is written before the first metrics are."""
+    return Guarded("metrics.jsonl", lambda step, metrics: append_metrics(directory, metrics))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import check_data
-from diffkit.assembly.incompatibilities import null_problem, training_problems
-from diffkit.config.signature import changed_training
-from diffkit.config.spec import PipelineSpec, TrainingSpec
+from diffkit.assembly.training import TrainingComponents
+from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
 from diffkit.distributed.world import World, world_of
 from diffkit.errors import SpecError
@@ -25,6 +23,7 @@ from diffkit.storage.latents import Encoded, latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
 from diffkit.storage.weights import Weights
+from diffkit.training.state import Looking
 from diffkit.training.trainer import Trainer
 
 
@@ -45,26 +44,15 @@ class TrainingOptions:
             raise SpecError(["resume: it needs the run directory to go on in; give it as out=..."])
 
 
-def changed_settings(
-    settings: TrainingSpec, changes: Mapping[str, Any], parts: Components
-) -> TrainingSpec:
-    """The training settings, with these changes. Raises SpecError."""
-    changed = changed_training(settings, changes)
-    problems = list(training_problems(changed, parts.latents is not None, parts.sample_shape))
-    if lost := null_problem(changed.condition_dropout, type(parts.guidance)):
-        problems.append(lost)
-    if problems:
-        raise SpecError(problems)
-    return changed
-
-
 @contextmanager
 def prepared_training(
     weights: Weights,
     spec: PipelineSpec,
+    components: TrainingComponents,
     dataset: Callable[[], Dataset],
     options: TrainingOptions,
     host: Host,
+    looking: Looking | None = None,
 ) -> Iterator[Trainer]:
     """A trainer of these weights; within, the run directory is locked.
 
@@ -82,22 +70,24 @@ def prepared_training(
             described = fingerprint.described(parts.latents)
             if options.out is not None:
                 described |= fingerprint.of_data(data)
-            hooks = host.load_hooks() if world.is_main else ()
+            hooks = (*host.load_hooks(), *components.observers.items()) if world.is_main else ()
         world.check_agreement(_to_agree_on(spec, options.out, data))
         if parts.latents is not None:
             encoded = Encoded(dataset=data, parts=parts, device=weights.system.device)
             latents = spec.training.latents
             data = latents_for(encoded, latents, options.out, world, options.progress)
-        weights.follow(spec.training.ema_decay is not None)
+        weights.follow(components.tracks())
         yield Trainer(
             weights=weights,
             dataset=data,
             spec=spec,
+            components=components,
             directory=options.out,
             world=world,
             events=Events(hooks, options.observers if world.is_main else ()),
             goes_on_from=goes_on_from,
             described=described,
+            looking=looking,
         )
 
 

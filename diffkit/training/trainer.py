@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import torch
 
 from diffkit.assembly.network import without_autocast
 from diffkit.assembly.system import System
+from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.random_state import generators_restored
@@ -28,10 +30,11 @@ from diffkit.storage.ownership import set_aside_after
 from diffkit.storage.weights import Continuation, Weights
 from diffkit.training.checkpoints import Checkpoints
 from diffkit.training.loss_meter import LossMeter
-from diffkit.training.metric_log import sinks_of
-from diffkit.training.state import Run, TrainState
-from diffkit.training.train_step import TrainStep, learning_rate
+from diffkit.training.metric_log import own_log
+from diffkit.training.state import Abilities, Looking, Run, TrainState
+from diffkit.training.train_step import TrainStep
 
+_log = logging.getLogger("diffkit")
 _TIME_IS_UP = 1
 """Beside the numbers of SIGINT and SIGTERM, which are larger."""
 _AGREE_EVERY = 10
@@ -44,15 +47,17 @@ class Trainer:
     Making one looks at everything and writes nothing; `train` writes.
 
     Args:
-        weights: what is trained, on its device, and the moving average that follows, if any.
+        weights: what is trained, on its device, and the averages that follow.
         dataset: where batches come from.
         spec: how to train, and the seed that decides everything random.
+        components: what makes the updates.
         directory: where metrics and checkpoints go, or None.
         world: who shares the work; the first process writes.
         events: the observers.
         goes_on_from: a checkpoint, whose weights the system has; what an earlier training left in
             memory; or nothing.
         described: what every checkpoint says beside.
+        looking: what observers may ask for.
 
     Raises:
         DataError: the data are empty, or of another shape.
@@ -65,11 +70,13 @@ class Trainer:
         weights: Weights,
         dataset: Dataset,
         spec: PipelineSpec,
+        components: TrainingComponents,
         directory: Path | None,
         world: World,
         events: Events,
         goes_on_from: Path | Continuation | None = None,
         described: Mapping[str, Any] | None = None,
+        looking: Looking | None = None,
     ) -> None:
         _check_data(dataset, weights.system)
         before = goes_on_from.step if isinstance(goes_on_from, Continuation) else 0
@@ -78,38 +85,67 @@ class Trainer:
         recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
         self._run, self._events = Run(directory, recorded), events
         self._spec, self._world, self._weights = spec.training, world, weights
-        both = (weights.system, weights.average)
-        self._given = [module for module in both if module is not None]
-        self._trained = [world.shard(module) for module in self._given]
-        first, followed = self._trained[0], [*self._trained, None][1]
-        assert isinstance(first, System)
-        assert followed is None or isinstance(followed, System)
-        self._system = first
+        self._given = {"": weights.system, **weights.averages}
+        self._trained = {name: _shard(world, module) for name, module in self._given.items()}
+        followed = dict(self._trained)
+        self._system = followed.pop("")
         self._train_step = TrainStep(
-            system=first,
-            average=followed,
+            system=self._system,
+            averages=followed,
+            components=components,
             dataset=dataset,
             spec=spec.training,
             seed=spec.seed,
             world=world,
+            steps=steps,
         )
         self._checkpoints = Checkpoints(
             run=self._run,
             spec=spec.training,
-            system=first,
-            average=followed,
+            system=self._system,
+            averages=followed,
             train_step=self._train_step,
             world=world,
             described=described or {},
         )
         writes = directory is not None and world.is_main
-        self._sinks = sinks_of(directory) if directory is not None and writes else ()
+        self._own_log = own_log(directory) if directory is not None and writes else None
         self._device = self._train_step.weights[0].device
         self._meter, self._target = LossMeter(), steps
         self._limit = math.inf if self._spec.max_seconds is None else self._spec.max_seconds
         self.state = self._beginning(goes_on_from)
+        self._first = self.state.step
         if goes_on_from is not None:
             weights.steps = self.state.step
+        self._request, self._last = Request(), time.perf_counter()
+        self._stop_reason: str | None = None
+        if looking is not None:
+            self._enable(looking)
+
+    def _enable(self, looking: Looking) -> None:
+        """Let observers sample, measure, log and stop."""
+        able = Abilities(
+            looking=looking,
+            system=self._weights.system,
+            average=self._weights.average,
+            go_on=self._go_on,
+            log=lambda name, value: self._tell(
+                self._events.log, self._run, self.state.step, name, value
+            ),
+            stop=self._stop,
+        )
+        self._run.enable(able)
+
+    def _go_on(self) -> None:
+        """Raise TrainingError, for observers, where training is to end: they are not waited for."""
+        spent = self.state.seconds + time.perf_counter() - self._last
+        if self._request.signal is not None or spent >= self._limit:
+            raise TrainingError("training ends, and what an observer was at is left unfinished")
+
+    def _stop(self, reason: str) -> None:
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            _log.warning("training ends after update %d: %s", self.state.step, reason)
 
     def _beginning(self, goes_on_from: Path | Continuation | None) -> TrainState:
         if isinstance(goes_on_from, Continuation):
@@ -133,8 +169,8 @@ class Trainer:
             request = self._updates(show)
         finally:
             self._weights.continuation = self._checkpoints.continuation(self.state)
-        for trained, module in zip(self._trained, self._given, strict=True):
-            self._world.unshard_into(trained, module)
+        for name, module in self._given.items():
+            self._world.unshard_into(self._trained[name], module)
         if request.signal is not None:
             raise TrainingInterrupted(request.signal, self._checkpoints.what_remains())
 
@@ -157,7 +193,7 @@ class Trainer:
             around.enter_context(torch.enable_grad())
             around.enter_context(without_autocast(self._device))
             around.enter_context(generators_restored(self._device))
-            request = around.enter_context(requests_noted())
+            request = self._request = around.enter_context(requests_noted())
             shown = show if self._world.is_main else False
             progress = around.enter_context(bar("training", 1.0, shown))
             try:
@@ -177,9 +213,12 @@ class Trainer:
             here.step += 1
             since += 1
             self._train_step.learned_times.hand_over(here.step)
-            here.seconds = time.perf_counter() - began
+            self._last = time.perf_counter()
+            here.seconds = self._last - began
             self._weights.steps = here.step
             self._train_step.whole = True
+            if here.step == self._first + 1:
+                self._checkpoints.check()
             if here.step % spec.log_every == 0:
                 self._log(since / (time.perf_counter() - before), progress)
                 since, before = 0, time.perf_counter()
@@ -190,7 +229,8 @@ class Trainer:
 
     def _to_stop(self, request: Request) -> bool:
         """Whether somebody asked to stop, or time is up; processes agree now and then."""
-        wanted = _TIME_IS_UP if self.state.seconds >= self._limit else 0
+        ends = self.state.seconds >= self._limit or self._stop_reason is not None
+        wanted = _TIME_IS_UP if ends else 0
         wanted = wanted if request.signal is None else int(request.signal)
         if self._world.count > 1:
             if self.state.step % _AGREE_EVERY:
@@ -213,15 +253,15 @@ class Trainer:
             "loss": read.loss,
             **read.terms,
             "grad_norm": read.norm,
-            "learning_rate": learning_rate(here.step - 1, spec),
+            "learning_rate": self._train_step.rate(here.step - 1),
             "images_per_second": round(rate, 1),
             "seconds": round(here.seconds, 3),
         }
         if read.skipped:
             metrics["skipped"] = len(read.skipped)
         if self._world.is_main:
-            for sink in self._sinks:
-                sink(here.step, metrics)
+            if self._own_log is not None:
+                self._own_log(here.step, metrics)
             self._tell(self._events.step, self._run, here.step, metrics)
         done = max(here.step / self._target, here.seconds / self._limit)
         progress.update(done, f"loss {metrics['loss']:.4f}  {rate:.0f} images/s")
@@ -246,6 +286,12 @@ class Trainer:
         finally:
             for module, mode in modes.items():
                 module.training = mode
+
+
+def _shard(world: World, module: System) -> System:
+    found = world.shard(module)
+    assert isinstance(found, System)
+    return found
 
 
 def _check_data(dataset: Dataset, system: System) -> None:

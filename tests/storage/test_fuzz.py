@@ -48,7 +48,12 @@ SPEC = {
     "steps": 3,
     "seed": 1,
     "precision": "float32",
-    "training": {"steps": 2, "batch_size": 4, "betas": [0.9, 0.99], "clip_norm": 1.0},
+    "training": {
+        "steps": 2,
+        "batch_size": 4,
+        "optimizer": {"id": "adamw", "config": {"betas": [0.9, 0.99]}},
+        "clip_norm": 1.0,
+    },
 }
 ODD: list[object] = [
     *(None, True, False, 0, -1, 1, 2**63, -(2**70), 1e308, float("nan"), float("inf"), 0.5, ""),

@@ -42,7 +42,7 @@ RUNS = {
     "plain": {},
     "dropout in micro-batches": {
         "model": {"id": "diffkit.unet", "config": UNET},
-        "training": {"batch_size": 8, "accumulate": 2, "horizontal_flip": True},
+        "training": {"batch_size": 8, "accumulate": 2, "augmentations": ["flip"]},
     },
     "times that learn": {"times": IMPORTANCE},
     "a schedule that learns": {
@@ -51,7 +51,10 @@ RUNS = {
         "training": {"ema_decay": 0.9},
     },
     "Adam without an average": {
-        "training": {"optimizer": "adam", "weight_decay": 0.1, "ema_decay": None},
+        "training": {
+            "optimizer": {"id": "adam", "config": {"weight_decay": 0.1}},
+            "ema_decay": None,
+        },
     },
 }
 

@@ -203,7 +203,7 @@ def test_metrics_of_samples_see_data_and_those_of_models_latents(host: Host) -> 
     ("changes", "said"),
     [
         ({"dataset": {"id": "few", "config": {"size": 7}}}, "autoencoder: it takes images of even"),
-        ({"training": {"horizontal_flip": True}}, "training.horizontal_flip"),
+        ({"training": {"augmentations": ["flip"]}}, r"training.augmentations\[0\]: latents are"),
         ({"loss": "elbo"}, "levels"),
         (
             {"model": {"id": "mlp", "config": {"shape": [1, 8, 8]}}},
@@ -222,8 +222,8 @@ def test_what_cannot_work_is_said_when_it_is_built(host: Host, changes, said: st
 
 
 def test_flips_are_refused_in_training_too(host: Host) -> None:
-    with pytest.raises(SpecError, match="horizontal_flip"):
-        built(host).train(steps=1, horizontal_flip=True)
+    with pytest.raises(SpecError, match="latents are computed once"):
+        built(host).train(steps=1, augmentations=["flip"])
 
 
 def test_data_of_another_shape_are_refused(host: Host) -> None:

@@ -168,7 +168,7 @@ def test_a_tensorboard_that_cannot_be_imported_is_left_out(tmp_path, monkeypatch
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
     diffkit.build(SPEC).train(Points(), steps=2, out=tmp_path / "run", progress=False)
-    assert "TensorBoard is left out" in caplog.text
+    assert "plugin 'diffkit.tensorboard (training.observers[0])' is disabled" in caplog.text
 
 
 COMMAND = """

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffkit
+from diffkit.assembly.build import training_components
 from diffkit.core.noise import SampleNoise
 from diffkit.distributed.world import SingleProcess
 from diffkit.training.train_step import TrainStep
@@ -70,7 +71,8 @@ def test_an_update_reads_nothing(nonfinite, times) -> None:
     average = diffkit.build(spec, device="cpu").system
     updates = TrainStep(
         system=pipeline.system,
-        average=average,
+        averages={"ema": average},
+        components=training_components(pipeline._assembly),
         dataset=dataset,
         spec=pipeline.spec.training,
         seed=0,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffkit
+from diffkit.assembly.build import training_components
 from diffkit.core.model import EpsilonModel
 from diffkit.distributed.world import SingleProcess
 from diffkit.training.train_step import TrainStep
@@ -85,7 +88,8 @@ def test_an_update_passes_over_the_batch_so_often() -> None:
     )
     updates = TrainStep(
         system=pipeline.system,
-        average=None,
+        averages={},
+        components=replace(training_components(pipeline._assembly), averages={}),
         dataset=pipeline.dataset(),
         spec=pipeline.spec.training,
         seed=0,

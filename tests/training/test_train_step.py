@@ -7,22 +7,37 @@ import copy
 import pytest
 import torch
 
+from diffkit.assembly.training import TrainingComponents
+from diffkit.bundled.averages.ema import EMA
+from diffkit.bundled.learning_rates.constant import Constant
+from diffkit.bundled.optimizers.adamw import AdamW
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.distributed.world import world_of
 from diffkit.errors import SpecError, TrainingError
 from diffkit.functional.ema import ema_decay
+from diffkit.training.optimizer import Updates
 from diffkit.training.order import DataOrder
-from diffkit.training.train_step import TrainStep, learning_rate
+from diffkit.training.train_step import TrainStep
 
 SIZE = 8
 
 
-def step_of(pipeline, points, average=None, **settings) -> TrainStep:
-    spec = TrainingSpec(**{"batch_size": SIZE, "learning_rate": 1e-2, **settings})
-    world = world_of(torch.device("cpu"))
-    system = pipeline.system
-    return TrainStep(system=system, average=average, dataset=points, spec=spec, seed=5, world=world)
+def step_of(pipeline, points, average=None, optimizer=None, **settings) -> TrainStep:
+    spec = TrainingSpec(**{"batch_size": SIZE, "warmup_steps": 500, **settings})
+    return TrainStep(
+        system=pipeline.system,
+        averages={} if average is None else {"ema": average},
+        components=TrainingComponents(
+            optimizer=optimizer or AdamW(),
+            learning_rate=Constant(rate=1e-2),
+            averages={} if average is None else {"ema": EMA(decay=0.9)},
+        ),
+        dataset=points,
+        spec=spec,
+        seed=5,
+        world=world_of(torch.device("cpu")),
+    )
 
 
 def expected_loss(pipeline, points, step: int) -> torch.Tensor:
@@ -43,7 +58,9 @@ def expected_loss(pipeline, points, step: int) -> torch.Tensor:
 def test_an_update_is_that_of_adamw_on_the_simple_loss(pipeline, points) -> None:
     """In float32 sums of 8 rows in another order: 1e-6 of values of about 1."""
     by_hand = copy.deepcopy(pipeline.system)
-    made = step_of(pipeline, points, clip_norm=0.5, weight_decay=0.1, warmup_steps=3)
+    made = step_of(
+        pipeline, points, clip_norm=0.5, optimizer=AdamW(weight_decay=0.1), warmup_steps=3
+    )
     weights = list(by_hand.parameters())
     optimizer = torch.optim.AdamW(weights, lr=1e-2, betas=(0.9, 0.999), weight_decay=0.1)
 
@@ -82,7 +99,7 @@ def test_the_average_follows(pipeline, points) -> None:
     """`average <- d average + (1 - d) weight`, with the rising decay of the first updates."""
     average = copy.deepcopy(pipeline.system).requires_grad_(False)
     wanted = [weight.detach().clone() for weight in average.parameters()]
-    made = step_of(pipeline, points, average, ema_decay=0.9)
+    made = step_of(pipeline, points, average)
     for step in range(3):
         made.make(step)
         decay = ema_decay(step, 0.9)
@@ -106,8 +123,10 @@ def test_an_update_that_is_not_finite_changes_nothing(pipeline, points) -> None:
 
 
 def test_the_rate_rises_in_equal_steps_and_stays() -> None:
-    spec = TrainingSpec(learning_rate=8.0, warmup_steps=3)
-    assert [learning_rate(step, spec) for step in range(5)] == [2.0, 4.0, 6.0, 8.0, 8.0]
+    weight = torch.nn.Parameter(torch.zeros(1))
+    components = TrainingComponents(optimizer=AdamW(), learning_rate=Constant(rate=8.0))
+    updates = Updates(components, {"w": weight}, warmup_steps=3)
+    assert [updates.rate(step, 10) for step in range(5)] == [2.0, 4.0, 6.0, 8.0, 8.0]
 
 
 def test_rows_that_cannot_be_shared_are_refused(pipeline, points) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.config.spec import TrainingSpec
+from diffkit.assembly.build import training_components, with_training_changed
+from diffkit.assembly.describe import describe
 from diffkit.distributed.world import world_of
 from diffkit.errors import DataError
 from diffkit.plugins.events import Events
@@ -42,13 +43,15 @@ class Watching:
 
 
 def trainer_of(pipeline, points, directory=None, weights=None, watching=(), **settings) -> Trainer:
-    training = TrainingSpec(**{"batch_size": 4, "ema_decay": None, **settings})
-    spec = pipeline.spec.model_copy(update={"training": training})
+    changes = {"batch_size": 4, "ema_decay": None, **settings}
+    assembly = with_training_changed(pipeline._assembly, changes, pipeline.host)
+    spec = describe(assembly.blueprint, assembly.gathered.data)
     weights = Weights(pipeline.system) if weights is None else weights
     return Trainer(
         weights=weights,
         dataset=points,
         spec=spec,
+        components=training_components(assembly),
         directory=directory,
         world=world_of(torch.device("cpu")),
         events=Events((), watching),

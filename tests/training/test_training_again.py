@@ -36,7 +36,12 @@ def equal(one: diffkit.Pipeline, other: diffkit.Pipeline) -> bool:
     [
         {},
         {"training": {**SPEC["training"], "ema_decay": None}},
-        {"training": {**SPEC["training"], "optimizer": "adam", "weight_decay": 0.1}},
+        {
+            "training": {
+                **SPEC["training"],
+                "optimizer": {"id": "adam", "config": {"weight_decay": 0.1}},
+            }
+        },
         {"times": {"id": "importance", "config": {"history": 4}}},
     ],
 )

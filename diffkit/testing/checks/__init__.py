@@ -13,7 +13,7 @@ EVERY = "every"
 
 def checks_of(group: str) -> tuple[Check, ...]:
     """The checks of a kind's own, or those of every kind."""
-    module = importlib.import_module(f"diffkit.testing.checks.{group}")
+    module = importlib.import_module(f"diffkit.testing.checks.{group.replace('-', '_')}")
     checks: tuple[Check, ...] = module.CHECKS
     return checks
 

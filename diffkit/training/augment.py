@@ -1,0 +1,73 @@
+"""Augmentations of a batch of training, and which of its conditions are pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from diffkit.core.augmentation import Augmentation
+from diffkit.core.loss import Batch
+from diffkit.core.noise import BatchNoise, mix
+from diffkit.errors import ComponentError, DataError
+
+
+def augmented(
+    batch: Batch,
+    augmentations: Sequence[Augmentation],
+    seed: int,
+    step: int,
+    rows: range,
+    total: int,
+) -> Batch:
+    """The batch of these rows, of `total`, changed by each in turn.
+
+    Raises:
+        ComponentError: one gives no batch of the same shape.
+        DataError: whether a condition is a picture cannot be told.
+    """
+    device = batch.x_0.device
+    for place, augmentation in enumerate(augmentations):
+        own = mix(seed, "augmentation", place)
+        noise = BatchNoise(seed=own, step=step, rows=rows, total=total, device=device)
+        given = augmentation(batch, noise, pictures_of(batch))
+        batch = _checked(given, batch, f"augmentation: {type(augmentation).__name__}")
+    return batch
+
+
+def pictures_of(batch: Batch) -> tuple[str, ...]:
+    """The conditions that are pictures of the sample's height and width, whatever their channels.
+
+    Raises:
+        DataError: a condition may be such a picture without channels; nothing tells.
+    """
+    size = tuple(batch.x_0.shape[2:])
+    return tuple(
+        name for name, value in batch.condition.items() if _is_of(name, tuple(value.shape), size)
+    )
+
+
+def _is_of(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    if len(size) != 2 or len(shape) < 3 or shape[-2:] != size:
+        return False
+    if len(shape) != 4:
+        raise DataError(
+            f"training.augmentations: the condition {name} has the shape {list(shape[1:])} and "
+            f"the height and width of the pictures, {list(size)}, and whether it has to be "
+            "changed with them is not known; give it the shape of a picture, [c, h, w], or leave "
+            "the augmentations out"
+        )
+    return True
+
+
+def _checked(given: object, before: Batch, name: str) -> Batch:
+    if not isinstance(given, Batch):
+        raise ComponentError(f"{name} gives a {type(given).__name__}, and not a Batch")
+    if given.x_0.shape != before.x_0.shape or given.x_0.dtype != torch.float32:
+        raise ComponentError(
+            f"{name} gives {given.x_0.dtype} samples of {list(given.x_0.shape)}, and was given "
+            f"torch.float32 of {list(before.x_0.shape)}"
+        )
+    if wrong := [n for n, value in given.condition.items() if len(value) != len(before)]:
+        raise ComponentError(f"{name} gives {wrong[0]} with another number of rows")
+    return given

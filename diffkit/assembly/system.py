@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from diffkit.core.denoiser import Denoiser, ModelDenoiser
 from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
 from diffkit.core.loss import Batch, LossContext, LossRecord
 from diffkit.core.model import Condition, Network
-from diffkit.core.noise import Noise
+from diffkit.core.noise import Noise, mix
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.times import DrawnTimes, TimesState
 from diffkit.errors import ComponentError, SpecError
@@ -32,6 +33,12 @@ class BatchSlice:
     uniform: torch.Tensor
     rows: range
     learned: TimesState = field(default_factory=dict)
+    seed: int = 0
+    """Of further numbers for the whole batch."""
+
+    def of_mine(self, whole: torch.Tensor, count: int) -> torch.Tensor:
+        """What the first so many of these rows have of a tensor of the whole batch."""
+        return whole[self.rows.start : self.rows.start + count]
 
 
 class System(nn.Module):
@@ -80,8 +87,14 @@ class System(nn.Module):
             drawn = self.parts.times.draw_learned(
                 batch_slice.uniform, self.parts.schedule, batch_slice.learned
             )
-            mine = slice(batch_slice.rows.start, batch_slice.rows.start + count)
-            return DrawnTimes(drawn.t[mine], drawn.weight[mine])
+            return DrawnTimes(*(batch_slice.of_mine(whole, count) for whole in drawn))
+
+        calls = itertools.count()
+
+        def draw_uniform(count: int) -> torch.Tensor:
+            host = torch.Generator().manual_seed(mix(batch_slice.seed, next(calls)))
+            whole = torch.rand(batch_slice.uniform.shape, generator=host, dtype=torch.float64)
+            return batch_slice.of_mine(whole, count)
 
         network = for_training(self.parts.model, self.precision, batch.x_0.device)
         context = LossContext(
@@ -92,6 +105,7 @@ class System(nn.Module):
             step=step,
             average=average,
             steps=steps,
+            draw_uniform=draw_uniform,
         )
         return self.parts.loss(batch, context)
 

@@ -15,6 +15,7 @@ from diffkit.core.model import Condition
 from diffkit.core.noise import Noise
 from diffkit.core.process import ForwardProcess
 from diffkit.core.times import DrawnTimes
+from diffkit.errors import ComponentError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -29,6 +30,10 @@ class Batch:
 
     def __len__(self) -> int:
         return self.x_0.shape[0]
+
+
+def _refused(count: int) -> Tensor:
+    raise ComponentError("this context was made without draw_uniform; give it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,9 @@ class LossContext:
     gradients."""
     steps: int = 0
     """How many updates this training makes in all; 0 where nobody knows, as in an own loop."""
+    draw_uniform: Callable[[int], Float64[Tensor, " b"]] = _refused
+    """Numbers in [0, 1) for so many samples, on the host as times are, and other ones at each call:
+    for second times. Random numbers on the device are `noise`'s."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -18,6 +18,7 @@ from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.denoiser import Declared
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import Condition, EpsilonModel
@@ -97,6 +98,12 @@ class Trial:
         shape = (self.count, *subject.fixtures.shape)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
+    def _uniform(self) -> Callable[[int], Tensor]:
+        """Numbers of each sample's own, other ones at each call."""
+        rows = range(self.first, self.first + self.count)
+        noise = SampleNoise(seed=self.seed + 1, indices=rows, dtype=torch.float64)
+        return lambda count: noise.uniform((self.count, 1))[:count, 0]
+
     def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
         """The loss of a network with this error in its output."""
         exact = ExactGaussian(self.process, self.point.flatten(), 0.0)
@@ -110,10 +117,12 @@ class Trial:
                 self.process,
                 data_range=_RANGE,
                 learned_variance=needs_variance(self.subject),
+                declared=Declared(given=loss.gives, times=loss.gives),
             ),
             process=self.process,
             noise=SampleNoise(seed=self.seed, indices=rows, dtype=torch.float64),
             draw_times=lambda count: DrawnTimes(self.t[:count], self.weight[:count]),
+            draw_uniform=self._uniform(),
             step=0,
             average=exact,
         )

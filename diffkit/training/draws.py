@@ -57,7 +57,7 @@ class Draws:
         host = torch.Generator().manual_seed(mix(self._seed, "times", step))
         uniform = torch.rand(total, generator=host, dtype=torch.float64)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=total, device=self._device)
-        share = BatchSlice(uniform, rows, learned)
+        share = BatchSlice(uniform, rows, learned, mix(self._seed, "uniform", step))
         x_0, condition = read.x_0, read.condition
         if self._dropout:
             drawn = torch.rand(total, generator=host)[rows.start : rows.stop]

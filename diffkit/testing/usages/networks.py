@@ -12,6 +12,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.autoencoder import Autoencoder
+from diffkit.core.denoiser import Declared
 from diffkit.core.encoder import Encoder
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Conditioning, Guidance
@@ -146,11 +147,13 @@ def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.
             process,
             data_range=(-1.0, 1.0),
             learned_variance=True,
+            declared=Declared(given=loss.gives, times=loss.gives),
         ),
         process=process,
         noise=noise,
         draw_times=draw_times,
         step=10,
+        draw_uniform=lambda count: uniform.flip(0)[:count],
     )
     record = loss(Batch(done.give("x_0", samples_for(subject, dtype))), context)
     done.outputs["values"] = record.values

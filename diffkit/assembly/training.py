@@ -61,7 +61,7 @@ def create_training(blueprint: Blueprint, supply: Callable[[Choice], Supply]) ->
             if isinstance(component, Observer)
         },
     )
-    if wrong_tracks := [t for t in found.tracks() if not _is_name(t)]:
+    if wrong_tracks := [t for t in found.tracks() if not is_track_name(t)]:
         raise SpecError(
             [
                 f"training.averages: the track {wrong_tracks[0]!r} cannot be the name of a file; "
@@ -154,5 +154,6 @@ def _under(prefix: str, made: Mapping[str, Component]) -> dict[str, Component]:
     return {p.removeprefix(prefix): c for p, c in made.items() if p.startswith(prefix)}
 
 
-def _is_name(name: str) -> bool:
+def is_track_name(name: str) -> bool:
+    """Whether a file can have this name, on any system."""
     return bool(name) and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)

@@ -156,6 +156,9 @@ class TrainingSpec(SpecModel):
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """How often an encoder's conditions are replaced by what stands for none, so that the network
     can be guided without a classifier. None: 0.1 where there is an encoder."""
+    init: str | None = None
+    """The directory of a run whose weights training begins with: those that are sampled with
+    there, as far as names and shapes are the same."""
     latents: str | None = None
     """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
     or the memory where there is no run directory."""

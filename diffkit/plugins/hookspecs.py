@@ -11,6 +11,9 @@ import pluggy
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    Logged = float | Tensor
+    """A number, or a picture `[c, h, w]` in [0, 1]."""
+
 PROJECT = "diffkit"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -51,7 +54,7 @@ class RunInfo(Protocol):
     def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
         """The values of a metric, the spec's by default, on the spec's dataset."""
 
-    def log(self, name: str, value: float | Tensor) -> None:
+    def log(self, name: str, value: Logged) -> None:
         """Tell every observer of a number, or of a picture `[c, h, w]` in [0, 1]."""
 
     def stop(self, reason: str) -> None:
@@ -84,7 +87,7 @@ def diffkit_sample(run: RunInfo, samples: Tensor) -> None:
 
 
 @hookspec
-def diffkit_log(run: RunInfo, step: int, name: str, value: float | Tensor) -> None:
+def diffkit_log(run: RunInfo, step: int, name: str, value: Logged) -> None:
     """An observer logged a number, or a picture `[c, h, w]` in [0, 1], after `step` updates."""
 
 

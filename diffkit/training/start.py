@@ -19,6 +19,7 @@ from diffkit.helpers.lock import sole_writer
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
 from diffkit.storage import fingerprint
+from diffkit.storage.initial import take_initial
 from diffkit.storage.latents import Encoded, latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
@@ -67,6 +68,8 @@ def prepared_training(
             goes_on_from = (
                 _beginning(held, weights, spec, data, options, world) or weights.continuation
             )
+            if goes_on_from is None and spec.training.init is not None and not weights.steps:
+                take_initial(weights, spec.training.init)
             described = fingerprint.described(parts.latents)
             if options.out is not None:
                 described |= fingerprint.of_data(data)

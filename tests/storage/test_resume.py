@@ -22,7 +22,7 @@ FIXED = {
     *("autoencoder", "dataset", "data", "seed", "training"),
 }
 """What the weights, the optimiser's state or the order of the data depend on."""
-FIXED_TRAINING = {"batch_size", "optimizer"}
+FIXED_TRAINING = {"batch_size", "optimizer", "init"}
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,13 @@ NOT_BY_A_CLASS = {
 }
 
 
+def _module(group: str) -> str:
+    return f".mutants_{group.replace('-', '_')}"
+
+
 def mutants() -> Iterator[Mutant]:
     for group in GROUPS:
-        yield from importlib.import_module(f".mutants_{group}", __package__).MUTANTS
+        yield from importlib.import_module(_module(group), __package__).MUTANTS
 
 
 @cache
@@ -69,7 +73,7 @@ def test_every_check_catches_a_mutant(group) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_the_mutants_are_made_of_is_right(group) -> None:
-    module = importlib.import_module(f".mutants_{group}", __package__)
+    module = importlib.import_module(_module(group), __package__)
     for component in getattr(module, "RIGHT", ()):
         failed = [
             o.message for o in run_checks(components_under_test(component)) if o.status == "failed"

@@ -27,6 +27,13 @@ from diffkit.testing.usages.networks import (
     use_model,
 )
 from diffkit.testing.usages.record import Usage
+from diffkit.testing.usages.training import (
+    use_augmentation,
+    use_average,
+    use_learning_rate,
+    use_observer,
+    use_optimizer,
+)
 
 __all__ = ["Exercise", "exercise", "losses_of"]
 
@@ -46,6 +53,11 @@ _USAGES: Mapping[str, Callable[[ComponentUnderTest, Any, Usage, torch.dtype], No
     "dataset": use_dataset,
     "features": use_features,
     "metric": use_metric,
+    "optimizer": use_optimizer,
+    "learning-rate": use_learning_rate,
+    "average": use_average,
+    "augmentation": use_augmentation,
+    "observer": use_observer,
 }
 
 

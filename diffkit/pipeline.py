@@ -12,7 +12,7 @@ from torch import Tensor
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import check_data, conditions_of, drawn_conditions, rows_of
+from diffkit.assembly.conditions import check_data, conditions_of, drawn_rows, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.network import Networks
 from diffkit.assembly.system import System
@@ -322,7 +322,7 @@ class Pipeline:
         num = checked_num(num)
         given = checked_choices({} if condition is None else {"condition": condition})
         system, _ = self._sampled()
-        prepared = conditions_of(given.get("condition") or {}, self.parts)
+        prepared = conditions_of(given.get("condition") or {}, self.parts).model
         rows = {name: value.to(self.device) for name, value in prepared.items()}
         with torch.no_grad():
             return system.denoiser(condition=system.encoded(rows_of(rows, num)))
@@ -360,9 +360,10 @@ class Pipeline:
         if isinstance(chosen, SampleMetric):
             if samples is None:
                 count = chosen.samples_needed(data)
-                condition = drawn_conditions(data, self.parts, count, seed)
+                of = drawn_rows(data, self.parts, count, seed)
+                condition = None if of is None else of.condition
                 samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
-            return Measured(chosen.measure(samples, data, seed))
+            return Measured(chosen.measure(samples, data, seed, of))
         assert isinstance(chosen, ModelMetric)
         if samples is not None:
             raise SpecError(

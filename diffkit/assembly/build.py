@@ -18,15 +18,29 @@ from typing import Any, cast
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
 from diffkit.assembly.components import Components
+from diffkit.assembly.condition_flow import (
+    dropout_problem,
+    flow_of,
+    flow_problems,
+    guidance_problem,
+    null_problem,
+)
 from diffkit.assembly.create import create_one
-from diffkit.assembly.facts import SHAPE, Gathered, filled_in, gather_facts, objections
+from diffkit.assembly.facts import (
+    SHAPE,
+    Gathered,
+    fact_supplied,
+    filled_in,
+    gather_facts,
+    objections,
+)
 from diffkit.assembly.incompatibilities import incompatibilities
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.read import RawChoice, with_choices
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component, alike, arguments_of
-from diffkit.core.data import FACTS
+from diffkit.core.data import is_fact
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
 from diffkit.core.random_state import seeded
@@ -59,15 +73,43 @@ class Assembly:
     components: Components
 
 
-def assemble(blueprint: Blueprint) -> Assembly:
-    """The components of a blueprint. Raises SpecError with every problem."""
+def assemble(blueprint: Blueprint, *, to_train: bool = True) -> Assembly:
+    """The components of a blueprint, to train or for one sampling run.
+
+    Raises SpecError with every problem.
+    """
     gathered = gather_facts(blueprint)
     problems = (*blueprint.problems, *gathered.problems, *incompatibilities(blueprint, gathered))
     small, wrong = create_small(blueprint, gathered)
-    raise_if((*problems, *wrong))
+    problems += (*wrong, *_wrong_conditions(blueprint, gathered, small, to_train))
+    raise_if(problems)
     made, wrong = create_large(blueprint, gathered, small)
     raise_if(wrong)
+    if blueprint.settings is not None:
+        # So that another dataset, which something is measured on, changes nothing of the rest.
+        settings = blueprint.settings.model_copy(update={"data": gathered.data})
+        blueprint = replace(blueprint, settings=settings)
     return Assembly(blueprint, gathered, made, _components(made, gathered))
+
+
+def _wrong_conditions(
+    blueprint: Blueprint, gathered: Gathered, small: Made, to_train: bool
+) -> tuple[Problem, ...]:
+    """Conditions that somebody takes and nobody gives, or that cannot be dropped."""
+    flow = flow_of(gathered.facts)
+    if gathered.schedule is None:
+        return ()
+    if not to_train:
+        found = [guidance_problem(flow, small.get("guidance"))]
+        return tuple(Problem(text) for text in found if text)
+    found = [*flow_problems(flow, small)]
+    if blueprint.settings is not None:
+        dropout = blueprint.settings.training.condition_dropout
+        found += [
+            dropout_problem(dropout, flow),
+            null_problem(dropout, small.get("guidance"), flow),
+        ]
+    return tuple(Problem(text) for text in found if text)
 
 
 def create_small(blueprint: Blueprint, gathered: Gathered) -> tuple[Made, tuple[Problem, ...]]:
@@ -129,14 +171,15 @@ def swapped(
     if choices:
         # An autoencoder is no part of these, and is the same for all weights.
         own = {kind: getattr(components, kind, made) for kind, made in assembly.made.items()}
-        components = assemble(_swapped(_as_made(assembly, own), choices, host)).components
+        blueprint = _swapped(_as_made(assembly, own), choices, host)
+        components = assemble(blueprint, to_train=False).components
     return {kind: getattr(components, kind) for kind in SWAPPABLE}
 
 
 def with_others(assembly: Assembly, choices: Mapping[str, RawChoice], host: Host) -> Assembly:
     """The same networks with another dataset or metric. Raises SpecError."""
     blueprint = with_choices(_as_made(assembly, assembly.made), choices, host)
-    return assemble(blueprint)
+    return assemble(blueprint, to_train=False)
 
 
 def _as_made(assembly: Assembly, made: Mapping[str, Component | None]) -> Blueprint:
@@ -185,10 +228,8 @@ def _create(
 
 def _supply(choice: Choice, gathered: Gathered, made: Made) -> Callable[[str], Any]:
     def supply(source: str) -> Any:
-        if source == SHAPE:
-            return gathered.seen_by(choice).shape
-        if source in FACTS:
-            return gathered.facts.get(source)
+        if source == SHAPE or is_fact(source):
+            return fact_supplied(source, gathered.seen_by(choice), gathered.facts)
         if source not in made:
             raise ComponentError(f"it needs a {source}, which the pipeline does not have")
         return made[source]
@@ -217,7 +258,6 @@ def _agree_on_the_schedule(made: dict[str, Component]) -> tuple[Problem, ...]:
 def _components(made: Made, gathered: Gathered) -> Components:
     facts, inner, data = gathered.facts, gathered.inner, gathered.data
     latent = cast(Autoencoder | None, made.get("autoencoder"))
-    conditions = tuple(facts.get("model.conditions", ()))
     held: dict[str, Any] = {
         kind: made.get(kind) for kind in ("schedule", *_SMALL, "model", "encoder")
     }
@@ -227,8 +267,8 @@ def _components(made: Made, gathered: Gathered) -> Components:
         sample_shape=data.shape,
         sample_range=data.range,
         latents=None if latent is None else LatentSpace(latent, data.shape, data.range),
-        conditions=conditions,
-        taken=tuple(facts.get("encoder.takes", conditions)),
+        flow=flow_of(facts),
+        dtype=data.dtype,
         model_steps=facts.get("model.steps"),
         learned_variance=bool(facts.get("model.learned_variance", False)),
         **held,

@@ -94,12 +94,14 @@ class System(nn.Module):
         return self.parts.loss(batch, context)
 
     def encoded(self, prepared: Condition) -> Condition:
-        """The conditions as the model takes them: encoded, or as they are without an encoder."""
-        encoder = self.parts.encoder
+        """The conditions as the model takes them: encoded, or as they are where no encoder takes
+        them.
+        """
+        encoder, passed = self.parts.encoder, self.parts.flow.passed
         if encoder is None:
             return prepared
-        given: Condition = encoder({name: prepared[name] for name in prepared})
-        return given
+        told = encoder({name: value for name, value in prepared.items() if name not in passed})
+        return {**{name: prepared[name] for name in passed if name in prepared}, **told}
 
     def denoiser(
         self,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from diffkit.core.data import ConditionInfo, DataType
 from diffkit.plugins.metadata import unreadable_left_out
 
 with unreadable_left_out():
@@ -40,10 +41,18 @@ class ComponentSpec(SpecModel):
 
 
 class DataSpec(SpecModel):
-    """The shape of one sample, and the smallest and largest value it can have."""
+    """What is known of the data: the dataset's, where it is left out."""
 
     shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=16)]
+    """Of one sample."""
     range: tuple[float, float] | None = None
+    """The smallest and largest value that a sample can have."""
+    dtype: DataType = "float32"
+    """int64 of tokens."""
+    vocabulary: Annotated[int, Field(gt=0)] | None = None
+    """How many different tokens there are."""
+    conditions: dict[str, ConditionInfo] | None = None
+    """What comes with each sample. None: not declared; looked at when training begins."""
 
     @field_validator("range")
     @classmethod
@@ -60,6 +69,8 @@ Compilation = Literal["off", "auto", "default", "reduce-overhead"]
 
 _Count = Annotated[int, Field(le=10**12)]
 """No more than anybody has; arithmetic with it stays within floating-point numbers."""
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingSpec(SpecModel):
@@ -87,9 +98,10 @@ class TrainingSpec(SpecModel):
     """The largest norm of all gradients together."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = 0.9999
     """The n-th update uses `min(ema_decay, (1 + n)/(10 + n))`. None keeps no average."""
-    condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """How often an encoder's conditions are replaced by what stands for none, so that the network
-    can be guided without a classifier. None: 0.1 where there is an encoder."""
+    condition_dropout: _Share | dict[str, _Share] | None = None
+    """How often conditions are replaced by what stands for none, so that the network can be guided
+    without a classifier: all of a sample together; or by name, each on its own, and those that are
+    not named never. None: 0.1, of those that an encoder or the model has a null for."""
     latents: str | None = None
     """The folder that an autoencoder's latents of the data are kept in. None: `latents` in the run,
     or the memory where there is no run directory."""

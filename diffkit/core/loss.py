@@ -26,6 +26,9 @@ class Batch:
 
     x_0: Tensor
     condition: Condition = field(default_factory=dict)
+    """A dataset's, or as the denoiser takes them: prepared by the encoder, some of them dropped."""
+    given: Condition = field(default_factory=dict)
+    """Those that the process or the loss takes, as the dataset gave them; none is dropped."""
 
     def __len__(self) -> int:
         return self.x_0.shape[0]
@@ -64,6 +67,11 @@ class Loss(Component):
     kind: ClassVar[str] = "loss"
     process_class: ClassVar[type[ForwardProcess]] = ForwardProcess
     """The class of process that it needs."""
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of a dataset's conditions that it reads itself, in `batch.given`."""
+        return ()
 
     @abstractmethod
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:

@@ -29,7 +29,9 @@ class EpsilonModel(nn.Module, Component):
     """A network that looks at a noisy sample and its noise level.
 
     What its output means (epsilon, x_0, velocity ...) is the parameterization's to say. Facts:
-    `conditions`, the names of the conditions it takes (none unless declared); `steps`, where it
+    `conditions`, the names of the conditions it takes (none unless declared); `null`, by name, the
+    number that fills such a condition, given to it as the dataset gave it, where it stands for
+    none (without it that condition can be neither dropped nor left out); `steps`, where it
     can be asked at `k / steps` only; `learned_variance`, where it gives twice as many channels as
     it takes, of which the second half places the reverse variance: -1 at the posterior's, 1 at the
     largest, in between in log space (Nichol & Dhariwal, 2021, eq. 15).

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diffkit.assembly.build import SWAPPABLE, Assembly, swapped
-from diffkit.assembly.conditions import conditions_of
+from diffkit.assembly.conditions import SampleConditions, conditions_of
 from diffkit.assembly.system import System
 from diffkit.core.component import Component
 from diffkit.core.guidance import Guidance
@@ -53,12 +53,13 @@ def plan_sampling(
     times = _times(spacing, process, choices.get("steps") or settings.steps)
     given_conditions = choices.get("condition") or {}
     guidance = _guidance_for(chosen["guidance"], given, bool(given_conditions))
-    takes = () if guidance is None else guidance.takes
-    conditions = conditions_of(given_conditions, system.parts, takes)
+    conditions = conditions_of(given_conditions, system.parts, guidance, process)
     clip_to = range_to_clip_to(choices.get("clip"), settings.clip, system, process)
     denoisers = Denoisers(system, process, network, guidance, clip_to)
     with torch.no_grad():
-        first = {name: value[:1].to(system.device) for name, value in conditions.items()}
+        first = SampleConditions(
+            *({n: v[:1].to(system.device) for n, v in told.items()} for told in conditions)
+        )
         denoisers.make({}, first, {}).check_times(sampler.query_times(times, process))
         table = denoisers.preconditioning_table(times)
     return SamplingRun(

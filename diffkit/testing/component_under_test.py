@@ -16,7 +16,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.core.data import FACTS
+from diffkit.core.data import is_fact
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.errors import ComponentError, DiffkitError
@@ -116,7 +116,7 @@ class ComponentUnderTest:
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }
-        if source in FACTS:
+        if is_fact(source):
             return None
         if source not in supplies:
             raise ComponentError(

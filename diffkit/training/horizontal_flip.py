@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from diffkit.core.loss import Batch
-from diffkit.core.model import Condition
 from diffkit.errors import DataError
 
 
@@ -27,11 +26,14 @@ def mirrored(batch: Batch, chosen: Tensor) -> Batch:
     def turned(picture: Tensor) -> Tensor:
         return torch.where(where, picture.flip(-1), picture)
 
-    condition: Condition = {
-        name: turned(value) if _is_of(name, value.shape, x_0.shape[2:]) else value
-        for name, value in batch.condition.items()
-    }
-    return Batch(turned(x_0), condition)
+    condition, given = (
+        {
+            name: turned(value) if _is_of(name, value.shape, x_0.shape[2:]) else value
+            for name, value in told.items()
+        }
+        for told in (batch.condition, batch.given)
+    )
+    return Batch(turned(x_0), condition, given)
 
 
 def _is_of(name: str, shape: Sequence[int], size: Sequence[int]) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import check_data
-from diffkit.assembly.incompatibilities import null_problem, training_problems
+from diffkit.assembly.condition_flow import dropout_problem, null_problem
+from diffkit.assembly.conditions import check_conditions, check_data
+from diffkit.assembly.incompatibilities import training_problems
 from diffkit.config.signature import changed_training
 from diffkit.config.spec import PipelineSpec, TrainingSpec
 from diffkit.core.dataset import Dataset
@@ -51,8 +52,9 @@ def changed_settings(
     """The training settings, with these changes. Raises SpecError."""
     changed = changed_training(settings, changes)
     problems = list(training_problems(changed, parts.latents is not None, parts.sample_shape))
-    if lost := null_problem(changed.condition_dropout, type(parts.guidance)):
-        problems.append(lost)
+    dropout, flow = changed.condition_dropout, parts.flow
+    wrong = (dropout_problem(dropout, flow), null_problem(dropout, parts.guidance, flow))
+    problems += [problem for problem in wrong if problem]
     if problems:
         raise SpecError(problems)
     return changed
@@ -76,6 +78,7 @@ def prepared_training(
         with world.all_or_none():
             data = dataset()
             check_data(data, parts)
+            check_conditions(data, parts)
             goes_on_from = (
                 _beginning(held, weights, spec, data, options, world) or weights.continuation
             )

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.assembly.conditions import prepared
-from diffkit.assembly.incompatibilities import dropout_problem
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import BatchSlice, System
 from diffkit.config.spec import TrainingSpec
@@ -25,13 +24,11 @@ from diffkit.errors import ComponentError, SpecError, TrainingError
 from diffkit.functional.ema import ema_decay
 from diffkit.storage.checkpoint import load_optimizer
 from diffkit.training.average import AverageDenoiser, MovingAverage
+from diffkit.training.condition_dropout import ConditionDropout
 from diffkit.training.horizontal_flip import mirrored
 from diffkit.training.learned_times import LearnedTimes
 from diffkit.training.loader import loader_for
 from diffkit.training.loss_record import checked_record
-
-_CONDITION_DROPOUT = 0.1
-"""Ho & Salimans (2022), table 1: between 0.1 and 0.2 is best."""
 
 
 class StepResult(NamedTuple):
@@ -92,13 +89,7 @@ class TrainStep:
         gaussian = isinstance(system.parts.process, GaussianProcess)
         looked = RangeChecked(dataset=read, data_range=system.parts.data_range, numbers=gaussian)
         self._loader = loader_for(looked, seed, self._device)
-        encoder = system.parts.encoder
-        if problem := dropout_problem(spec.condition_dropout, encoder is not None):
-            raise SpecError([problem])
-        rate = _CONDITION_DROPOUT if spec.condition_dropout is None else spec.condition_dropout
-        self._dropout = 0.0 if encoder is None else rate
-        null = {} if encoder is None else encoder.null(1)
-        self._null = {name: value.to(self._device) for name, value in null.items()}
+        self._dropout = ConditionDropout(spec.condition_dropout, system.parts, seed, self._device)
         self.optimizer = optimizer(spec, self.weights)
         self._moving_average = (
             None if average is None else MovingAverage(average, system, world.local_shard)
@@ -185,16 +176,8 @@ class TrainStep:
             read = mirrored(read, drawn < 0.5)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=size, device=self._device)
         share = BatchSlice(uniform, rows, self.learned_times.learned)
-        x_0, condition = read.x_0, read.condition
-        if self._dropout:
-            drawn = torch.rand(size, generator=host)[rows.start : rows.stop]
-            dropped = (drawn < self._dropout).to(x_0.device, non_blocking=True)
-            condition = {
-                name: torch.where(dropped.reshape(-1, *[1] * (value.ndim - 1)), null, value)
-                for name, value in condition.items()
-                for null in (self._null[name],)
-            }
-        return Batch(x_0, condition), share, noise
+        condition = self._dropout(read.condition, rows, size, step, host)
+        return Batch(read.x_0, condition, read.given), share, noise
 
 
 def learning_rate(step: int, spec: TrainingSpec) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 import torch
 from annotated_types import Ge, Le
@@ -38,7 +38,7 @@ class ClassifierFree(Guidance):
         ComponentError: the interval is none.
     """
 
-    needs_null: ClassVar[bool] = True
+    needs_null = True
 
     def __init__(
         self,

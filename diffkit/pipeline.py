@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from diffkit.arguments import instance, one_of, path, whole
-from diffkit.assembly.build import Assembly, Made, create_on_demand, with_others
+from diffkit.assembly.build import Assembly, create_on_demand, with_others
 from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import check_data, conditions_of, drawn_rows, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.network import Networks
+from diffkit.assembly.supply import Made
 from diffkit.assembly.system import System
 from diffkit.config.spec import Compilation, PipelineSpec, Precision
 from diffkit.core.component import Component

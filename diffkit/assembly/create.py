@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from diffkit.assembly.blueprint import Choice, Problem
 from diffkit.assembly.references import with_references
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.errors import DiffkitError
+from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
 Supply = Callable[[str], Any]
@@ -32,10 +33,24 @@ def component_of(choice: Choice, supply: Supply) -> Component:
     arguments = {}
     for name, value in choice.arguments.items():
         if value is None and name in choice.supplied:
-            arguments[name] = supply(choice.supplied[name])
+            arguments[name] = _supplied(choice, name, supply)
         else:
             arguments[name] = with_references(value, name, made)
     return choice.component(**arguments)
+
+
+def _supplied(choice: Choice, name: str, supply: Supply) -> Any:
+    """What the pipeline fills in. Raises ComponentError where it has nothing for what is needed."""
+    source = choice.supplied[name]
+    found = supply(source)
+    default = inspect.signature(choice.component.__init__).parameters[name].default
+    if found is None and default is inspect.Parameter.empty:
+        kind, _, fact = source.partition(".")
+        raise ComponentError(
+            f"{choice.component.__name__} needs {name}, which it is supplied with from {source}, "
+            f"and no {kind} says its {fact}; give {name} in its config, or a {kind} that does"
+        )
+    return found
 
 
 def create_one(choice: Choice, supply: Supply) -> tuple[Component | None, tuple[Problem, ...]]:

@@ -78,7 +78,7 @@ def gather_facts(blueprint: Blueprint) -> Gathered:
     inner, wrong = _latents_of(blueprint, data)
     problems += wrong
     facts: dict[str, Any] = {**_dataset_facts(blueprint, data), **_of_data("data", inner)}
-    schedule, wrong = _schedule_of(blueprint, data)
+    schedule, wrong = _schedule_of(blueprint, data, facts)
     problems += wrong
     if schedule is None:
         # Nobody's objections mean anything without the noise levels.
@@ -250,15 +250,15 @@ def _latents_of(blueprint: Blueprint, data: DataSpec) -> tuple[DataSpec, tuple[P
 
 
 def _schedule_of(
-    blueprint: Blueprint, data: DataSpec
+    blueprint: Blueprint, data: DataSpec, facts: Facts
 ) -> tuple[NoiseSchedule | None, tuple[Problem, ...]]:
     choice = blueprint.choices.get("schedule")
     if choice is None:
         return None, ()
 
     def supply(source: str) -> Any:
-        if source == SHAPE:
-            return data.shape
+        if source == SHAPE or is_fact(source):
+            return fact_supplied(source, data, facts)
         raise ComponentError(f"it is made with another {source}; name one in its config")
 
     made, problems = create_one(choice, supply)

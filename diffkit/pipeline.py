@@ -22,6 +22,7 @@ from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
+from diffkit.core.loss import Batch
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
@@ -32,6 +33,7 @@ from diffkit.evaluation.measure import measured
 from diffkit.helpers.finite import Finite
 from diffkit.helpers.progress import bar
 from diffkit.pipeline_arguments import (
+    check_measured,
     check_memory,
     checked_choices,
     checked_component,
@@ -332,59 +334,94 @@ class Pipeline:
         self,
         samples: Tensor | None = None,
         *,
+        of: Batch | None = None,
+        num: int | None = None,
         metric: Choice | None = None,
+        features: Choice | None = None,
         dataset: Choice | None = None,
         seed: int = 0,
+        **choices: Unpack[SamplingOptions],
     ) -> dict[str, float]:
         """The values of a metric on a dataset, the spec's unless others are given.
 
-        Of a metric that looks at samples, for these or for new ones. Raises DataError, SpecError.
+        Args:
+            samples: of a metric that looks at samples: these, or new ones.
+            of: the data whose conditions these were made of, row by row, for metrics of pairs.
+            num: how many new ones; default as many as the metric asks for.
+            metric: instead of the spec's.
+            features: instead of the spec's, for metrics that are made with some.
+            dataset: instead of the spec's.
+            seed: of new samples, and of what the metric draws.
+            choices: of new samples: `sample`'s `sampler`, `steps`, `guidance` and so on. Their
+                conditions are those of data that are drawn at random.
+
+        Raises:
+            DataError, SpecError: a choice is wrong, or does not go with the rest.
         """
-        return dict(self.measure(samples, metric=metric, dataset=dataset, seed=seed).values)
+        found = self.measure(
+            samples,
+            of=of,
+            num=num,
+            metric=metric,
+            features=features,
+            dataset=dataset,
+            seed=seed,
+            **choices,
+        )
+        return dict(found.values)
 
     def measure(
         self,
         samples: Tensor | None = None,
         *,
+        of: Batch | None = None,
+        num: int | None = None,
         metric: Choice | None = None,
+        features: Choice | None = None,
         dataset: Choice | None = None,
         seed: int = 0,
+        **choices: Unpack[SamplingOptions],
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
         seed = checked_seed(seed)
-        metric = checked_component(metric, "metric")
-        dataset = checked_component(dataset, "dataset")
+        others = {"metric": metric, "features": features, "dataset": dataset}
+        others = {kind: checked_component(choice, kind) for kind, choice in others.items()}
+        choices = checked_choices(choices)
         if samples is not None:
             instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
-        chosen, data = self._to_measure(metric, dataset)
+        if of is not None:
+            instance(of, "of", Batch, "a batch of data with conditions, or None")
+        check_measured(samples is not None, of, num, choices)
+        chosen, data = self._to_measure(others)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
             if samples is None:
-                count = chosen.samples_needed(data)
-                of = drawn_rows(data, self.parts, count, seed)
-                condition = None if of is None else of.condition
-                samples = self.sample(count, seed=seed, condition=condition, batch_size=256)
+                count = chosen.samples_needed(data) if num is None else checked_num(num)
+                of = drawn_rows(data, self.parts, count, seed, choices)
+                if of is not None:
+                    choices["condition"] = of.condition
+                samples = self.sample(count, seed=seed, batch_size=256, **choices)
             return Measured(chosen.measure(samples, data, seed, of))
         assert isinstance(chosen, ModelMetric)
-        if samples is not None:
+        if samples is not None or num is not None or choices:
             raise SpecError(
-                [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
+                [
+                    f"the metric {type(chosen).__name__} measures the model; it takes no samples, "
+                    "and no choice for them"
+                ]
             )
         system, network = self._sampled()
         clip_to = range_to_clip_to(None, self._spec.clip, system, self.parts.process)
         return measured(chosen, self.encoded(data), system, network, clip_to, seed)
 
-    def _to_measure(
-        self, metric: Choice | None, dataset: Choice | None
-    ) -> tuple[Component, Dataset]:
+    def _to_measure(self, others: Mapping[str, Choice | None]) -> tuple[Component, Dataset]:
         """The metric, and the data to measure on: the spec's, or others, which are checked."""
-        others = {"metric": metric, "dataset": dataset}
         given = {kind: choice for kind, choice in others.items() if choice is not None}
         assembly, made = self._assembly, self._on_demand
         if given:
             assembly = with_others(assembly, given, self._host)
             # What is supplied with another dataset is another one, too.
-            made = {} if "dataset" in given else {k: v for k, v in made.items() if k != "metric"}
+            made = {} if "dataset" in given else {k: v for k, v in made.items() if k == "dataset"}
         found = create_on_demand(assembly, "dataset", made)
         found = create_on_demand(assembly, "metric", found)
         if not given:

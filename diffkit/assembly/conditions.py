@@ -247,14 +247,21 @@ def _taken_are(wanted: set[str], optional: Sequence[str], given: Mapping[str, An
     )
 
 
-def drawn_rows(dataset: Dataset, parts: Components, count: int, seed: int) -> Batch | None:
+def drawn_rows(
+    dataset: Dataset,
+    parts: Components,
+    count: int,
+    seed: int,
+    instead: Mapping[str, Any] | None = None,
+) -> Batch | None:
     """So many of a dataset's samples, drawn at random, with the raw conditions that samples to be
     compared with them need; None where they need none.
 
-    Those that the network or its encoder, the process and the spec's guidance take.
+    Those that the network or its encoder, the process and guidance take; `instead` has choices in
+    the place of the pipeline's.
     """
-    guidance = parts.guidance
-    also = () if guidance is None else guidance.takes
+    chosen = (instead or {}).get("guidance", parts.guidance)
+    also = chosen.takes if isinstance(chosen, Guidance) else ()
     taken = dict.fromkeys((*parts.taken, *parts.process.takes, *also))
     if not taken:
         return None

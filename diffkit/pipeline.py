@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import (
     Assembly,
-    Made,
     create_on_demand,
     training_components,
     with_others,
     with_training_changed,
 )
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import check_data, drawn_conditions, rows_of
+from diffkit.assembly.conditions import SampleConditions, check_data, drawn_rows, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.network import Networks
+from diffkit.assembly.supply import Made
 from diffkit.assembly.system import System
 from diffkit.config.spec import Compilation, PipelineSpec, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
-from diffkit.core.loss import LossRecord
+from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
@@ -39,6 +39,7 @@ from diffkit.evaluation.measure import measured
 from diffkit.helpers.finite import Finite
 from diffkit.helpers.progress import bar
 from diffkit.pipeline_arguments import (
+    check_measured,
     check_memory,
     checked_average,
     checked_choices,
@@ -457,80 +458,120 @@ class Pipeline:
         _, denoisers, prepared = plan_denoisers(
             self._assembly, self._host, system, choices, network, unguided=guidance is None
         )
-        rows = {name: value.to(self.device) for name, value in prepared.items()}
+        rows = [{n: v.to(self.device) for n, v in told.items()} for told in prepared]
 
         def make(count: int) -> Denoiser:
             with torch.no_grad():
-                return denoisers.make({}, rows_of(rows, count), {})
+                own = SampleConditions(*(rows_of(told, count) for told in rows))
+                return denoisers.make({}, own, {})
 
-        return BatchDenoiser(make, max((len(value) for value in rows.values()), default=1))
+        lengths = (len(value) for told in rows for value in told.values())
+        return BatchDenoiser(make, max(lengths, default=1))
 
     def evaluate(
         self,
         samples: Tensor | None = None,
         *,
+        of: Batch | None = None,
+        num: int | None = None,
         metric: Choice | None = None,
+        features: Choice | None = None,
         dataset: Choice | None = None,
         seed: int = 0,
+        **choices: Unpack[SamplingOptions],
     ) -> dict[str, float]:
         """The values of a metric on a dataset, the spec's unless others are given.
 
-        Of a metric that looks at samples, for these or for new ones. Raises DataError, SpecError.
+        Args:
+            samples: of a metric that looks at samples: these, or new ones.
+            of: the data whose conditions these were made of, row by row, for metrics of pairs.
+            num: how many new ones; default as many as the metric asks for.
+            metric: instead of the spec's.
+            features: instead of the spec's, for metrics that are made with some.
+            dataset: instead of the spec's.
+            seed: of new samples, and of what the metric draws.
+            choices: of new samples: `sample`'s `sampler`, `steps`, `guidance` and so on. Their
+                conditions are those of data that are drawn at random.
+
+        Raises:
+            DataError, SpecError: a choice is wrong, or does not go with the rest.
         """
-        return dict(self.measure(samples, metric=metric, dataset=dataset, seed=seed).values)
+        found = self.measure(
+            samples,
+            of=of,
+            num=num,
+            metric=metric,
+            features=features,
+            dataset=dataset,
+            seed=seed,
+            **choices,
+        )
+        return dict(found.values)
 
     def measure(
         self,
         samples: Tensor | None = None,
         *,
+        of: Batch | None = None,
+        num: int | None = None,
         metric: Choice | None = None,
+        features: Choice | None = None,
         dataset: Choice | None = None,
         seed: int = 0,
+        **choices: Unpack[SamplingOptions],
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
-        return self._measure(self.sample, samples, metric, dataset, seed)
+        others = {"metric": metric, "features": features, "dataset": dataset}
+        return self._measure(self.sample, samples, of, num, others, seed, choices)
 
     def _measure(
         self,
         sample: Callable[..., Tensor],
         samples: Tensor | None,
-        metric: Choice | None,
-        dataset: Choice | None,
+        of: Batch | None,
+        num: int | None,
+        others: Mapping[str, Choice | None],
         seed: int,
+        choices: SamplingOptions,
     ) -> Measured:
         seed = checked_seed(seed)
-        metric = checked_component(metric, "metric")
-        dataset = checked_component(dataset, "dataset")
+        others = {kind: checked_component(choice, kind) for kind, choice in others.items()}
+        choices = checked_choices(choices)
         if samples is not None:
             instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
-        chosen, data = self._to_measure(metric, dataset)
+        if of is not None:
+            instance(of, "of", Batch, "a batch of data with conditions, or None")
+        check_measured(samples is not None, of, num, choices)
+        chosen, data = self._to_measure(others)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
             if samples is None:
-                count = chosen.samples_needed(data)
-                condition = drawn_conditions(data, self.parts, count, seed)
-                samples = sample(count, seed=seed, condition=condition, batch_size=256)
-            return Measured(chosen.measure(samples, data, seed))
+                count = chosen.samples_needed(data) if num is None else checked_num(num)
+                of = drawn_rows(data, self.parts, count, seed, choices)
+                if of is not None:
+                    choices["condition"] = of.condition
+                samples = sample(count, seed=seed, batch_size=256, **choices)
+            return Measured(chosen.measure(samples, data, seed, of))
         assert isinstance(chosen, ModelMetric)
-        if samples is not None:
+        if samples is not None or num is not None or choices:
             raise SpecError(
-                [f"the metric {type(chosen).__name__} measures the model; it takes no samples"]
+                [
+                    f"the metric {type(chosen).__name__} measures the model; it takes no samples, "
+                    "and no choice for them"
+                ]
             )
         system, network = self._sampled()
         clipping = clipping_of(None, self._spec.clip, system, self.parts.process)
         return measured(chosen, self.encoded(data), system, network, clipping, seed)
 
-    def _to_measure(
-        self, metric: Choice | None, dataset: Choice | None
-    ) -> tuple[Component, Dataset]:
+    def _to_measure(self, others: Mapping[str, Choice | None]) -> tuple[Component, Dataset]:
         """The metric, and the data to measure on: the spec's, or others, which are checked."""
-        others = {"metric": metric, "dataset": dataset}
         given = {kind: choice for kind, choice in others.items() if choice is not None}
         assembly, made = self._assembly, self._on_demand
         if given:
             assembly = with_others(assembly, given, self._host)
             # What is supplied with another dataset is another one, too.
-            made = {} if "dataset" in given else {k: v for k, v in made.items() if k != "metric"}
+            made = {} if "dataset" in given else {k: v for k, v in made.items() if k == "dataset"}
         found = create_on_demand(assembly, "dataset", made)
         found = create_on_demand(assembly, "metric", found)
         if not given:

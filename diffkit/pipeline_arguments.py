@@ -140,6 +140,19 @@ def checked_clip(value: Any) -> bool | ClipSpec:
         raise SpecError([f"clip: {error}"]) from error
 
 
+def check_measured(samples: bool, of: object, num: int | None, choices: SamplingOptions) -> None:
+    """Raise SpecError where samples are given, and something is said of new ones too."""
+    said = [*choices, *(["num"] if num is not None else [])]
+    if samples and said:
+        raise SpecError([f"{', '.join(said)}: samples are given, so that none are drawn"])
+    if of is not None and not samples:
+        raise SpecError(["of: it says what samples were made of; give those samples too"])
+    if "condition" in choices:
+        raise SpecError(
+            ["condition: samples to be measured have the conditions of data; give samples and of"]
+        )
+
+
 def check_memory(what: str, count: int, shape: tuple[int, ...], instead: str) -> None:
     """Raise SpecError for more samples at once than this machine has memory for."""
     try:

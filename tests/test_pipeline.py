@@ -258,7 +258,7 @@ def test_evaluate_on_other_data(tmp_path) -> None:
     for name in ("black", "grey", "large"):
         data = {"id": "npz", "config": {"path": str(tmp_path / f"{name}.npz")}}
         if name == "large":
-            with pytest.raises(diffkit.SpecError, match="16"):
+            with pytest.raises(diffkit.DataError, match="16"):
                 pipeline.evaluate(metric=metric, dataset=data)
             continue
         bits[name] = pipeline.evaluate(metric=metric, dataset=data)["bits_per_dim"]

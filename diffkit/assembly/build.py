@@ -12,16 +12,22 @@ functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
 from diffkit.assembly.components import Components
-from diffkit.assembly.create import Supply, create_one
-from diffkit.assembly.facts import (
+from diffkit.assembly.condition_flow import (
     ADDED,
-    SHAPE,
+    dropout_problem,
+    flow_of,
+    flow_problems,
+    guidance_problem,
+    null_problem,
+)
+from diffkit.assembly.create import Supply
+from diffkit.assembly.facts import (
     Gathered,
     added_conditions,
     filled_in,
@@ -31,30 +37,24 @@ from diffkit.assembly.facts import (
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.read import RawChoice, with_choices, with_training
+from diffkit.assembly.supply import (
+    SMALL,
+    Made,
+    create,
+    create_large,
+    create_small,
+    made_again,
+    supply_for,
+)
 from diffkit.assembly.training import TrainingComponents, create_training
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.component import Component, alike, arguments_of
-from diffkit.core.data import FACTS
+from diffkit.core.component import Component
 from diffkit.core.denoiser import Declared
-from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
-from diffkit.core.random_state import seeded
-from diffkit.errors import ComponentError, SpecError
+from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
 
-Made = Mapping[str, Component]
-_SMALL = (
-    "process",
-    "parameterization",
-    "times",
-    "spacing",
-    "loss",
-    "sampler",
-    "guidance",
-)
-_LARGE = {"model": "weights", "encoder": "encoder", "autoencoder": "autoencoder"}
-"""Each with the name of its seed, so that weights are the same with the others and without."""
 SWAPPABLE = ("sampler", "spacing", "schedule", "process", "guidance")
 """What can be another for one sampling run."""
 
@@ -69,39 +69,46 @@ class Assembly:
     components: Components
 
 
-def assemble(blueprint: Blueprint) -> Assembly:
-    """The components of a blueprint. Raises SpecError with every problem."""
+def assemble(blueprint: Blueprint, *, to_train: bool = True) -> Assembly:
+    """The components of a blueprint, to train or for one sampling run.
+
+    Raises SpecError with every problem.
+    """
     gathered = gather_facts(blueprint)
     problems = (*blueprint.problems, *gathered.problems, *incompatibilities(blueprint, gathered))
     small, wrong = create_small(blueprint, gathered)
-    raise_if((*problems, *wrong))
+    problems += (*wrong, *_wrong_conditions(blueprint, gathered, small, to_train))
+    raise_if(problems)
     made, wrong = create_large(blueprint, gathered, small)
+    if any(kind not in small for kind in SMALL):
+        # Made with a network: what it takes is known only now.
+        wrong += _wrong_conditions(blueprint, gathered, made, to_train)
     raise_if(wrong)
+    if blueprint.settings is not None:
+        # So that another dataset, which something is measured on, changes nothing of the rest.
+        settings = blueprint.settings.model_copy(update={"data": gathered.data})
+        blueprint = replace(blueprint, settings=settings)
     return Assembly(blueprint, gathered, made, _components(made, gathered))
 
 
-def create_small(blueprint: Blueprint, gathered: Gathered) -> tuple[Made, tuple[Problem, ...]]:
-    """What holds no weights to speak of."""
-    made: dict[str, Component] = {}
-    problems: tuple[Problem, ...] = ()
-    if gathered.schedule is not None:
-        made["schedule"] = gathered.schedule
-    for kind in _SMALL:
-        problems += _create(kind, blueprint, gathered, made)
-    return made, (*problems, *_agree_on_the_schedule(made))
-
-
-def create_large(
-    blueprint: Blueprint, gathered: Gathered, small: Made
-) -> tuple[Made, tuple[Problem, ...]]:
-    """The networks beside what is small. Their first weights are functions of the spec's seed."""
-    made = dict(small)
-    problems: tuple[Problem, ...] = ()
-    seed = 0 if blueprint.settings is None else blueprint.settings.seed
-    for kind, name in _LARGE.items():
-        with seeded(mix(seed, name)):
-            problems += _create(kind, blueprint, gathered, made)
-    return made, problems
+def _wrong_conditions(
+    blueprint: Blueprint, gathered: Gathered, small: Made, to_train: bool
+) -> tuple[Problem, ...]:
+    """Conditions that somebody takes and nobody gives, or that cannot be dropped."""
+    flow = flow_of(gathered.facts)
+    if gathered.schedule is None:
+        return ()
+    if not to_train:
+        found = [guidance_problem(flow, small.get("guidance"))]
+        return tuple(Problem(text) for text in found if text)
+    found = [*flow_problems(flow, small)]
+    if blueprint.settings is not None:
+        dropout = blueprint.settings.training.condition_dropout
+        found += [
+            dropout_problem(dropout, flow),
+            null_problem(dropout, small.get("guidance"), flow),
+        ]
+    return tuple(Problem(text) for text in found if text)
 
 
 def create_on_demand(assembly: Assembly, kind: str, made: Made) -> Made:
@@ -121,8 +128,9 @@ def create_on_demand(assembly: Assembly, kind: str, made: Made) -> Made:
     facts = assembly.gathered.facts_for(choice)
     config = filled_in(choice, assembly.gathered.seen_by(choice), facts)
     raise_if(objections(choice, config, facts))
-    raise_if(_create(kind, assembly.blueprint, assembly.gathered, found))
-    return found
+    made = dict(found)
+    raise_if(create(kind, assembly.blueprint, assembly.gathered, made))
+    return made
 
 
 def swapped(
@@ -139,14 +147,17 @@ def swapped(
     if choices:
         # An autoencoder is no part of these, and is the same for all weights.
         own = {kind: getattr(components, kind, made) for kind, made in assembly.made.items()}
-        components = assemble(_swapped(_as_made(assembly, own), choices, host)).components
+        blueprint = _swapped(_as_made(assembly, own), choices, host)
+        stale = {*choices, *({"process"} if "schedule" in choices else ())}
+        blueprint = made_again(blueprint, stale, SWAPPABLE)
+        components = assemble(blueprint, to_train=False).components
     return {kind: getattr(components, kind) for kind in SWAPPABLE}
 
 
 def with_others(assembly: Assembly, choices: Mapping[str, RawChoice], host: Host) -> Assembly:
     """The same networks with another dataset or metric. Raises SpecError."""
     blueprint = with_choices(_as_made(assembly, assembly.made), choices, host)
-    return assemble(blueprint)
+    return assemble(blueprint, to_train=False)
 
 
 def with_training_changed(assembly: Assembly, changes: Mapping[str, Any], host: Host) -> Assembly:
@@ -170,7 +181,7 @@ def training_components(assembly: Assembly) -> TrainingComponents:
     """What it is trained with, made anew. Raises SpecError."""
 
     def supply(choice: Choice) -> Supply:
-        return _supply(choice, assembly.gathered, assembly.made)
+        return supply_for(choice, assembly.gathered, assembly.made, assembly.blueprint)
 
     return create_training(assembly.blueprint, supply)
 
@@ -206,57 +217,11 @@ def _swapped(blueprint: Blueprint, choices: Mapping[str, RawChoice], host: Host)
     return changed.replace(process=own.to_be_made_with_another("schedule"))
 
 
-def _create(
-    kind: str, blueprint: Blueprint, gathered: Gathered, made: dict[str, Component]
-) -> tuple[Problem, ...]:
-    """Make one component beside those that there are; what is wrong with it."""
-    choice = blueprint.choices.get(kind)
-    if choice is None or kind in made:
-        return ()
-    component, problems = create_one(choice, _supply(choice, gathered, made))
-    if component is not None:
-        made[kind] = component
-    return problems
-
-
-def _supply(choice: Choice, gathered: Gathered, made: Made) -> Callable[[str], Any]:
-    def supply(source: str) -> Any:
-        if source == SHAPE:
-            return gathered.seen_by(choice).shape
-        if source in FACTS:
-            return gathered.facts.get(source)
-        if source not in made:
-            raise ComponentError(f"it needs a {source}, which the pipeline does not have")
-        return made[source]
-
-    return supply
-
-
-def _agree_on_the_schedule(made: dict[str, Component]) -> tuple[Problem, ...]:
-    """A process may bring its schedule, which is then the pipeline's: it must be the same."""
-    process, schedule = made.get("process"), made.get("schedule")
-    held = None if process is None else arguments_of(process).get("schedule")
-    if held is None or schedule is None or held is schedule:
-        return ()
-    if alike(held, schedule):
-        made["schedule"] = held
-        return ()
-    return (
-        Problem(
-            f"process: it holds a schedule of its own, {type(held).__name__}, that is not the "
-            "pipeline's; make the process with the instance that you give as the schedule, or "
-            "without a schedule of its own"
-        ),
-    )
-
-
 def _components(made: Made, gathered: Gathered) -> Components:
     facts, inner, data = gathered.facts, gathered.inner, gathered.data
     latent = cast(Autoencoder | None, made.get("autoencoder"))
-    conditions, added = tuple(facts.get("model.conditions", ())), facts.get(ADDED, {})
-    taken = tuple(facts.get("encoder.takes", conditions))
     held: dict[str, Any] = {
-        kind: made.get(kind) for kind in ("schedule", *_SMALL, "model", "encoder")
+        kind: made.get(kind) for kind in ("schedule", *SMALL, "model", "encoder")
     }
     return Components(
         shape=inner.shape,
@@ -264,9 +229,8 @@ def _components(made: Made, gathered: Gathered) -> Components:
         sample_shape=data.shape,
         sample_range=data.range,
         latents=None if latent is None else LatentSpace(latent, data.shape, data.range),
-        conditions=conditions,
-        taken=tuple(name for name in taken if name not in added),
-        added=added,
+        flow=flow_of(facts),
+        dtype=data.dtype,
         model_steps=facts.get("model.steps"),
         learned_variance=bool(facts.get("model.learned_variance", False)),
         declared=Declared(

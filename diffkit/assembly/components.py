@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from diffkit.assembly.condition_flow import ConditionFlow
 from diffkit.assembly.latents import LatentSpace
+from diffkit.core.data import DataType
 from diffkit.core.denoiser import Declared
 from diffkit.core.encoder import Encoder
 from diffkit.core.guidance import Guidance
@@ -39,8 +40,10 @@ class Components:
     """What comes out in the end: of the data."""
     latents: LatentSpace | None = None
     """The space that the model works in, where it is not that of the data."""
-    conditions: tuple[str, ...] = ()
-    """The names of the conditions that the model takes."""
+    flow: ConditionFlow = field(default_factory=ConditionFlow)
+    """Which conditions there are, and who takes them."""
+    dtype: DataType = "float32"
+    """Of samples."""
     model_steps: int | None = None
     """T of a model that can be asked at multiples of 1/T only."""
     learned_variance: bool = False
@@ -49,7 +52,20 @@ class Components:
     """What the model may be told with a question."""
     encoder: Encoder | None = None
     guidance: Guidance | None = None
-    taken: tuple[str, ...] = ()
-    """The names of the conditions that a sample is given: what the encoder takes, or the model."""
-    added: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """The shapes of the conditions that augmentations add; zeros in sampling."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions that the model takes."""
+        return self.flow.model
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The names of the conditions that a sample is given: what the encoder takes, and what
+        comes to the model as it is.
+        """
+        return self.flow.taken
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of those that the process and the loss read in training, as they were given."""
+        return tuple(dict.fromkeys((*self.process.takes, *self.loss.takes)))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from diffkit.assembly.components import Components
+from diffkit.assembly.condition_flow import ConditionFlow, missing_problem, takers
+from diffkit.core.data import DataType
 from diffkit.core.dataset import Dataset
-from diffkit.core.encoder import Encoder, Given
+from diffkit.core.encoder import ConditionGroup, Encoder, Given
+from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
+from diffkit.core.process import ForwardProcess
 from diffkit.core.text import TEXT_LENGTH, as_text
 from diffkit.errors import ComponentError, DataError, SpecError
 
@@ -22,8 +26,8 @@ from diffkit.errors import ComponentError, DataError, SpecError
 class Prepared(Dataset):
     """A dataset whose conditions an encoder has prepared, on the host, as they are read."""
 
-    def __init__(self, *, dataset: Dataset, encoder: Encoder, taken: tuple[str, ...]) -> None:
-        self._dataset, self._encoder, self._taken = dataset, encoder, taken
+    def __init__(self, *, dataset: Dataset, parts: Components) -> None:
+        self._dataset, self._parts = dataset, parts
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,21 +39,44 @@ class Prepared(Dataset):
         """The dataset's."""
         return self._dataset.range
 
+    @property
+    def dtype(self) -> DataType:
+        """The dataset's."""
+        return self._dataset.dtype
+
     def __len__(self) -> int:
         return len(self._dataset)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples, with prepared conditions. Raises DataError where one is not there."""
-        read = self._dataset.batch(indices)
-        if missing := [name for name in self._taken if name not in read.condition]:
-            raise DataError(
-                f"the encoder takes {', '.join(missing)}, and the dataset "
-                f"{type(self._dataset).__name__} gives "
-                f"{', '.join(read.condition) or 'no conditions'}; configure the dataset so that "
-                "it does, or take another encoder"
-            )
-        taken = {name: read.condition[name] for name in self._taken}
-        return Batch(read.x_0, self._encoder.prepare(taken))
+        return prepared_batch(self._dataset.batch(indices), self._parts)
+
+
+def prepared_batch(read: Batch, parts: Components) -> Batch:
+    """A dataset's batch as a loss is given it: on the host, with conditions that are prepared.
+
+    What passes to the model as it is, is beside them; what the process and the loss read, in
+    `given`. Raises DataError where one is not there.
+    """
+    raw, flow = read.condition, parts.flow
+    wanted = takers(flow, parts.process, parts.loss)
+    if problem := missing_problem(wanted, flow, raw):
+        raise DataError(problem)
+    given = {name: raw[name] for name in parts.given if name in raw}
+    if parts.encoder is None:
+        return Batch(read.x_0, raw, given)
+    told = parts.encoder.prepare({name: raw[name] for name in flow.encoder or ()})
+    passed = {name: raw[name] for name in flow.passed if name in raw}
+    _check_apart(told, passed)
+    return Batch(read.x_0, {**passed, **told}, given)
+
+
+def _check_apart(told: Condition, passed: Condition) -> None:
+    if both := sorted(told.keys() & passed.keys()):
+        raise DataError(
+            f"the condition {both[0]} is what the encoder prepares, and the model takes one of "
+            "that name from the dataset; rename one of them (the encoder 'renamed' does)"
+        )
 
 
 def check_data(dataset: Dataset, parts: Components) -> None:
@@ -60,6 +87,11 @@ def check_data(dataset: Dataset, parts: Components) -> None:
             f"built for {list(parts.sample_shape)}; give data of that shape, or set data.shape"
         )
     wanted, declared = parts.sample_range, dataset.range
+    if dataset.dtype != parts.dtype:
+        raise DataError(
+            f"the dataset has samples of the type {dataset.dtype}, and the pipeline was built for "
+            f"{parts.dtype}; give data of that type, or set data.dtype"
+        )
     if declared is not None and wanted is not None and tuple(declared) != tuple(wanted):
         raise DataError(
             f"the dataset has samples in {list(declared)}, and the pipeline was built for "
@@ -67,81 +99,203 @@ def check_data(dataset: Dataset, parts: Components) -> None:
         )
 
 
+def check_conditions(dataset: Dataset, parts: Components) -> None:
+    """Raise DataError where a dataset lacks a condition that somebody takes in training.
+
+    One that declares nothing is asked for its first sample.
+    """
+    wanted = takers(parts.flow, parts.process, parts.loss)
+    if not wanted:
+        return
+    declared = dataset.conditions
+    offered = tuple(dataset.batch([0]).condition if declared is None else declared)
+    if problem := missing_problem(wanted, parts.flow, offered):
+        raise DataError(problem)
+
+
 def prepared(dataset: Dataset, parts: Components) -> Dataset:
     """The dataset as training reads it."""
-    if parts.encoder is None:
+    if parts.encoder is None and not parts.given and not parts.flow.taken:
         return dataset
-    return Prepared(dataset=dataset, encoder=parts.encoder, taken=parts.taken)
+    return Prepared(dataset=dataset, parts=parts)
 
 
-def conditions_of(given: Given, parts: Components, also: tuple[str, ...] = ()) -> Condition:
-    """What was given for a trajectory, prepared; without anything, what stands for no condition.
+class SampleConditions(NamedTuple):
+    """The conditions of some samples, a row each or one for all, on the host."""
 
-    `also` are the names of those that guidance takes.
+    model: Condition
+    """Prepared by the encoder, and beside them what passes to the model as it is."""
+    raw: Condition
+    """As they were given: those that guidance and the process take."""
+
+
+def conditions_of(
+    given: Given,
+    parts: Components,
+    guidance: Guidance | None = None,
+    process: ForwardProcess | None = None,
+) -> SampleConditions:
+    """What was given for a trajectory, prepared; what was left out is what stands for none.
+
+    `guidance` and `process` are those that take conditions too.
 
     Raises:
         SpecError: the names are not those that are taken.
         DataError: a value is none that the encoder knows.
     """
-    encoder = parts.encoder
-    none = {name: torch.zeros(1, *shape) for name, shape in parts.added.items()}
-    if encoder is not None and not given:
-        return {**none, **encoder.null(1)}
-    wanted = {*parts.taken, *also}
-    if set(given) - parts.added.keys() != wanted:
+    flow = parts.flow
+    needed = (
+        *(() if guidance is None else guidance.takes),
+        *(() if process is None else process.takes),
+    )
+    optional = () if guidance is None else guidance.may_take
+    absent = _absent(given, flow, needed, parts.encoder)
+    known = {*flow.taken, *flow.added, *needed, *optional}
+    if absent is None or set(given) - known:
+        raise SpecError([_taken_are({*flow.taken, *needed}, optional, given)])
+    raw = {name: _as_tensor(name, value, flow) for name, value in given.items()}
+    also = {name: raw[name] for name in (*needed, *optional) if name in raw}
+    passed = {name: raw[name] if name in raw else _null_of(name, flow) for name in flow.passed}
+    told = _prepared_of(raw, parts, absent)
+    _check_apart(told, passed)
+    return SampleConditions({**passed, **told}, also)
+
+
+def encoded_in_place(
+    raw: Condition, rows: Condition, system: _Encodes, device: torch.device
+) -> Condition:
+    """The conditions as the network takes them, with these raw ones in the place of rows' own.
+
+    `rows` are prepared, on the device. Raises SpecError, DataError: see `Conditioning.encoded`.
+    """
+    parts, flow = system.parts, system.parts.flow
+    absent = _absent(raw, flow, (), parts.encoder, complete=False)
+    if absent is None or set(raw) - set(flow.taken):
+        raise SpecError([_taken_are(set(flow.taken), (), raw)])
+    host = {name: value.cpu() for name, value in raw.items()}
+    told = _prepared_of(host, parts, absent, fill=False)
+    told |= {name: host[name] for name in flow.passed if name in host}
+    count = max(len(value) for value in rows.values())
+    new = {name: value.to(device) for name, value in told.items()}
+    return system.encoded({**rows, **rows_of(new, count)})
+
+
+class _Encodes(Protocol):
+    """The system, which is made of components and comes after this."""
+
+    parts: Components
+
+    def encoded(self, prepared: Condition) -> Condition: ...
+
+
+def _absent(
+    given: Mapping[str, Any],
+    flow: ConditionFlow,
+    needed: Sequence[str],
+    encoder: Encoder | None,
+    complete: bool = True,
+) -> list[ConditionGroup] | None:
+    """The groups of an encoder's conditions that were left out; None where others are missing."""
+    groups = () if encoder is None else encoder.groups()
+    if any(0 < sum(name in given for name in g.takes) < len(g.takes) for g in groups):
+        return None
+    null = {n for n in flow.null if flow.declared is None or n in flow.declared}
+    without = null | flow.added.keys()
+    missing = [n for n in (*flow.passed, *needed) if n not in given and n not in without]
+    if missing and complete:
+        return None
+    return [group for group in groups if not any(name in given for name in group.takes)]
+
+
+def _prepared_of(
+    raw: Condition, parts: Components, absent: list[ConditionGroup], fill: bool = True
+) -> dict[str, Tensor]:
+    """What the encoder makes of these; what stands for none, of the groups that were left out."""
+    encoder, takes = parts.encoder, parts.flow.encoder or ()
+    if encoder is None:
+        return {}
+    own = {name: raw[name] for name in takes if name in raw}
+    told = dict(encoder.prepare(own)) if own else {}
+    if not absent or not fill:
+        return told
+    null = encoder.null(1)
+    return {**told, **{name: null[name] for group in absent for name in group.prepared}}
+
+
+def null_of(name: str, like: Tensor, flow: ConditionFlow) -> Tensor:
+    """What stands for no condition of a name that passes to the model as it is."""
+    return torch.full_like(like, flow.null[name])
+
+
+def _null_of(name: str, flow: ConditionFlow) -> Tensor:
+    """One row of it. Raises SpecError where its shape is not known."""
+    if name in flow.added:
+        return torch.zeros(1, *flow.added[name])
+    info = (flow.declared or {}).get(name)
+    if info is None:
         raise SpecError(
             [
-                f"the conditions taken are: {', '.join(sorted(wanted)) or 'none'}; "
-                f"given: {', '.join(given) or 'none'}"
+                f"condition.{name} was left out, and what stands for none has a shape that no "
+                "dataset declares; give it"
             ]
         )
-    raw = {name: _as_tensor(name, value) for name, value in given.items()}
-    if encoder is None:
-        return {**none, **raw}
-    told = encoder.prepare({name: raw[name] for name in parts.taken})
-    beside = {name: raw[name] for name in (*also, *parts.added) if name in raw}
-    return {**none, **beside, **told}
+    return torch.full((1, *info.shape), flow.null[name], dtype=getattr(torch, info.dtype))
 
 
-def prepared_conditions(given: Given, parts: Components, count: int) -> Condition:
-    """Raw conditions of so many samples in training, as the encoder prepares a dataset's.
+def prepared_conditions(given: Given, parts: Components, count: int) -> Batch:
+    """Raw conditions of so many samples in training, as those of a dataset's batch are prepared.
 
-    Raises:
+    In a batch without data. Raises:
         SpecError: a value is no tensor, text or whole number.
         DataError: one that is taken is missing, or has not a row for each sample.
     """
-    raw = {name: _as_tensor(name, value) for name, value in given.items()}
-    if missing := [name for name in parts.taken if name not in raw]:
-        raise DataError(
-            f"condition: {', '.join(missing)} has to be given for training; given are: "
-            f"{', '.join(raw) or 'none'}"
-        )
+    raw = {name: _as_tensor(name, value, parts.flow) for name, value in given.items()}
     for name, value in raw.items():
         if value.ndim == 0 or len(value) != count:
             raise DataError(
                 f"condition.{name} has the shape {list(value.shape)}, and there are {count} samples"
             )
-    if parts.encoder is None:
-        return raw
-    return parts.encoder.prepare({name: raw[name] for name in parts.taken})
+    return prepared_batch(Batch(torch.empty(count, 0), raw), parts)
 
 
-def drawn_conditions(dataset: Dataset, parts: Components, count: int, seed: int) -> Condition:
-    """The raw conditions of so many of a dataset's samples, for samples to compare with them.
+def _taken_are(wanted: set[str], optional: Sequence[str], given: Mapping[str, Any]) -> str:
+    may = f" (and if wanted {', '.join(optional)})" if optional else ""
+    return (
+        f"the conditions taken are: {', '.join(sorted(wanted)) or 'none'}{may}; "
+        f"given: {', '.join(given) or 'none'}"
+    )
 
-    Those that the network or its encoder takes, and those that the spec's guidance takes.
+
+def drawn_rows(
+    dataset: Dataset,
+    parts: Components,
+    count: int,
+    seed: int,
+    instead: Mapping[str, Any] | None = None,
+) -> Batch | None:
+    """So many of a dataset's samples, drawn at random, with the raw conditions that samples to be
+    compared with them need; None where they need none.
+
+    Those that the network or its encoder, the process and guidance take; `instead` has choices in
+    the place of the pipeline's.
     """
-    guidance = parts.guidance
-    taken = [*parts.taken, *(() if guidance is None else guidance.takes)]
+    chosen = (instead or {}).get("guidance", parts.guidance)
+    also = chosen.takes if isinstance(chosen, Guidance) else ()
+    taken = dict.fromkeys((*parts.taken, *parts.process.takes, *also))
     if not taken:
-        return {}
+        return None
     host = torch.Generator().manual_seed(mix(seed, "conditions"))
     rounds = -(-count // len(dataset))
     order = torch.cat([torch.randperm(len(dataset), generator=host) for _ in range(rounds)])
-    found = dataset.batch(order[:count].tolist()).condition
-    if missing := [name for name in taken if name not in found]:
+    return rows_with(dataset, order[:count].tolist(), taken)
+
+
+def rows_with(dataset: Dataset, rows: Sequence[int], names: Iterable[str]) -> Batch:
+    """These rows with these of their conditions. Raises DataError where one is not there."""
+    read = dataset.batch(rows)
+    if missing := [name for name in names if name not in read.condition]:
         raise DataError(f"samples need the conditions {', '.join(missing)}; the dataset has none")
-    return {name: found[name] for name in taken}
+    return Batch(read.x_0, {name: read.condition[name] for name in names})
 
 
 def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
@@ -158,7 +312,8 @@ def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
     return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
 
 
-def _as_tensor(name: str, value: Tensor | str | int | Sequence[str] | Sequence[int]) -> Tensor:
+def _as_tensor(name: str, value: Any, flow: ConditionFlow) -> Tensor:
+    """A condition as people give it, as a tensor: of the dtype that the data declare."""
     if isinstance(value, Tensor):
         return value
     items: list[Any] = [value]
@@ -168,6 +323,15 @@ def _as_tensor(name: str, value: Tensor | str | int | Sequence[str] | Sequence[i
         texts = [str(item) for item in items]
         # What is too long for an encoder, the encoder cuts off.
         return as_text(texts, max(TEXT_LENGTH, *(len(text.encode()) for text in texts)))
+    info = (flow.declared or {}).get(name)
     if items and all(isinstance(item, Integral) for item in items):
-        return torch.tensor([int(item) for item in items])
-    raise SpecError([f"condition.{name} is a tensor, texts or whole numbers, one or a list"])
+        dtype = torch.int64 if info is None else getattr(torch, info.dtype)
+        return torch.tensor([int(item) for item in items], dtype=dtype)
+    whole = info is not None and info.dtype != "float32"
+    if items and all(isinstance(item, Real) for item in items):
+        if whole:
+            raise SpecError(
+                [f"condition.{name}: {items[0]} is no whole number, and the data have whole ones"]
+            )
+        return torch.tensor([float(item) for item in items], dtype=torch.float32)
+    raise SpecError([f"condition.{name} is a tensor, texts or numbers, one or a list"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,12 +44,26 @@ def component_of(
     arguments = dict(code or {})
     for name, value in choice.arguments.items():
         if value is None and name in choice.supplied:
-            arguments[name] = supply(choice.supplied[name])
+            arguments[name] = _supplied(choice, name, supply)
         elif name in choice.runs and isinstance(value, str):
             arguments[name] = Run(value)
         else:
             arguments[name] = with_references(value, name, made)
     return choice.component(**arguments)
+
+
+def _supplied(choice: Choice, name: str, supply: Supply) -> Any:
+    """What the pipeline fills in. Raises ComponentError where it has nothing for what is needed."""
+    source = choice.supplied[name]
+    found = supply(source)
+    default = inspect.signature(choice.component.__init__).parameters[name].default
+    if found is None and default is inspect.Parameter.empty:
+        kind, _, fact = source.partition(".")
+        raise ComponentError(
+            f"{choice.component.__name__} needs {name}, which it is supplied with from {source}, "
+            f"and no {kind} says its {fact}; give {name} in its config, or a {kind} that does"
+        )
+    return found
 
 
 def create_one(choice: Choice, supply: Supply) -> tuple[Component | None, tuple[Problem, ...]]:

@@ -11,21 +11,21 @@ import torch
 from pydantic import ValidationError
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
+from diffkit.assembly.condition_flow import ADDED
 from diffkit.assembly.create import create_one
+from diffkit.assembly.references import with_references
 from diffkit.config.signature import explained
-from diffkit.config.spec import DataSpec
+from diffkit.config.spec import ComponentSpec, DataSpec
 from diffkit.core.autoencoder import Autoencoder
-from diffkit.core.component import Component, Config, Facts, arguments_of
-from diffkit.core.data import FACTS
+from diffkit.core.component import Component, Config, Described, Facts, arguments_of
+from diffkit.core.data import is_fact
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import SampleMetric
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
-SHAPE, RANGE, LATENTS = "data.shape", "data.range", "data.latents"
-ADDED = "training.adds"
-"""The shapes of the conditions that augmentations add, by name."""
+SHAPE, LATENTS = "data.shape", "data.latents"
 ENCODER_FIRST = (
     "autoencoder",
     "schedule",
@@ -35,9 +35,9 @@ ENCODER_FIRST = (
     "spacing",
     "loss",
     "sampler",
-    "guidance",
-    # Before the model, which is supplied with what it gives.
+    # Before the model and guidance, which are supplied with what it gives and takes.
     "encoder",
+    "guidance",
     "model",
 )
 """Whose facts are gathered, in this order; the others are asked when they are made."""
@@ -68,20 +68,21 @@ class Gathered:
 
     def facts_for(self, choice: Choice) -> Facts:
         """All facts, with the data as this component meets them."""
-        seen = self.seen_by(choice)
-        return {**self.facts, SHAPE: seen.shape, RANGE: seen.range}
+        return {**self.facts, **_of_data("data", self.seen_by(choice))}
 
 
 def gather_facts(blueprint: Blueprint) -> Gathered:
     """Ask every component what it offers to the others."""
     data, problems = _data_of(blueprint)
+    # Everything is said from here on, so that nobody asks the dataset again.
+    data = data.model_copy(update={name: getattr(data, name) for name in DataSpec.model_fields})
     inner, wrong = _latents_of(blueprint, data)
     problems += wrong
-    facts: dict[str, Any] = {SHAPE: inner.shape, RANGE: inner.range}
+    facts: dict[str, Any] = {**_dataset_facts(blueprint, data), **_of_data("data", inner)}
     facts[LATENTS] = "autoencoder" in blueprint.choices
     facts[ADDED], wrong = added_conditions(blueprint, inner)
     problems += wrong
-    schedule, wrong = _schedule_of(blueprint, data)
+    schedule, wrong = _schedule_of(blueprint, data, facts)
     problems += wrong
     if schedule is None:
         # Nobody's objections mean anything without the noise levels.
@@ -115,13 +116,28 @@ def filled_in(choice: Choice, seen: DataSpec, facts: Facts) -> Config:
     """The configuration of a component, with what the pipeline supplies of the data."""
     if choice.instance is not None:
         return cast(Config, SimpleNamespace(**arguments_of(choice.instance)))
-    values = {**dict.fromkeys(choice.in_code), **choice.arguments}
+
+    def nested(place: str, reference: ComponentSpec) -> object:
+        inner = choice.nested.get(place)
+        if inner is None or not inner.readable:
+            return reference
+        return Described(inner.component, filled_in(inner, seen, facts))
+
+    values = dict.fromkeys(choice.in_code) | {
+        name: with_references(value, name, nested) for name, value in choice.arguments.items()
+    }
     for name, source in choice.supplied.items():
-        if values[name] is None and source == SHAPE:
-            values[name] = seen.shape
-        elif values[name] is None and source in FACTS:
-            values[name] = facts.get(source)
+        if values[name] is None and (source == SHAPE or is_fact(source)):
+            values[name] = fact_supplied(source, seen, facts)
     return cast(Config, SimpleNamespace(**values))
+
+
+def fact_supplied(source: str, seen: DataSpec, facts: Facts) -> Any:
+    """A fact that a component is supplied with; None where nobody offers it.
+
+    Of the data as that component sees them.
+    """
+    return {**facts, **_of_data("data", seen)}.get(source)
 
 
 def schedule_facts(schedule: NoiseSchedule) -> Facts:
@@ -159,12 +175,54 @@ def _meets_samples(choice: Choice) -> bool:
     )
 
 
+def _of_data(prefix: str, data: DataSpec) -> dict[str, Any]:
+    return {f"{prefix}.{name}": getattr(data, name) for name in DataSpec.model_fields}
+
+
+def _dataset_facts(blueprint: Blueprint, data: DataSpec) -> dict[str, Any]:
+    """What a spec says of the data; and of the dataset's own facts, where one is asked for."""
+    found = _of_data("dataset", data)
+    dataset = blueprint.choices.get("dataset")
+    wanted = {
+        source
+        for choice in blueprint.choices.values()
+        for source in sources_of(choice)
+        if source.startswith("dataset.") and source not in found
+    }
+    if not wanted or dataset is None or not dataset.readable:
+        return found
+    config = filled_in(dataset, data, {})
+    own, _ = _asked("dataset", "facts", _facts_of(dataset.component, config))
+    return {**{f"dataset.{name}": value for name, value in (own or {}).items()}, **found}
+
+
+def sources_of(choice: Choice) -> set[str]:
+    """Everything that a component and those within it are supplied with."""
+    return set(choice.supplied.values()).union(*map(sources_of, choice.nested.values()))
+
+
+_FILLED = ("dtype", "vocabulary", "conditions")
+"""What a spec that says only the shape and the range of the data has from the dataset."""
+
+
+def _completed(data: DataSpec, dataset: Choice | None) -> DataSpec:
+    """The data of a spec, with what it does not say from the dataset, if that can be asked."""
+    unsaid = [name for name in _FILLED if name not in data.model_fields_set]
+    if not unsaid or dataset is None or not dataset.readable:
+        return data
+    found, _ = _asked("dataset", "facts", lambda: _declared(dataset))
+    if found is None:
+        # It is asked again, and its problem said, when data are read.
+        return data
+    return data.model_copy(update={name: getattr(found, name) for name in unsaid})
+
+
 def _data_of(blueprint: Blueprint) -> tuple[DataSpec, tuple[Problem, ...]]:
     """What the spec says of the data; else the dataset; else the model given; else images."""
     settings = blueprint.settings
     problems: tuple[Problem, ...] = ()
     if settings is not None and settings.data is not None:
-        return settings.data, problems
+        return _completed(settings.data, blueprint.choices.get("dataset")), problems
     dataset = blueprint.choices.get("dataset")
     if dataset is not None and dataset.readable:
         found, problems = _asked("dataset", "facts", lambda: _declared(dataset))
@@ -182,11 +240,14 @@ def _declared(choice: Choice) -> DataSpec:
     """What a dataset says of its samples. Raises ComponentError where that is nothing."""
     if choice.given is not None:
         dataset = cast(Dataset, choice.instance)
-        facts: Facts = {"shape": dataset.shape, "range": dataset.range}
+        facts: Facts = {name: getattr(dataset, name) for name in DataSpec.model_fields}
     else:
-        facts = choice.component.facts(cast(Config, SimpleNamespace(**choice.arguments)))
+        facts = choice.component.facts(filled_in(choice, _DEFAULT_DATA, {}))
+    told = {name: facts[name] for name in DataSpec.model_fields if name in facts}
+    if told.get("conditions") is not None:
+        told["conditions"] = dict(told["conditions"])
     try:
-        return DataSpec(shape=tuple(facts["shape"]), range=facts.get("range"))
+        return DataSpec(**{**told, "shape": tuple(facts["shape"])})
     except ValidationError as error:
         wrong = "; ".join(explained(error, "", DataSpec.model_fields))
         raise ComponentError(f"what it declares of its data is wrong: {wrong}") from error
@@ -201,22 +262,23 @@ def _latents_of(blueprint: Blueprint, data: DataSpec) -> tuple[DataSpec, tuple[P
     kind = cast(type[Autoencoder], choice.component)
 
     def latents() -> DataSpec:
-        return DataSpec(shape=tuple(kind.latent_shape(config, data.shape)))
+        shape = tuple(kind.latent_shape(config, data.shape))
+        return DataSpec(shape=shape, conditions=data.conditions)
 
     found, problems = _asked("autoencoder", "latent_shape", latents)
     return (data if found is None else found), problems
 
 
 def _schedule_of(
-    blueprint: Blueprint, data: DataSpec
+    blueprint: Blueprint, data: DataSpec, facts: Facts
 ) -> tuple[NoiseSchedule | None, tuple[Problem, ...]]:
     choice = blueprint.choices.get("schedule")
     if choice is None:
         return None, ()
 
     def supply(source: str) -> Any:
-        if source == SHAPE:
-            return data.shape
+        if source == SHAPE or is_fact(source):
+            return fact_supplied(source, data, facts)
         raise ComponentError(f"it is made with another {source}; name one in its config")
 
     made, problems = create_one(choice, supply)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
-from diffkit.assembly.facts import ADDED, Gathered, objections
+from diffkit.assembly.facts import Gathered, objections
 from diffkit.assembly.questions import question_problems
 from diffkit.assembly.training import training_objections
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.component import Component, Config, Facts
-from diffkit.core.encoder import MASK, TOKENS, VECTOR
-from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Loss
-from diffkit.core.process import ForwardProcess
+from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
+
+_OF_GAUSSIAN_PROCESSES = ("parameterization",)
+"""What only the network of a Gaussian process is asked through: of others, whatever the spec names
+has no part in anything."""
 
 
 def incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem, ...]:
@@ -23,9 +25,12 @@ def incompatibilities(blueprint: Blueprint, gathered: Gathered) -> tuple[Problem
         # Nobody can judge a pipeline whose noise levels are not known.
         return ()
     problems: list[Problem] = []
+    process = blueprint.choices.get("process")
+    gaussian = process is None or issubclass(process.component, GaussianProcess)
     for kind, config in gathered.configs.items():
         choice = blueprint.choices[kind]
-        problems += objections(choice, config, gathered.facts_for(choice))
+        if kind not in _OF_GAUSSIAN_PROCESSES or gaussian:
+            problems += objections(choice, config, gathered.facts_for(choice))
         problems += _texts(_wrong_shape(choice, config, gathered))
     classes = {kind: choice.component for kind, choice in blueprint.choices.items()}
     problems += _texts(_between(classes, gathered.facts))
@@ -54,11 +59,6 @@ def _wrong_shape(choice: Choice, config: Config, gathered: Gathered) -> Iterable
 def _with_training(
     classes: Mapping[str, type[Component]], training: TrainingSpec, gathered: Gathered
 ) -> Iterable[str]:
-    dropout = training.condition_dropout
-    if problem := dropout_problem(dropout, "encoder" in classes):
-        yield problem
-    if problem := null_problem(dropout, classes.get("guidance")):
-        yield problem
     yield from training_problems(training, "autoencoder" in classes)
 
 
@@ -72,7 +72,7 @@ def _between(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[s
     if process is not None:
         for kind in ("loss", "sampler"):
             yield from _wrong_process(kind, classes.get(kind), process)
-    yield from _wrong_conditions(classes, facts)
+        yield from _wrong_numbers(process, facts)
     yield from question_problems(classes, facts)
     grid, asked = facts.get("model.steps"), facts.get("schedule.steps")
     if grid is not None and grid != asked:
@@ -83,67 +83,12 @@ def _between(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[s
         )
 
 
-def dropout_problem(wanted: float | None, encoder: bool) -> str | None:
-    """Why conditions cannot be dropped so often; None where they can."""
-    if wanted is None or encoder:
-        return None
-    return (
-        f"training.condition_dropout is {wanted}, and without an encoder nobody knows what stands "
-        "for no condition; set encoder, or leave it out"
-    )
-
-
-def null_problem(wanted: float | None, guidance: type | None) -> str | None:
-    """Why guidance cannot ask a network that was trained so without a condition; None: it can."""
-    if guidance is None or not issubclass(guidance, Guidance) or not guidance.needs_null:
-        return None
-    if wanted != 0.0:
-        return None
-    return (
-        f"guidance: {guidance.__name__} also asks the model without a condition, and it is never "
-        "trained so where training.condition_dropout is 0; leave that out (0.1), or the guidance"
-    )
-
-
 def training_problems(training: TrainingSpec, autoencoder: bool) -> Iterable[str]:
     """What of training goes only with latents."""
     if training.latents is not None and not autoencoder:
         yield (
             f"training.latents is {training.latents}, and without an autoencoder there are no "
             "latents to keep there; set autoencoder, or leave it out"
-        )
-
-
-def _wrong_conditions(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[str]:
-    """What the model takes and the encoder gives; what guidance needs."""
-    taken = set(facts.get("model.conditions", ()))
-    if untold := sorted(set(facts.get(ADDED, ())) - taken):
-        yield (
-            f"training.augmentations: they add the conditions {', '.join(untold)}, which the model "
-            "does not take, so that samples would show what was done to data; take a model that "
-            "does, or another augmentation"
-        )
-    if "encoder" in classes:
-        given = {name for name in (VECTOR, TOKENS) if facts.get(f"encoder.{name}")}
-        given |= {MASK} if TOKENS in given else set()
-        given |= set(facts.get(ADDED, ()))
-        if missing := sorted(taken - given):
-            yield (
-                f"model: it takes the conditions {', '.join(missing)}, and the encoder gives "
-                f"{', '.join(sorted(given)) or 'none'}; change one of them"
-            )
-        elif not taken:
-            yield (
-                "encoder: the model takes no conditions, so that nothing of what is encoded would "
-                "reach it; take a model that does, such as unet, or leave the encoder out"
-            )
-    guidance = classes.get("guidance")
-    if guidance is None or not issubclass(guidance, Guidance) or "encoder" in classes:
-        return
-    if guidance.needs_null:
-        yield (
-            f"guidance: {guidance.__name__} also asks the model without a condition, and only an "
-            "encoder knows what stands for that; set encoder, or leave the guidance out"
         )
 
 
@@ -157,4 +102,13 @@ def _wrong_process(
         yield (
             f"{kind}: {component.__name__ if component else kind} needs a process of the class "
             f"{wanted.__name__}, and {process.__name__} is not one"
+        )
+
+
+def _wrong_numbers(process: type[Component], facts: Facts) -> Iterable[str]:
+    """Tokens where numbers are needed."""
+    if issubclass(process, GaussianProcess) and facts.get("data.dtype") == "int64":
+        yield (
+            f"process: {process.__name__} adds Gaussian noise to numbers, and the data are tokens "
+            "(int64); take a process for tokens, or data that are float32"
         )

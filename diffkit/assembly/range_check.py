@@ -71,7 +71,7 @@ class RangeChecked(Dataset):
         return len(self._dataset)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The other's samples, float32 where they are numbers.
+        """The other's samples: float32 where they are numbers, int64 where they are tokens.
 
         Raises DataError where one is beyond the range, or where these are no samples.
         """
@@ -89,7 +89,7 @@ class RangeChecked(Dataset):
                 f"{name} gives samples of the shape {list(read.x_0.shape)}, and was asked for "
                 f"{count} of {list(self.shape)}"
             )
-        for what, value in read.condition.items():
+        for what, value in (*read.condition.items(), *read.given.items()):
             if not isinstance(value, Tensor) or value.shape[:1] != (count,):
                 raise DataError(f"{name} gives no row of the condition {what} for each sample")
         if not self._numbers or read.x_0.dtype == torch.float32:
@@ -99,4 +99,4 @@ class RangeChecked(Dataset):
                 f"{name} gives {str(read.x_0.dtype).removeprefix('torch.')}; give float32, scaled "
                 "to the range that it declares"
             )
-        return Batch(read.x_0.float(), read.condition)
+        return Batch(read.x_0.float(), read.condition, read.given)

@@ -34,7 +34,7 @@ from diffkit.config.spec import (
     spelled_out,
 )
 from diffkit.core.component import Component, alike, arguments_of
-from diffkit.core.data import FACTS
+from diffkit.core.data import is_fact
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
@@ -313,7 +313,7 @@ def _of_instance(kind: str, component: Component, beside: Mapping[str, Any], hos
             name
             for name, source in supplied.items()
             # Facts of an encoder may not be there to supply it the next time.
-            if source not in FACTS and not _own(held.get(name), beside.get(source))
+            if not is_fact(source) and not _own(held.get(name), beside.get(source))
         }
         described = reference_of(component, host, leave_out=elsewhere)
     except ComponentError as error:

@@ -110,20 +110,14 @@ class System(nn.Module):
         return self.parts.loss(batch, context)
 
     def encoded(self, prepared: Condition) -> Condition:
-        """The conditions as the model takes them: encoded, or as they are without an encoder."""
-        encoder, added = self.parts.encoder, self.parts.added
-        rest = {name: prepared[name] for name in prepared if name not in added}
-        given: Condition = rest if encoder is None else encoder(rest)
-        if not added:
-            return given
-        some = next(iter(prepared.values()))
-        augmentation = {
-            name: prepared[name]
-            if name in prepared
-            else some.new_zeros((len(some), *shape)).float()
-            for name, shape in added.items()
-        }
-        return {**given, **augmentation}
+        """The conditions as the model takes them: encoded, or as they are where no encoder takes
+        them.
+        """
+        encoder, passed = self.parts.encoder, self.parts.flow.passed
+        if encoder is None:
+            return prepared
+        told = encoder({name: value for name, value in prepared.items() if name not in passed})
+        return {**{name: prepared[name] for name in passed if name in prepared}, **told}
 
     def denoiser(
         self,

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from diffkit.core.data import ConditionInfo, DataType
 from diffkit.plugins.metadata import unreadable_left_out
 
 with unreadable_left_out():
@@ -50,10 +51,18 @@ class ComponentSpec(SpecModel):
 
 
 class DataSpec(SpecModel):
-    """The shape of one sample, and the smallest and largest value it can have."""
+    """What is known of the data: the dataset's, where it is left out."""
 
     shape: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=16)]
+    """Of one sample."""
     range: tuple[float, float] | None = None
+    """The smallest and largest value that a sample can have."""
+    dtype: DataType = "float32"
+    """int64 of tokens."""
+    vocabulary: Annotated[int, Field(gt=0)] | None = None
+    """How many different tokens there are."""
+    conditions: dict[str, ConditionInfo] | None = None
+    """What comes with each sample. None: not declared; looked at when training begins."""
 
     @field_validator("range")
     @classmethod
@@ -70,6 +79,8 @@ Compilation = Literal["off", "auto", "default", "reduce-overhead"]
 
 _Count = Annotated[int, Field(le=10**12)]
 """No more than anybody has; arithmetic with it stays within floating-point numbers."""
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSpec(ComponentSpec):
@@ -153,9 +164,10 @@ class TrainingSpec(SpecModel):
     averages: dict[AverageName, AverageSpec] = {"ema": AverageSpec(id="diffkit.ema")}
     """By name; the first is sampled with. `ema_decay: 0.999` is short for
     `averages: {ema: {id: diffkit.ema, config: {decay: 0.999}}}`, and null for none."""
-    condition_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """How often an encoder's conditions are replaced by what stands for none, so that the network
-    can be guided without a classifier. None: 0.1 where there is an encoder."""
+    condition_dropout: _Share | dict[str, _Share] | None = None
+    """How often conditions are replaced by what stands for none, so that the network can be guided
+    without a classifier: all of a sample together; or by name, each on its own, and those that are
+    not named never. None: 0.1, of those that an encoder or the model has a null for."""
     init: str | None = None
     """The directory of a run whose weights training begins with: those that are sampled with
     there, as far as names and shapes are the same."""

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from diffkit.core.component import Config as Config
     from diffkit.core.component import Facts as Facts
     from diffkit.core.component import arguments_of as arguments_of
+    from diffkit.core.component import facts_of as facts_of
+    from diffkit.core.component import requires_of as requires_of
+    from diffkit.core.data import ConditionInfo as ConditionInfo
+    from diffkit.core.data import Conditions as Conditions
     from diffkit.core.data import DataShape as DataShape
     from diffkit.core.data import Supplied as Supplied
     from diffkit.core.data import TokenWidth as TokenWidth
     from diffkit.core.data import VectorWidth as VectorWidth
+    from diffkit.core.data import Vocabulary as Vocabulary
     from diffkit.core.data import is_picture as is_picture
     from diffkit.core.dataset import Dataset as Dataset
     from diffkit.core.denoiser import DataRange as DataRange
@@ -35,8 +40,10 @@ if TYPE_CHECKING:
     from diffkit.core.encoder import MASK as MASK
     from diffkit.core.encoder import TOKENS as TOKENS
     from diffkit.core.encoder import VECTOR as VECTOR
+    from diffkit.core.encoder import ConditionGroup as ConditionGroup
     from diffkit.core.encoder import Encoder as Encoder
     from diffkit.core.encoder import Given as Given
+    from diffkit.core.encoder import gives_of as gives_of
     from diffkit.core.example import Example as Example
     from diffkit.core.gaussian_denoiser import GaussianDenoiser as GaussianDenoiser
     from diffkit.core.gaussian_denoiser import Preconditioning as Preconditioning
@@ -78,6 +85,7 @@ if TYPE_CHECKING:
     from diffkit.core.prediction import GaussianPrediction as GaussianPrediction
     from diffkit.core.prediction import Prediction as Prediction
     from diffkit.core.prediction import Target as Target
+    from diffkit.core.process import NO_CONDITION as NO_CONDITION
     from diffkit.core.process import ForwardProcess as ForwardProcess
     from diffkit.core.process import Gaussian as Gaussian
     from diffkit.core.process import GaussianProcess as GaussianProcess
@@ -107,11 +115,14 @@ _NAMES = {
     "average": "Average",
     "bound": "Bound",
     "clipping": "ClippedDenoiser Clipping",
-    "component": "Component Config Facts arguments_of",
-    "data": "DataShape Supplied TokenWidth VectorWidth is_picture",
+    "component": "Component Config Facts arguments_of facts_of requires_of",
+    "data": (
+        "ConditionInfo Conditions DataShape InCode Supplied TokenWidth VectorWidth Vocabulary "
+        "is_picture"
+    ),
     "dataset": "Dataset",
     "denoiser": "DataRange Declared Denoiser ModelDenoiser Times WrappedDenoiser",
-    "encoder": "MASK TOKENS VECTOR Encoder Given",
+    "encoder": "MASK TOKENS VECTOR ConditionGroup Encoder Given gives_of",
     "example": "Example",
     "gaussian_denoiser": "GaussianDenoiser Preconditioning",
     "gaussian_sampler": "GaussianPredictor GaussianSampler GaussianStepSampler",
@@ -126,7 +137,7 @@ _NAMES = {
     "optimizer": "Optimizer",
     "parameterization": "TIME_SCALE Parameterization",
     "prediction": "Extras GaussianPrediction Prediction Target",
-    "process": "ForwardProcess Gaussian GaussianProcess Level",
+    "process": "NO_CONDITION ForwardProcess Gaussian GaussianProcess Level",
     "sampler": "Sampler State StepSampler",
     "schedule": "DiscreteSchedule NoiseSchedule Time as_time",
     "random_state": "seeded",

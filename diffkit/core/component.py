@@ -6,6 +6,8 @@ import copy
 import inspect
 from abc import ABCMeta
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
@@ -71,6 +73,38 @@ class Component(metaclass=ComponentMeta):
     def examples(cls) -> Sequence[Example]:
         """How the kit and `diffkit check` try it. None: in its default configuration."""
         return ()
+
+
+@dataclass(frozen=True)
+class Described:
+    """A component within another, as `facts(config)` and `requires` see it in the configuration."""
+
+    component: type[Component]
+    config: Config
+
+
+def facts_of(nested: object) -> Mapping[str, Any]:
+    """The facts of a component within another: of its instance, or of what describes it.
+
+    For `facts(config)` and `requires`: `facts_of(config.encoder)`. Empty where nothing is known of
+    it, as where its own configuration is wrong, which is said elsewhere.
+    """
+    if isinstance(nested, Component):
+        held = cast(Config, SimpleNamespace(**arguments_of(nested)))
+        return dict(type(nested).facts(held))
+    if isinstance(nested, Described):
+        return dict(nested.component.facts(nested.config))
+    return {}
+
+
+def requires_of(nested: object, facts: Facts) -> Iterable[str]:
+    """The problems of a component within another in a pipeline with these facts, likewise."""
+    if isinstance(nested, Component):
+        held = cast(Config, SimpleNamespace(**arguments_of(nested)))
+        return type(nested).requires(held, facts)
+    if isinstance(nested, Described):
+        return nested.component.requires(nested.config, facts)
+    return ()
 
 
 def arguments_of(component: Component) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Gt, MinLen
 
@@ -38,11 +38,45 @@ class InCode:
 DataShape = Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1), Supplied("data.shape")]
 """The shape of one sample. A component with such an argument is given the pipeline's."""
 
-FACTS = ("encoder.vector", "encoder.tokens")
-"""What is supplied of the facts of another component: None where that is not there."""
+
+def is_fact(source: str) -> bool:
+    """Whether what is supplied is a fact, `kind.fact`, and neither a component nor the shape.
+
+    None is supplied where nobody offers such a fact.
+    """
+    return "." in source and source != "data.shape"
+
 
 Width = Annotated[int, Gt(0)]
 VectorWidth = Annotated[Width | None, Supplied("encoder.vector")]
 """The width of the encoder's `vector`; an argument with the default None."""
 TokenWidth = Annotated[Width | None, Supplied("encoder.tokens")]
 """The width of the encoder's `tokens`; an argument with the default None."""
+Vocabulary = Annotated[Annotated[int, Gt(0)], Supplied("dataset.vocabulary")]
+"""How many different tokens the data have, from 0 on."""
+
+DataType = Literal["float32", "int64"]
+"""What samples are: numbers, or tokens."""
+
+
+@dataclass(frozen=True)
+class ConditionInfo:
+    """What a dataset says of one of its conditions.
+
+    Args:
+        shape: of one row: `()` for one number a sample, `(c, h, w)` for a picture.
+        dtype: of the tensor.
+        classes: how many classes there are, of a label that counts from 0.
+        picture: whether it is a picture of the same scene as the sample, `(c, h, w)`.
+        text: whether it is text, as `as_text` writes it; its shape is the bytes of a row.
+    """
+
+    shape: tuple[Annotated[int, Gt(0)], ...] = ()
+    dtype: Literal["float32", "int64", "uint8", "bool"] = "float32"
+    classes: Annotated[int, Gt(0)] | None = None
+    picture: bool = False
+    text: bool = False
+
+
+Conditions = Mapping[str, ConditionInfo]
+"""What a dataset declares of its conditions, by name."""

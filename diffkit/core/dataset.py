@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from diffkit.core.component import Component
+from diffkit.core.data import Conditions, DataType
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
 
@@ -15,7 +16,9 @@ class Dataset(Component):
     """A finite collection of samples of one shape, read in batches.
 
     Facts, known from the configuration (by reading a header at most): `shape`, of one sample,
-    and `range`.
+    and `range`; `conditions`, by name, each a `ConditionInfo`; of tokens, `dtype` "int64" and
+    `vocabulary`, how many different ones there are. Conditions that are not declared are looked
+    at when training begins.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -30,10 +33,25 @@ class Dataset(Component):
         """The smallest and largest value that a sample can have, where that is known."""
         return None
 
+    @property
+    def dtype(self) -> DataType:
+        """What samples are: "float32", or "int64" for tokens."""
+        return "float32"
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many different tokens there are; they count from 0."""
+        return None
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What `batch` gives beside samples, by name; None where that is not declared."""
+        return None
+
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are, at least 1."""
 
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The samples at these indices, float32 on the host."""
+        """The samples at these indices, of the declared dtype, on the host."""

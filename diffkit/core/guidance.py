@@ -11,6 +11,7 @@ from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Encoder
 from diffkit.core.model import Condition
+from diffkit.errors import ComponentError
 
 MakeDenoiser = Callable[[Condition], Denoiser]
 """The denoiser for conditions with one row for each sample that it will be asked about."""
@@ -23,25 +24,54 @@ class Conditioning:
     condition: Condition
     """As the network takes them; empty where it takes none."""
     null: Condition = field(default_factory=dict)
-    """What stands for no condition, likewise; empty where there is no encoder."""
+    """What stands for no condition, likewise, of those that have such; an encoder's, and what a
+    model declares of its own."""
     given: Condition = field(default_factory=dict)
-    """As they were given, or prepared by an encoder."""
+    """As they were given, or prepared by an encoder; with those that guidance takes itself."""
     encoder: Encoder | None = None
     """That encoder."""
+    encode: Callable[[Condition], Condition] | None = None
+    """What `encoded` asks."""
+
+    def encoded(self, raw: Condition) -> Condition:
+        """The conditions as the network takes them, with these raw ones in the place of the
+        samples' own: `{"caption": negative}`. One row a sample, or one for all.
+
+        Raises:
+            ComponentError: there are no conditions to replace.
+            SpecError: the network and its encoder take no such condition.
+            DataError: a value is none that the encoder knows.
+        """
+        if self.encode is None:
+            raise ComponentError(
+                f"the conditions {', '.join(raw)} cannot be encoded: nobody said how"
+            )
+        return self.encode(raw)
 
 
 class Guidance(Component):
     """Wraps a denoiser into another denoiser of the same process."""
 
     kind: ClassVar[str] = "guidance"
-    needs_null: ClassVar[bool] = False
-    """Whether it asks the network without a condition, which has to have been trained so."""
-    takes: ClassVar[tuple[str, ...]] = ()
-    """The names of conditions that it reads itself, whether or not the network takes them."""
     gives: ClassVar[tuple[str, ...]] = ()
     """The names of the tensors and second times that it tells the network with a question."""
     extras: ClassVar[tuple[str, ...]] = ()
     """The names of the extras that it needs of the network's predictions."""
+
+    @property
+    def needs_null(self) -> bool:
+        """Whether it asks the network without a condition, which has to have been trained so."""
+        return False
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of conditions that it reads itself, whether or not the network takes them."""
+        return ()
+
+    @property
+    def may_take(self) -> tuple[str, ...]:
+        """The names of those that it reads where they are given, as a negative prompt is."""
+        return ()
 
     @abstractmethod
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:

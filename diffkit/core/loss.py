@@ -27,6 +27,9 @@ class Batch:
 
     x_0: Tensor
     condition: Condition = field(default_factory=dict)
+    """A dataset's, or as the denoiser takes them: prepared by the encoder, some of them dropped."""
+    given: Condition = field(default_factory=dict)
+    """Those that the process or the loss takes, as the dataset gave them; none is dropped."""
 
     def __len__(self) -> int:
         return self.x_0.shape[0]
@@ -81,6 +84,11 @@ class Loss(Component):
     """The names of the tensors and second times that it tells the network with a question."""
     extras: ClassVar[tuple[str, ...]] = ()
     """The names of the extras that it needs of the network's predictions."""
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of a dataset's conditions that it reads itself, in `batch.given`."""
+        return ()
 
     @abstractmethod
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:

@@ -13,10 +13,11 @@ from torch import Tensor
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Shaped
 
 Embedding = Callable[[Tensor], Tensor]
 """Samples `[b, *data]` to features `[b, features]`."""
@@ -47,9 +48,18 @@ class SampleMetric(Metric):
 
     @abstractmethod
     def measure(
-        self, samples: Float[Tensor, "n *data"], dataset: Dataset, seed: int
+        self,
+        samples: Shaped[Tensor, "n *data"],
+        dataset: Dataset,
+        seed: int,
+        of: Batch | None,
     ) -> Mapping[str, float]:
-        """Named values; lower or higher is better as the docstring says."""
+        """Named values; lower or higher is better as the docstring says.
+
+        `of` has the data whose conditions the samples were made of, row by row, with those
+        conditions as the dataset gives them: what a paired metric compares with. None where they
+        were made of none, or of nobody knows which.
+        """
 
 
 Denoising = Callable[[Condition], Denoiser]

@@ -41,6 +41,8 @@ class EpsilonModel(nn.Module, Component):
     of them optional:
 
     - `conditions`: the names of the conditions that it takes;
+    - `null`: by name, the number that fills such a condition, given to it as the dataset gave it,
+      where it stands for none; without it that one can be neither dropped nor left out;
     - `given`: the names of tensors that whoever asks may give with a question, such as an earlier
       prediction (`denoiser(x_t, t, given={"x_0": x})`); in `condition` where they are given;
     - `times`: the names of second times (`denoiser(x_t, t, times={"r": r})`), in `condition` as

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from diffkit.core.component import Component
+from diffkit.core.model import Condition
 from diffkit.core.noise import Noise
 from diffkit.core.prediction import GaussianPrediction, Prediction, Target
 from diffkit.core.schedule import NoiseSchedule, Time
@@ -29,6 +31,9 @@ from diffkit.functional.gaussian import Affine, Scales
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
+NO_CONDITION: Condition = MappingProxyType({})
+"""What a sample without conditions is conditioned on."""
+
 
 class ForwardProcess(Component):
     """A Markov process from data at t = 0 to a known prior at t = 1.
@@ -44,17 +49,31 @@ class ForwardProcess(Component):
     def schedule(self) -> NoiseSchedule:
         """How much noise there is at each time."""
 
-    def draw(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        """The random numbers that `diffuse` turns into a draw from `q(x_t | x_0)`."""
-        return noise.normal(shape)
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of a dataset's conditions that `draw` and `prior` read, as a bridge reads the
+        picture that it starts from.
+        """
+        return ()
+
+    def draw(self, x_0: Tensor, noise: Noise, condition: Condition = NO_CONDITION) -> Any:
+        """What `diffuse` makes a draw from `q(x_t | x_0)` of: standard normal numbers, unless
+        overridden.
+
+        Whatever it is, a tensor or a record of some, nobody but `diffuse` reads it. `condition`
+        has those that the process takes, as the dataset gave them, one row a sample.
+        """
+        return noise.normal(x_0.shape)
 
     @abstractmethod
-    def diffuse(self, x_0: Tensor, t: Time, epsilon: Tensor) -> Tensor:
-        """A draw from `q(x_t | x_0)`, made from `epsilon`, which `draw` gave."""
+    def diffuse(self, x_0: Tensor, t: Time, drawn: Any) -> Tensor:
+        """A draw from `q(x_t | x_0)`, made of what `draw` gave. At t = 0 it is `x_0`."""
 
     @abstractmethod
-    def prior(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        """A draw from the distribution of `x_1`."""
+    def prior(
+        self, shape: Sequence[int], noise: Noise, condition: Condition = NO_CONDITION
+    ) -> Tensor:
+        """A draw from the distribution of `x_1`, for samples of these conditions."""
 
     @abstractmethod
     def interpret(self, output: Tensor, x_t: Tensor, t: Time) -> Prediction:
@@ -174,12 +193,21 @@ class GaussianProcess(ForwardProcess):
         rows = zip(times, *(column.tolist() for column in columns), strict=True)
         return tuple(Level(t, level, alpha, sigma, self) for t, level, alpha, sigma in rows)
 
-    def diffuse(
-        self, x_0: Float[Tensor, "b *data"], t: Time, epsilon: Float[Tensor, "b *data"]
+    def draw(
+        self,
+        x_0: Float[Tensor, "b *data"],
+        noise: Noise,
+        condition: Condition = NO_CONDITION,
     ) -> Float[Tensor, "b *data"]:
-        """`x_t = alpha_t x_0 + sigma_t epsilon`. Ho et al. (2020), eq. 4."""
+        """`epsilon`, standard normal."""
+        return noise.normal(x_0.shape)
+
+    def diffuse(
+        self, x_0: Float[Tensor, "b *data"], t: Time, drawn: Float[Tensor, "b *data"]
+    ) -> Float[Tensor, "b *data"]:
+        """`x_t = alpha_t x_0 + sigma_t epsilon`; `epsilon` was drawn. Ho et al. (2020), eq. 4."""
         _, (alpha, sigma) = self._at(t)
-        return axpby(alpha, x_0, sigma, epsilon)
+        return axpby(alpha, x_0, sigma, drawn)
 
     def transition(self, x_s: Float[Tensor, "b *data"], s: Time, t: Time) -> Gaussian:
         """`q(x_t | x_s)` for `s < t`. Ho et al. (2020), eq. 2, where s and t are neighbours."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffkit.assembly.conditions import rows_of
+from diffkit.assembly.conditions import SampleConditions, encoded_in_place, null_of, rows_of
 from diffkit.assembly.system import System
 from diffkit.config.spec import ClipSpec
 from diffkit.core.clipping import Clipping
@@ -44,10 +44,11 @@ class Denoisers:
     def make(
         self,
         table: Mapping[float, Preconditioning],
-        rows: Condition,
+        rows: SampleConditions,
         inputs: Mapping[str, Tensor],
     ) -> Denoiser:
         """The denoiser of these rows of conditions, started with these inputs."""
+        prepared = rows.model
 
         def make_denoiser(condition: Condition) -> Denoiser:
             # Started here too, so that guidance which knows nothing of that loses nothing.
@@ -57,12 +58,17 @@ class Denoisers:
 
         first = self.clipping is not None and self.clipping.before_guidance
         early, late = (self.clipping, None) if first else (None, self.clipping)
-        encoded = self.system.encoded(rows)
+        encoded = self.system.encoded(prepared)
         if self.guidance is None:
             found = make_denoiser(encoded)
         else:
-            null, encoder = _null(self.system, rows), self.system.parts.encoder
-            conditioning = Conditioning(encoded, null, rows, encoder)
+            conditioning = Conditioning(
+                encoded,
+                _null(self.system, prepared),
+                {**rows.raw, **prepared},
+                self.system.parts.encoder,
+                lambda raw: encoded_in_place(raw, prepared, self.system, self.system.device),
+            )
             found = self.guidance.guide(make_denoiser, conditioning).start(inputs)
         return found if late is None else late.of(found)
 
@@ -117,11 +123,13 @@ def _as_often(inputs: Mapping[str, Tensor], condition: Condition) -> Mapping[str
 
 def _null(system: System, rows: Condition) -> Condition:
     """What stands for no condition, encoded, for as many samples as these rows."""
-    encoder = system.parts.encoder
-    if encoder is None or not rows:
+    if not rows:
         return {}
-    some = next(iter(rows.values()))
-    null = {name: value.to(some.device) for name, value in encoder.null(1).items()}
+    some, encoder, flow = next(iter(rows.values())), system.parts.encoder, system.parts.flow
+    told = {} if encoder is None else encoder.null(1)
+    null = {name: value.to(some.device) for name, value in told.items()}
+    null |= {name: null_of(name, rows[name][:1], flow) for name in flow.passed if name in flow.null}
+    null |= {name: torch.zeros_like(rows[name][:1]) for name in flow.added}
     return rows_of(system.encoded(null), len(some))
 
 

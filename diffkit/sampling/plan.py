@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from diffkit.assembly.build import SWAPPABLE, Assembly, swapped
-from diffkit.assembly.conditions import conditions_of
+from diffkit.assembly.conditions import SampleConditions, conditions_of
 from diffkit.assembly.system import System
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Guidance
-from diffkit.core.model import Condition, Network
+from diffkit.core.model import Network
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.core.spacing import Spacing
@@ -52,7 +52,9 @@ def plan_sampling(
     assert isinstance(spacing, Spacing)
     times = _times(spacing, process, choices.get("steps") or settings.steps)
     with torch.no_grad():
-        first = {name: value[:1].to(system.device) for name, value in conditions.items()}
+        first = SampleConditions(
+            *({n: v[:1].to(system.device) for n, v in told.items()} for told in conditions)
+        )
         denoisers.make({}, first, {}).check_times(sampler.query_times(times, process))
         table = denoisers.preconditioning_table(times)
     return SamplingRun(
@@ -77,7 +79,7 @@ def plan_denoisers(
     choices: SamplingOptions,
     network: Network,
     unguided: bool = False,
-) -> tuple[Mapping[str, Component | None], Denoisers, Condition]:
+) -> tuple[Mapping[str, Component | None], Denoisers, SampleConditions]:
     """The components that are chosen, what makes denoisers with them, and the conditions.
 
     Raises SpecError: a choice is wrong, or does not go with the rest.
@@ -92,8 +94,7 @@ def plan_denoisers(
     given_conditions = choices.get("condition") or {}
     guide = None if unguided else chosen["guidance"]
     guidance = _guidance_for(guide, given, bool(given_conditions))
-    takes = () if guidance is None else guidance.takes
-    conditions = conditions_of(given_conditions, system.parts, takes)
+    conditions = conditions_of(given_conditions, system.parts, guidance, process)
     clipping = clipping_of(asked.get("clip"), settings.clip, system, process)
     return chosen, Denoisers(system, process, network, guidance, clipping), conditions
 

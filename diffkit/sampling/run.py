@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffkit.assembly.conditions import SampleConditions
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.network import without_autocast
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.core.sampler import Sampler, State
@@ -27,7 +27,7 @@ class SamplingRun:
     """Everything that a trajectory from noise to `num` samples needs, but the seed."""
 
     num: int
-    denoiser: Callable[[Condition, Mapping[str, Tensor]], Denoiser]
+    denoiser: Callable[[SampleConditions, Mapping[str, Tensor]], Denoiser]
     """The guided denoiser of some samples, started for a trajectory with these inputs."""
     sampler: Sampler
     process: ForwardProcess
@@ -37,7 +37,7 @@ class SamplingRun:
     sample_shape: tuple[int, ...]
     """Of what comes out: the same, unless states are latents."""
     device: torch.device
-    condition: Condition = field(default_factory=dict)
+    condition: SampleConditions = field(default_factory=lambda: SampleConditions({}, {}))
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     latents: LatentSpace | None = None
 
@@ -51,7 +51,8 @@ class SamplingRun:
                 f"{type(self.sampler).__name__} takes the inputs: {takes}; "
                 f"given: {', '.join(self.inputs) or 'none'}"
             )
-        for what, tensors in (("condition", self.condition), ("inputs", self.inputs)):
+        condition = {**self.condition.raw, **self.condition.model}
+        for what, tensors in (("condition", condition), ("inputs", self.inputs)):
             problems += [
                 f"{what}.{name} has the shape {list(value.shape)}; it needs one row for each of "
                 f"the {self.num} samples, or one for all"
@@ -66,8 +67,10 @@ class SamplingRun:
         noise = SampleNoise(seed=seed, indices=rows, device=self.device)
         inputs = self._rows_of(self.inputs, rows)
         with torch.no_grad():
-            x = self.process.prior((len(rows), *self.shape), noise)
-            denoiser = self.denoiser(self._rows_of(self.condition, rows), inputs)
+            condition = SampleConditions(*(self._rows_of(told, rows) for told in self.condition))
+            given = {name: condition.raw[name] for name in self.process.takes}
+            x = self.process.prior((len(rows), *self.shape), noise, given)
+            denoiser = self.denoiser(condition, inputs)
         yield State(x, self.times[0])
         states: Iterator[object] = iter(
             self.sampler.trajectory(denoiser, x, self.times, noise, inputs)

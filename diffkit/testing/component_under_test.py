@@ -17,7 +17,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.core.data import FACTS
+from diffkit.core.data import is_fact
 from diffkit.core.example import Example
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
@@ -134,7 +134,7 @@ class ComponentUnderTest:
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }
-        if source in FACTS:
+        if is_fact(source):
             return None
         if source not in supplies:
             raise ComponentError(

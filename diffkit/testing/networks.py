@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffkit.config.signature import signature_of, validated
+from diffkit.assembly.facts import filled_in
+from diffkit.assembly.read import read_choice
+from diffkit.config.spec import ComponentSpec, DataSpec
 from diffkit.core.component import Config
 from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.parameterization import TIME_SCALE
@@ -33,6 +35,14 @@ class Input:
         """These samples of it."""
         condition = {name: value[chosen] for name, value in self.condition.items()}
         return Input(self.x[chosen], self.c_noise[chosen], condition)
+
+    def float(self) -> Input:
+        """The same in float32, whatever is a number of it."""
+        condition = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in self.condition.items()
+        }
+        return Input(self.x.float(), self.c_noise, condition)
 
 
 def trained(subject: ComponentUnderTest) -> EpsilonModel:
@@ -75,12 +85,13 @@ def facts_of(subject: ComponentUnderTest) -> Mapping[str, Any]:
 
 
 def config_of(subject: ComponentUnderTest) -> Config:
-    """The configuration, checked, with its defaults. Raises CannotBeMade."""
-    signature = signature_of(subject.cls, subject.host)
-    config, problems = validated(signature, subject.config, subject.entry.id)
-    if config is None:
-        raise CannotBeMade("; ".join(problems))
-    return cast(Config, config)
+    """The configuration, checked, with its defaults, as `facts` sees it. Raises CannotBeMade."""
+    subject.cls  # noqa: B018 - imported, or an error that says why not
+    reference = ComponentSpec(id=subject.entry.id, config=dict(subject.config))
+    choice, problems = read_choice(subject.kind, reference, subject.host, {}, subject.entry.id)
+    if problems or choice is None:
+        raise CannotBeMade("; ".join(problem.text for problem in problems))
+    return filled_in(choice, DataSpec(shape=subject.fixtures.shape), {})
 
 
 def at_neighbours(subject: ComponentUnderTest) -> Input:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Config
-from diffkit.core.data import DataShape
+from diffkit.core.data import ConditionInfo, Conditions, DataShape
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -97,8 +97,9 @@ class Points(Dataset):
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range`."""
-        return {"shape": tuple(config.shape), "range": (-1.0, 1.0)}
+        """`shape`, `range` and `conditions`."""
+        conditions = {"label": ConditionInfo(dtype="int64", classes=4)}
+        return {"shape": tuple(config.shape), "range": (-1.0, 1.0), "conditions": conditions}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -109,6 +110,11 @@ class Points(Dataset):
     def range(self) -> DataRange | None:
         """[-1, 1]."""
         return (-1.0, 1.0)
+
+    @property
+    def conditions(self) -> Conditions:
+        """`label`: four Gaussians."""
+        return {"label": ConditionInfo(dtype="int64", classes=4)}
 
     def __len__(self) -> int:
         return self._samples.shape[0]

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from diffkit.assembly.incompatibilities import dropout_problem
 from diffkit.assembly.system import BatchSlice, System
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.augmentation import Augmentation
 from diffkit.core.loss import Batch
 from diffkit.core.noise import BatchNoise, mix
 from diffkit.core.times import TimesState
-from diffkit.errors import SpecError
 from diffkit.training.augment import augmented
-
-_CONDITION_DROPOUT = 0.1
-"""Ho & Salimans (2022), table 1: between 0.1 and 0.2 is best."""
+from diffkit.training.condition_dropout import ConditionDropout
 
 
 class Draws:
@@ -40,39 +35,21 @@ class Draws:
         seed: int,
         device: torch.device,
     ) -> None:
-        encoder = system.parts.encoder
-        if problem := dropout_problem(spec.condition_dropout, encoder is not None):
-            raise SpecError([problem])
         self._augmentations, self._seed, self._device = augmentations, seed, device
-        rate = _CONDITION_DROPOUT if spec.condition_dropout is None else spec.condition_dropout
-        self._dropout = 0.0 if encoder is None else rate
-        null = {} if encoder is None else encoder.null(1)
-        self._null = {name: value.to(device) for name, value in null.items()}
+        self._declared = system.parts.flow.declared
+        self._dropout = ConditionDropout(spec.condition_dropout, system.parts, seed, device)
 
     def of(
         self, read: Batch, rows: range, total: int, step: int, learned: TimesState
     ) -> tuple[Batch, BatchSlice, BatchNoise]:
         """For these rows, of `total`, of update number `step`: the batch, times and noise."""
-        read = augmented(read, self._augmentations, self._seed, step, rows, total)
+        read = augmented(read, self._augmentations, self._seed, step, rows, total, self._declared)
         host = torch.Generator().manual_seed(mix(self._seed, "times", step))
         uniform = torch.rand(total, generator=host, dtype=torch.float64)
         noise = BatchNoise(seed=self._seed, step=step, rows=rows, total=total, device=self._device)
         share = BatchSlice(uniform, rows, learned, mix(self._seed, "uniform", step))
-        x_0, condition = read.x_0, read.condition
-        if self._dropout:
-            drawn = torch.rand(total, generator=host)[rows.start : rows.stop]
-            dropped = (drawn < self._dropout).to(x_0.device, non_blocking=True)
-            condition = {
-                name: self._dropped(name, value, dropped) for name, value in condition.items()
-            }
-        return Batch(x_0, condition), share, noise
-
-    def _dropped(self, name: str, value: Tensor, dropped: Tensor) -> Tensor:
-        """What stands for none where a condition is dropped; added ones have none."""
-        if name not in self._null:
-            return value
-        where = dropped.reshape(-1, *[1] * (value.ndim - 1))
-        return torch.where(where, self._null[name], value)
+        condition = self._dropout(read.condition, rows, total, step, host)
+        return Batch(read.x_0, condition, read.given), share, noise
 
     def seed_layers(self, step: int, row: int) -> None:
         """Seed the generator that layers draw from on this device, for rows from this one on.

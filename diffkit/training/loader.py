@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.model import Condition
 from diffkit.training.order import DataOrder
 
 _READ_AT_ONCE = 1024
@@ -72,10 +73,11 @@ class OnDeviceLoader(Loader):
             _each(dataset.batch(rows[i : i + _READ_AT_ONCE]), lambda value: value.to(device))
             for i in range(0, len(rows), _READ_AT_ONCE)
         ]
-        conditions = {
-            name: torch.cat([part.condition[name] for part in parts]) for name in parts[0].condition
-        }
-        self._whole = Batch(torch.cat([part.x_0 for part in parts]), conditions)
+        self._whole = Batch(
+            torch.cat([part.x_0 for part in parts]),
+            _joined([part.condition for part in parts]),
+            _joined([part.given for part in parts]),
+        )
 
     def take(self, start: int, count: int, then: int) -> Batch:
         rows = torch.tensor(self._order.rows(start, count))
@@ -96,5 +98,12 @@ def loader_for(dataset: Dataset, seed: int, device: torch.device) -> Loader:
 
 
 def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    condition = {name: change(value) for name, value in batch.condition.items()}
-    return Batch(change(batch.x_0), condition)
+    condition, given = (
+        {name: change(value) for name, value in told.items()}
+        for told in (batch.condition, batch.given)
+    )
+    return Batch(change(batch.x_0), condition, given)
+
+
+def _joined(parts: Sequence[Condition]) -> Condition:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

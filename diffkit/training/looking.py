@@ -43,5 +43,6 @@ class Looks:
 
     def evaluate(self, go_on: Callable[[], None], metric: Any, seed: int) -> dict[str, float]:
         """The values of a metric."""
-        found = self.measure(partial(self.draw, go_on), None, metric, None, seed)
+        draw = partial(self.draw, go_on)
+        found = self.measure(draw, None, None, None, {"metric": metric}, seed, {})
         return dict(found.values)

@@ -72,9 +72,11 @@ class OwnLoop:
             self._next = number + 1
         first = self._world.rank * len(x_0)
         rows, total = range(first, first + len(x_0)), self._world.count * len(x_0)
-        raw = prepared_conditions(condition or {}, system.parts, len(x_0))
-        given = {name: value.to(system.device) for name, value in raw.items()}
-        read = Batch(x_0.to(system.device), given)
+        told = prepared_conditions(condition or {}, system.parts, len(x_0))
+        placed = (
+            {n: v.to(system.device) for n, v in c.items()} for c in (told.condition, told.given)
+        )
+        read = Batch(x_0.to(system.device), *placed)
         drawn = self._draws.of(read, rows, total, number, self._learned.learned)
         called = system if module is None else module
         called.train(trains)

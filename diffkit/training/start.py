@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffkit.assembly.conditions import check_data
+from diffkit.assembly.conditions import check_conditions, check_data
 from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
@@ -65,6 +65,7 @@ def prepared_training(
         with world.all_or_none():
             data = dataset()
             check_data(data, parts)
+            check_conditions(data, parts)
             goes_on_from = (
                 _beginning(held, weights, spec, data, options, world) or weights.continuation
             )

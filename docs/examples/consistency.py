@@ -47,7 +47,7 @@ class ConsistencyTraining(Loss):
         least = process.schedule.t_min
         t = (drawn.t * steps).ceil() / steps
         s = (t - 1.0 / steps).clamp(min=max(least, 1e-3))
-        epsilon = process.draw(batch.x_0.shape, context.noise)
+        epsilon = process.draw(batch.x_0, context.noise, batch.given)
         said = context.denoiser(process.diffuse(batch.x_0, t, epsilon), t).x_0
         with torch.no_grad():
             target = context.average or context.denoiser

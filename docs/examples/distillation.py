@@ -33,7 +33,7 @@ class ProgressiveDistillation(Loss):
         process, count = context.process, len(batch)
         place = (context.draw_uniform(count) * self._steps).floor() + 1
         t, middle, s = ((place - part) / self._steps for part in (0.0, 0.5, 1.0))
-        epsilon = process.draw(batch.x_0.shape, context.noise)
+        epsilon = process.draw(batch.x_0, context.noise, batch.given)
         x_t = process.diffuse(batch.x_0, t, epsilon)
         with torch.no_grad():
             teacher = self._teacher.denoiser(batch.condition, process=process, device=x_t.device)

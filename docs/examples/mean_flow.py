@@ -58,7 +58,7 @@ class MeanFlow(Loss):
         apart = context.draw_uniform(count) < self._apart
         t, r = torch.maximum(one, two), torch.where(apart, torch.minimum(one, two), 1.0)
         r = torch.minimum(r, t)
-        epsilon = context.process.draw(batch.x_0.shape, context.noise)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         z, v = context.process.diffuse(batch.x_0, t, epsilon), epsilon - batch.x_0
 
         def average(z: Tensor, t: Tensor) -> Tensor:

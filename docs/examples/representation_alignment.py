@@ -56,7 +56,7 @@ class Repa(nn.Module, Loss):
 
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         drawn = context.draw_times(len(batch))
-        epsilon = context.process.draw(batch.x_0.shape, context.noise)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         said = context.denoiser(context.process.diffuse(batch.x_0, drawn.t, epsilon), drawn.t)
         error = (said.epsilon - epsilon).square().flatten(1).mean(1)
         wanted = self._fixed[0].to(batch.x_0.device)(batch.x_0).relu().mean((2, 3))

@@ -43,7 +43,7 @@ class SelfConditionedLoss(Loss):
 
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         drawn = context.draw_times(len(batch))
-        epsilon = context.process.draw(batch.x_0.shape, context.noise)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         x_t = context.process.diffuse(batch.x_0, drawn.t, epsilon)
         told = context.noise.uniform((len(batch), *[1] * (x_t.ndim - 1))) < self._share
         with torch.no_grad():

@@ -179,13 +179,13 @@ def test_metric(whole):
     assert metric.samples_needed(data) == 100
     assert whole.Moments(max_samples=7).samples_needed(data) == 7
     x = data.batch(range(100)).x_0
-    values = metric.measure(x, data, 0)
+    values = metric.measure(x, data, 0, None)
     # float32 data, float64 sums in another order.
     assert max(values.values()) < 1e-7
     for bad in (x[:, :1], x / 0):
         with pytest.raises(diffkit.DataError, match="moments"):
-            metric.measure(bad, data, 0)
-    values = metric.measure(3 * x + 1, data, 0)
+            metric.measure(bad, data, 0, None)
+    values = metric.measure(3 * x + 1, data, 0, None)
     spread = x.double().std(0, correction=0)
     assert math.isclose(
         values["std_distance"], float((2 * spread).square().mean().sqrt()), rel_tol=1e-6

@@ -48,16 +48,16 @@ class Masking(ForwardProcess):
     def masked(self, t):
         return torch.sigmoid(-self._schedule.log_snr(t))
 
-    def draw(self, shape, noise):
-        return noise.uniform(shape)
+    def draw(self, x_0, noise, condition=None):
+        return noise.uniform(x_0.shape)
 
-    def diffuse(self, x_0, t, epsilon):
+    def diffuse(self, x_0, t, drawn):
         masked = self.masked(t)
         if masked.ndim:
             masked = masked.reshape(-1, *([1] * (x_0.ndim - 1)))
-        return torch.where(epsilon < masked, MASK, x_0)
+        return torch.where(drawn < masked, MASK, x_0)
 
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return torch.full(tuple(shape), MASK)
 
     def interpret(self, output, x_t, t):
@@ -84,7 +84,7 @@ class CrossEntropy(Loss):
 
     def __call__(self, batch, context):
         t, importance = context.draw_times(len(batch))
-        epsilon = context.process.draw(batch.x_0.shape, context.noise)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         x_t = context.process.diffuse(batch.x_0, t, epsilon)
         logits = context.denoiser(x_t, t).x_0
         errors = torch.nn.functional.cross_entropy(
@@ -127,7 +127,7 @@ def test_diffusion_masks_with_the_right_probability(process):
     x_0 = torch.zeros(200, 100, dtype=torch.long)
     for t in (0.1, 0.5, torch.full((200,), 0.5, dtype=torch.float64)):
         noise = SampleNoise(seed=1, indices=range(200))
-        x_t = process.diffuse(x_0, t, process.draw(x_0.shape, noise))
+        x_t = process.diffuse(x_0, t, process.draw(x_0, noise))
         masked = process.masked(t).flatten()[0].item()
         # Five standard errors: a false alarm once in 1.7 million.
         bound = 5 * math.sqrt(masked * (1 - masked) / x_0.numel())

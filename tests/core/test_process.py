@@ -225,7 +225,7 @@ def test_one_time_a_sample_equals_one_for_all(process, times):
 def test_empirical_moments_of_diffusion(process, t):
     count, x_0 = 20_000, 0.7
     noise = SampleNoise(seed=5, indices=[0], dtype=torch.float64)
-    epsilon = process.draw((1, count), noise).T
+    epsilon = process.draw(torch.empty(1, count), noise).T
     x_t = process.diffuse(torch.full((count, 1), x_0, dtype=torch.float64), t, epsilon)
     alpha, sigma = (c.item() for c in process.scales(process.log_snr(t)))
     # Five standard errors each: a false alarm once in 1.7 million.

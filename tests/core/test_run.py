@@ -31,7 +31,7 @@ class Distilled(Loss):
 
     def __call__(self, batch, context):
         t, _ = context.draw_times(len(batch))
-        noise = context.process.draw(batch.x_0.shape, context.noise)
+        noise = context.process.draw(batch.x_0, context.noise, batch.given)
         x_t = context.process.diffuse(batch.x_0, t, noise)
         with torch.no_grad():
             told = self.teacher.denoiser(batch.condition, device=x_t.device)(x_t, t)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import diffkit
+from diffkit.assembly.condition_flow import ConditionFlow
 from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.parameterizations.edm import EDM
 from diffkit.bundled.parameterizations.epsilon import Epsilon
@@ -100,7 +101,7 @@ class PerCoordinate(GaussianProcess):
     def scales(self, log_snr):
         return Scales(torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt())
 
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return noise.normal(shape)
 
 
@@ -190,6 +191,6 @@ def test_what_the_model_takes_and_nobody_gives_is_named():
         {**SPEC, "model": "unet", "encoder": None, "data": {"shape": [1, 8, 8]}}, device="cpu"
     )
     system = pipeline.system
-    object.__setattr__(system.parts, "conditions", ("estimate",))
+    object.__setattr__(system.parts, "flow", ConditionFlow(model=("estimate",)))
     with pytest.raises(ComponentError, match="takes the conditions estimate, which are not given"):
         system.denoiser(condition={})

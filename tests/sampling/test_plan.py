@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import diffkit
+from diffkit.assembly.conditions import SampleConditions
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.process import Level
 from diffkit.errors import SpecError
@@ -61,7 +62,7 @@ def test_the_denoiser_is_clipped_as_the_spec_says_or_as_one_chooses(plan) -> Non
     for clip, within in ((None, True), (True, True), (False, False)):
         run = plan() if clip is None else plan(clip=clip)
         with torch.no_grad():
-            x_0 = run.denoiser({}, {})(x, run.times[-2]).x_0
+            x_0 = run.denoiser(SampleConditions({}, {}), {})(x, run.times[-2]).x_0
         assert bool((x_0.abs() <= 1).all()) is within
 
 

@@ -24,7 +24,7 @@ class Squared(Loss):
         self._weighting = weighting
 
     def drawn(self, x_0, context):
-        return context.process.draw(x_0.shape, context.noise)
+        return context.process.draw(x_0, context.noise)
 
     def asked_at(self, t, process):
         return t

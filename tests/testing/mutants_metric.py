@@ -31,7 +31,7 @@ class Moments(SampleMetric):
         spread = (samples.std(0) - data.std(0)).square().mean()
         return {"moments": float(mean + spread)}
 
-    def measure(self, samples, dataset, seed):
+    def measure(self, samples, dataset, seed, of):
         self.check(samples, dataset)
         return self.values(samples, self.data(dataset, seed))
 

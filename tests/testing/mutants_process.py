@@ -100,13 +100,13 @@ class VelocitySign(VariancePreserving):
 
 
 class StandardPriorExploding(VarianceExploding):
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return noise.normal(shape)
 
 
 class VarianceForPrior(VarianceExploding):
-    def prior(self, shape, noise):
-        return self.scales(self.log_snr(1.0)).sigma * super().prior(shape, noise)
+    def prior(self, shape, noise, condition=None):
+        return self.scales(self.log_snr(1.0)).sigma * super().prior(shape, noise, condition)
 
 
 class VariancesSubtracted(VariancePreserving):
@@ -207,23 +207,23 @@ class ShiftedBehindTheSchedule(VariancePreserving):
 
 
 class OneNoiseForAll(VariancePreserving):
-    def draw(self, shape, noise):
-        return noise.normal(shape)[:1].expand(*shape)
+    def draw(self, x_0, noise, condition=None):
+        return noise.normal(x_0.shape)[:1].expand(*x_0.shape)
 
 
 class OffsetNoise(VariancePreserving):
-    def draw(self, shape, noise):
-        offset = noise.normal((shape[0], *(1 for _ in shape[1:])))
-        return noise.normal(shape) + 0.3 * offset
+    def draw(self, x_0, noise, condition=None):
+        offset = noise.normal((x_0.shape[0], *(1 for _ in x_0.shape[1:])))
+        return noise.normal(x_0.shape) + 0.3 * offset
 
 
 class UniformNoise(VariancePreserving):
-    def draw(self, shape, noise):
-        return noise.uniform(shape)
+    def draw(self, x_0, noise, condition=None):
+        return noise.uniform(x_0.shape)
 
 
 class PriorOfItsOwn(VariancePreserving):
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return torch.randn(shape, dtype=noise.normal(shape).dtype)
 
 

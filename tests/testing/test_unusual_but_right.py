@@ -126,7 +126,7 @@ class PerCoordinate(GaussianProcess):
     def scales(self, log_snr):
         return Scales(torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt())
 
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return noise.normal(shape)
 
     def reverse(self, prediction, x_t, t, s, noise):
@@ -156,14 +156,14 @@ class Masking(ForwardProcess):
     def _hidden(self, t):
         return torch.sigmoid(-self._schedule.log_snr(t))
 
-    def draw(self, shape, noise):
-        return noise.uniform(shape)
+    def draw(self, x_0, noise, condition=None):
+        return noise.uniform(x_0.shape)
 
-    def diffuse(self, x_0, t, epsilon):
+    def diffuse(self, x_0, t, drawn):
         hidden = self._hidden(t).reshape(-1, *([1] * (x_0.ndim - 1)))
-        return torch.where(epsilon < hidden, torch.full_like(x_0, -1), x_0)
+        return torch.where(drawn < hidden, torch.full_like(x_0, -1), x_0)
 
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return torch.where(noise.uniform(shape) < self._hidden(1.0), -1.0, 0.0)
 
     def interpret(self, output, x_t, t):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Config
+from diffkit.core.data import ConditionInfo, Conditions
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -17,6 +18,7 @@ from diffkit.errors import DataError
 
 _SHAPE = (1, 8, 8)
 _RANGE = (-1.0, 1.0)
+_CONDITIONS = {"label": ConditionInfo(dtype="int64", classes=10)}
 
 
 @final
@@ -37,8 +39,8 @@ class Digits(Dataset):
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range`, the same for every configuration."""
-        return {"shape": _SHAPE, "range": _RANGE}
+        """`shape`, `range` and `conditions`, the same for every configuration."""
+        return {"shape": _SHAPE, "range": _RANGE, "conditions": _CONDITIONS}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,6 +51,11 @@ class Digits(Dataset):
     def range(self) -> DataRange | None:
         """[-1, 1]."""
         return _RANGE
+
+    @property
+    def conditions(self) -> Conditions:
+        """`label`, of ten classes."""
+        return _CONDITIONS
 
     def __len__(self) -> int:
         return self._images.shape[0]

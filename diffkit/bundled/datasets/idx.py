@@ -16,10 +16,11 @@ from torch import Tensor
 
 from diffkit.arguments import expanded
 from diffkit.core.component import Config
+from diffkit.core.data import ConditionInfo, Conditions
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
-from diffkit.core.text import as_text
+from diffkit.core.text import TEXT_LENGTH, as_text
 from diffkit.errors import DataError
 
 _RANGE = (-1.0, 1.0)
@@ -62,16 +63,18 @@ class Idx(Dataset):
         self._images = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels
         self._labels = None if labels is None else _read(labels).to(torch.int64)
         self._captions = None if captions is None else as_text(captions)
+        self._conditions = _conditions(labels, captions)
         if self._captions is not None:
             _check_captions(self._labels, len(self._captions))
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range`, from the headers alone."""
+        """`shape`, `range` and `conditions`, from the headers alone."""
         shape = _check_headers(config.images, config.labels)
         if config.captions is not None and config.labels is None:
             raise DataError("idx: captions are for labels, and no file of labels is given")
-        return {"shape": shape, "range": _RANGE}
+        conditions = _conditions(config.labels, config.captions)
+        return {"shape": shape, "range": _RANGE, "conditions": conditions}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,6 +85,11 @@ class Idx(Dataset):
     def range(self) -> DataRange | None:
         """[-1, 1]."""
         return _RANGE
+
+    @property
+    def conditions(self) -> Conditions:
+        """`label` and `caption`, where there are such."""
+        return self._conditions
 
     def __len__(self) -> int:
         return self._images.shape[0]
@@ -98,6 +106,20 @@ class Idx(Dataset):
         if self._captions is not None:
             condition["caption"] = self._captions.index_select(0, condition["label"])
         return Batch(x_0, condition)
+
+
+def _conditions(labels: str | None, captions: Sequence[str] | None) -> Conditions:
+    """What there is beside the images. How many classes, only the captions say."""
+    if labels is None:
+        return {}
+    classes = None if captions is None else len(captions)
+    label = ConditionInfo(dtype="int64", classes=classes)
+    if captions is None:
+        return {"label": label}
+    return {
+        "label": label,
+        "caption": ConditionInfo(shape=(TEXT_LENGTH,), dtype="uint8", text=True),
+    }
 
 
 def _check_captions(labels: Tensor | None, count: int) -> None:

@@ -14,6 +14,7 @@ from annotated_types import Ge
 
 from diffkit.arguments import expanded
 from diffkit.core.component import Config
+from diffkit.core.data import Conditions
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.image_files import SUFFIXES, fitted, open_picture, pixels_of
@@ -82,9 +83,12 @@ class ImageFolder(Dataset):
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range`, from the configuration alone once the folder exists."""
+        """`shape`, `range` and no `conditions`, from the configuration alone once the folder
+        exists.
+        """
         _existing(config.folder)
-        return {"shape": (config.channels, config.size, config.size), "range": _RANGE}
+        shape = (config.channels, config.size, config.size)
+        return {"shape": shape, "range": _RANGE, "conditions": {}}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -105,6 +109,11 @@ class ImageFolder(Dataset):
     def skipped(self) -> tuple[Path, ...]:
         """The images that could not be read so far, in the order in which they were met."""
         return tuple(self._skipped)
+
+    @property
+    def conditions(self) -> Conditions:
+        """None: captions are strings, which no batch holds."""
+        return {}
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import IO, Any, Literal, final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from diffkit.arguments import expanded
+from diffkit.bundled.datasets.npz_arrays import read_array, read_header
 from diffkit.core.component import Config
+from diffkit.core.data import ConditionInfo, Conditions, DataType
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
 from diffkit.errors import DataError
 
 _PIXEL_RANGE = (-1.0, 1.0)
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 Channels = Literal["first", "last"]
 
 
 @final
 class Npz(Dataset):
-    """Samples, and labels as the condition `label`, from two arrays of one .npz archive.
+    """Samples, labels as the condition `label`, and other conditions, from one .npz archive.
 
     uint8 arrays are pixels: 0 to 255 become [-1, 1], the declared range. Floating-point arrays
-    are taken as they are, with no declared range: points, latents, scaled images. The archive is
-    read as plain numbers; pickled objects are refused, so that no code in it ever runs.
+    are taken as they are, with no declared range: points, latents, scaled images. With a
+    `vocabulary`, whole numbers are tokens, and stay so. The archive is read as plain numbers;
+    pickled objects are refused, so that no code in it ever runs.
 
     Args:
         path: the archive, as `numpy.savez` or `numpy.savez_compressed` write it.
@@ -40,6 +39,11 @@ class Npz(Dataset):
         labels: the name of the array of labels, whole numbers from 0, `(n,)` or `(n, 1)`. None
             gives no condition.
         channels: `last` for arrays of rank 4 that are `(n, height, width, channels)`.
+        vocabulary: how many different tokens there are: samples are whole numbers from 0 to one
+            less. None: they are no tokens.
+        conditions: the names of further arrays, `(n, ...)`, each given as the condition of that
+            name: pixels, floating-point numbers or whole ones, read like samples; whole ones are
+            int64.
 
     Raises:
         DataError: the archive is missing or damaged, an array is missing, empty, pickled, of
@@ -53,17 +57,35 @@ class Npz(Dataset):
         images: str = "images",
         labels: str | None = None,
         channels: Channels = "first",
+        vocabulary: Annotated[int, Ge(1)] | None = None,
+        conditions: tuple[str, ...] = (),
     ) -> None:
-        _check_headers(path, images, labels, channels)
-        self._samples = _as_samples(_read(path, images), f"npz: {images!r} in {path}", channels)
-        self._labels = None if labels is None else _as_labels(path, labels)
+        facts = _check_headers(path, images, labels, channels, vocabulary, conditions)
+        self._conditions: Conditions = facts["conditions"]
+        where = f"npz: {images!r} in {path}"
+        self._vocabulary = vocabulary
+        if vocabulary is None:
+            self._samples = _as_samples(read_array(path, images), where, channels)
+        else:
+            self._samples = _as_tokens(read_array(path, images), where, vocabulary)
         self._pixels = self._samples.dtype == torch.uint8
+        self._beside = {name: _as_condition(path, name, channels) for name in conditions}
+        if labels is not None:
+            self._beside["label"] = _as_labels(path, labels)
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range` (None for floats), from the headers alone."""
-        shape, dtype = _check_headers(config.path, config.images, config.labels, config.channels)
-        return {"shape": shape, "range": _PIXEL_RANGE if dtype == np.uint8 else None}
+        """`shape`, `range` (None for floats), `dtype`, `vocabulary` and `conditions`, from the
+        headers alone.
+        """
+        return _check_headers(
+            config.path,
+            config.images,
+            config.labels,
+            config.channels,
+            config.vocabulary,
+            config.conditions,
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,35 +97,122 @@ class Npz(Dataset):
         """[-1, 1] for pixels, unknown for floats."""
         return _PIXEL_RANGE if self._pixels else None
 
+    @property
+    def dtype(self) -> DataType:
+        """int64 for tokens, float32 for everything else."""
+        return "float32" if self._vocabulary is None else "int64"
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, where samples are tokens."""
+        return self._vocabulary
+
+    @property
+    def conditions(self) -> Conditions:
+        """`label`, where there are labels, and those that were named."""
+        return self._conditions
+
     def __len__(self) -> int:
         return self._samples.shape[0]
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """`x_0` `[b, *shape]`, float32, and, where there are labels, `label` `[b]`, int64."""
+        """`x_0` `[b, *shape]`, float32, or int64 for tokens, and the conditions: `label` `[b]`,
+        int64, where there are labels.
+        """
         rows = torch.as_tensor(indices, dtype=torch.int64)
         x_0 = self._samples.index_select(0, rows)
-        if self._pixels:
-            x_0 = x_0.to(torch.float32).div_(127.5).sub_(1.0)
-        if self._labels is None:
-            return Batch(x_0)
-        return Batch(x_0, {"label": self._labels.index_select(0, rows)})
+        told = {name: value.index_select(0, rows) for name, value in self._beside.items()}
+        return Batch(_scaled(x_0), {name: _scaled(value) for name, value in told.items()})
+
+
+def _scaled(value: Tensor) -> Tensor:
+    """Pixels in [-1, 1]; anything else as it is."""
+    return value.to(torch.float32).div_(127.5).sub_(1.0) if value.dtype == torch.uint8 else value
 
 
 def _check_headers(
-    path: str, images: str, labels: str | None, channels: Channels
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape of one sample and the type of the array, once both headers are right."""
-    sizes, dtype = _read_header(path, images)
-    shape = _sample_shape(sizes, dtype, f"npz: {images!r} in {path}", channels)
+    path: str,
+    images: str,
+    labels: str | None,
+    channels: Channels,
+    vocabulary: int | None,
+    conditions: Sequence[str],
+) -> dict[str, Any]:
+    """The facts, once all headers are right."""
+    sizes, dtype = read_header(path, images)
+    where = f"npz: {images!r} in {path}"
+    if vocabulary is None:
+        shape = _sample_shape(sizes, dtype, where, channels)
+    else:
+        shape = _token_shape(sizes, dtype, where)
+    told: dict[str, ConditionInfo] = {}
+    for name in conditions:
+        told[name] = _condition_info(path, name, sizes[0], channels)
     if labels is not None:
-        found, label_dtype = _read_header(path, labels)
+        if "label" in told:
+            raise DataError(
+                f"npz: labels and conditions both give a condition 'label' of {path}; name the "
+                "array in one of them"
+            )
+        told["label"] = ConditionInfo(dtype="int64")
+        found, label_dtype = read_header(path, labels)
         where = f"npz: {labels!r} in {path}"
         if label_dtype.kind not in "iu" or found not in ((sizes[0],), (sizes[0], 1)):
             raise DataError(
                 f"{where} is {label_dtype} {found}; labels are whole numbers, one for each of "
                 f"the {sizes[0]} samples: ({sizes[0]},)"
             )
-    return shape, dtype
+    return {
+        "shape": shape,
+        "range": _PIXEL_RANGE if vocabulary is None and dtype == np.uint8 else None,
+        "dtype": "float32" if vocabulary is None else "int64",
+        "vocabulary": vocabulary,
+        "conditions": told,
+    }
+
+
+def _token_shape(sizes: tuple[int, ...], dtype: np.dtype[Any], where: str) -> tuple[int, ...]:
+    if dtype.kind not in "iu" or len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise DataError(
+            f"{where} is {dtype} {sizes}, and a vocabulary is given: tokens are whole numbers, "
+            "(n, length); save them so, or leave vocabulary out"
+        )
+    return sizes[1:]
+
+
+def _as_tokens(array: np.ndarray, where: str, vocabulary: int) -> Tensor:
+    """`[n, *shape]`, int64, from 0 to `vocabulary - 1`."""
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= vocabulary:
+        raise DataError(
+            f"{where} has tokens from {low} to {high}, and the vocabulary is {vocabulary}: 0 to "
+            f"{vocabulary - 1}; give a larger vocabulary, or other tokens"
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _condition_info(path: str, name: str, count: int, channels: Channels) -> ConditionInfo:
+    """What the header says of an array that is a condition."""
+    sizes, dtype = read_header(path, name)
+    where = f"npz: {name!r} in {path}"
+    if dtype.kind not in "iuf" or sizes[:1] != (count,) or 0 in sizes:
+        raise DataError(
+            f"{where} is {dtype} {sizes}; a condition is numbers, one row for each of the {count} "
+            "samples"
+        )
+    if dtype == np.uint8 and len(sizes) in (3, 4):
+        return ConditionInfo(shape=_sample_shape(sizes, dtype, where, channels), picture=True)
+    return ConditionInfo(shape=sizes[1:], dtype="int64" if dtype.kind in "iu" else "float32")
+
+
+def _as_condition(path: str, name: str, channels: Channels) -> Tensor:
+    """`[n, ...]`: uint8 pixels, float32 or int64."""
+    array = read_array(path, name)
+    if array.dtype.kind in "iu" and not (array.dtype == np.uint8 and array.ndim in (3, 4)):
+        return torch.from_numpy(array.astype(np.int64))
+    if array.dtype == np.uint8:
+        return _as_samples(array, f"npz: {name!r} in {path}", channels)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def _sample_shape(
@@ -162,77 +271,10 @@ def _as_samples(array: np.ndarray, where: str, channels: Channels) -> Tensor:
 
 def _as_labels(path: str, name: str) -> Tensor:
     """`[n]`, int64, none negative."""
-    array = _read(path, name).reshape(-1)
+    array = read_array(path, name).reshape(-1)
     if int(array.min()) < 0 or int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(
             f"npz: {name!r} in {path} has labels from {array.min()} to {array.max()}; "
             "labels count from 0"
         )
     return torch.from_numpy(array.astype(np.int64))
-
-
-def _read(path: str, name: str) -> np.ndarray:
-    """A whole array."""
-    with _opened(path, name) as stream:
-        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-        # The checksum is compared at the end of the member, which this reaches.
-        if stream.read(1):
-            raise DataError(
-                f"npz: {name!r} in {path} goes on after the {array.nbytes} bytes that its header "
-                "declares; it is damaged, save it again"
-            )
-    return array
-
-
-def _read_header(path: str, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and type of an array that is made of plain numbers."""
-    with _opened(path, name) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            sizes, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            sizes, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise DataError(
-                f"npz: {name!r} in {path} is of the .npy version {version}, which is for arrays "
-                "with named fields; save a plain array of numbers"
-            )
-    if dtype.hasobject:
-        raise DataError(
-            f"npz: {name!r} in {path} holds pickled Python objects, which are never loaded, since "
-            "that can run any code; save a plain array of numbers, all samples of one shape"
-        )
-    return sizes, dtype
-
-
-@contextmanager
-def _opened(path: str, name: str) -> Iterator[IO[bytes]]:
-    """The .npy file of one array; failures to read become DataErrors."""
-    try:
-        with zipfile.ZipFile(expanded(path)) as archive:
-            members = archive.namelist()
-            if f"{name}.npy" not in members:
-                names = ", ".join(sorted(m.removesuffix(".npy") for m in members)) or "nothing"
-                raise DataError(f"npz: {path} has no array {name!r}; it has: {names}")
-            if archive.getinfo(f"{name}.npy").compress_type not in _COMPRESSIONS:
-                raise DataError(
-                    f"npz: {name!r} in {path} is compressed in a way that NumPy does not use; "
-                    "write it again with numpy.savez_compressed"
-                )
-            with archive.open(f"{name}.npy") as stream:
-                yield stream
-    except FileNotFoundError as error:
-        raise DataError(f"npz: {path} does not exist; check the path") from error
-    except OSError as error:
-        raise DataError(f"npz: {path} cannot be read: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(
-            f"npz: {path} is not an .npz archive, or a damaged one ({error}); "
-            "write it with numpy.savez"
-        ) from error
-    # RuntimeError: an encrypted member. MemoryError: a header that claims what no machine holds.
-    except (ValueError, TypeError, EOFError, zlib.error, RuntimeError, MemoryError) as error:
-        raise DataError(
-            f"npz: {name!r} in {path} cannot be read as a plain array ({error}); "
-            "write it again with numpy.savez"
-        ) from error

@@ -82,7 +82,7 @@ class Elbo(Loss):
         bound = bound_of(context, self._steps, self._levels)
         t = bound.on_chain(t)
         assert isinstance(context.process, GaussianProcess)
-        epsilon = context.process.draw(batch.x_0.shape, context.noise)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         x_t = context.process.diffuse(batch.x_0, t, epsilon)
         prediction = gaussian_prediction(context.denoiser(x_t, t), "elbo")
         if self._variance in ("fixed_small", "fixed_large"):

@@ -46,7 +46,7 @@ class Simple(Loss):
         process = context.process
         assert isinstance(process, GaussianProcess)
         t, importance = context.draw_times(len(batch))
-        epsilon = process.draw(batch.x_0.shape, context.noise)
+        epsilon = process.draw(batch.x_0, context.noise, batch.given)
         prediction = context.denoiser(process.diffuse(batch.x_0, t, epsilon), t)
         if not isinstance(prediction, GaussianPrediction):
             raise ComponentError("simple: the denoiser gives no Gaussian prediction")

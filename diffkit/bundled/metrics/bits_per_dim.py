@@ -106,6 +106,7 @@ class BitsPerDim(ModelMetric):
         """
         x_0 = batch.x_0.to(device)
         condition = {name: value.to(device) for name, value in batch.condition.items()}
+        given = {name: value.to(device) for name, value in batch.given.items()}
         denoiser = model(condition)
         process = denoiser.process
         if not isinstance(process, GaussianProcess):
@@ -125,7 +126,7 @@ class BitsPerDim(ModelMetric):
                 inside = torch.rand(len(rows), generator=places, dtype=torch.float64)
                 k, weight = distribution.draw(number - 1 + inside) if number else (one, one)
                 t = bound.on_chain(k / steps)
-                epsilon = process.draw(x_0.shape, noise)
+                epsilon = process.draw(x_0, noise, given)
                 prediction = self._prediction(denoiser, process.diffuse(x_0, t, epsilon), t)
                 term = bound.term(x_0, prediction, t)
                 total = total + broadcast_right(weight, term) * term

@@ -10,6 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch
 from diffkit.core.metric import Embedding, FeatureExtractor, SampleMetric
 from diffkit.core.noise import mix
 from diffkit.errors import DataError
@@ -76,9 +77,15 @@ class Frechet(SampleMetric):
         return half
 
     def measure(
-        self, samples: Float[Tensor, " n *data"], dataset: Dataset, seed: int
+        self,
+        samples: Float[Tensor, " n *data"],
+        dataset: Dataset,
+        seed: int,
+        of: Batch | None = None,
     ) -> Mapping[str, float]:
         """`frechet`, `frechet_real` and `frechet_ratio`; the splits depend on `seed` alone.
+
+        `of` is not looked at: samples are compared with all data, whatever they were made of.
 
         Raises:
             DataError: the samples are not `samples_needed` many, of the shape of the data and

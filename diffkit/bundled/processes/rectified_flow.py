@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffkit.core.model import Condition
 from diffkit.core.noise import Noise
-from diffkit.core.process import GaussianProcess
+from diffkit.core.process import NO_CONDITION, GaussianProcess
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.functional.gaussian import Scales
 
@@ -45,6 +46,8 @@ class RectifiedFlow(GaussianProcess):
         """`sigmoid(l / 2)` and `sigmoid(-l / 2)`."""
         return Scales(torch.sigmoid(0.5 * log_snr), torch.sigmoid(-0.5 * log_snr))
 
-    def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
+    def prior(
+        self, shape: Sequence[int], noise: Noise, condition: Condition = NO_CONDITION
+    ) -> Float[Tensor, "b *data"]:
         """`N(0, sigma_1^2)`."""
         return float(self.prior_deviation.detach()) * noise.normal(shape)

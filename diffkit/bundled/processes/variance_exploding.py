@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Config, Facts
+from diffkit.core.model import Condition
 from diffkit.core.noise import Noise
-from diffkit.core.process import GaussianProcess
+from diffkit.core.process import NO_CONDITION, GaussianProcess
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.functional.gaussian import Scales
 
@@ -56,6 +57,8 @@ class VarianceExploding(GaussianProcess):
         """`1` and `exp(-l / 2)`."""
         return Scales(torch.ones_like(log_snr), torch.exp(-0.5 * log_snr))
 
-    def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
+    def prior(
+        self, shape: Sequence[int], noise: Noise, condition: Condition = NO_CONDITION
+    ) -> Float[Tensor, "b *data"]:
         """`N(0, sigma_1^2)`."""
         return float(self.prior_deviation.detach()) * noise.normal(shape)

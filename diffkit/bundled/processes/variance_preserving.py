@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffkit.core.model import Condition
 from diffkit.core.noise import Noise
-from diffkit.core.process import GaussianProcess
+from diffkit.core.process import NO_CONDITION, GaussianProcess
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.functional.gaussian import Scales
 
@@ -39,6 +40,8 @@ class VariancePreserving(GaussianProcess):
         """`sqrt(sigmoid(l))` and `sqrt(sigmoid(-l))`."""
         return Scales(torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt())
 
-    def prior(self, shape: Sequence[int], noise: Noise) -> Float[Tensor, "b *data"]:
+    def prior(
+        self, shape: Sequence[int], noise: Noise, condition: Condition = NO_CONDITION
+    ) -> Float[Tensor, "b *data"]:
         """Standard normal numbers."""
         return noise.normal(shape)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder
+from diffkit.core.encoder import MASK, TOKENS, VECTOR, Encoder, gives_of
 from diffkit.core.model import Condition
 from diffkit.testing.check import Check, check
 from diffkit.testing.component_under_test import ComponentUnderTest
@@ -22,7 +22,7 @@ _WHY_ROUNDING = "networks that are fixed may compute in float32, where sums are 
 
 @check
 def facts_name_what_it_takes_and_gives(subject: ComponentUnderTest) -> None:
-    """The facts hold the names that it takes, and the width of a vector, of tokens, or both."""
+    """The facts hold the names that it takes, and those that it gives, or widths."""
     facts = facts_of(subject)
     takes: Any = facts.get("takes")
     right = isinstance(takes, list | tuple) and all(isinstance(name, str) for name in takes)
@@ -35,26 +35,40 @@ def facts_name_what_it_takes_and_gives(subject: ComponentUnderTest) -> None:
     )
     widths = [facts.get(name) for name in (VECTOR, TOKENS)]
     require(
-        any(widths) and all(w is None or (isinstance(w, int) and w > 0) for w in widths),
+        all(w is None or (isinstance(w, int) and w > 0) for w in widths),
         f"the facts '{VECTOR}' and '{TOKENS}'",
         measured=widths,
-        expected="whole numbers above 0, or None, and not both None",
+        expected="whole numbers above 0, or None",
+    )
+    gives: Any = facts.get("gives", ())
+    require(
+        isinstance(gives, list | tuple) and len(gives_of(facts)) > 0,
+        "the fact 'gives', and the widths",
+        measured=gives,
+        expected="a tuple of names, or a width, or both",
+        why="a model is matched with what its encoder gives before either is made",
     )
 
 
 @check
 def it_gives_what_the_facts_say(subject: ComponentUnderTest) -> None:
-    """It gives a vector `[b, width]`, or tokens `[b, n, width]` and a mask, as its facts say."""
+    """It gives what its facts say: a vector `[b, width]`, tokens `[b, n, width]` and a mask."""
     facts, encoder = facts_of(subject), _made(subject)
     for what, told in (("conditions", _told(subject, encoder)), ("null", _null(encoder))):
-        wanted = {name for name in (VECTOR, TOKENS) if facts.get(name)}
-        wanted |= {MASK} if TOKENS in wanted else set()
+        wanted = set(gives_of(facts))
         require(
             set(told) == wanted, f"what it gives for {what}", measured=set(told), expected=wanted
         )
-        if VECTOR in wanted:
+        for name, value in told.items():
+            require(
+                value.ndim > 0 and len(value) == _ROWS,
+                f"{name} of {what}",
+                measured=tuple(value.shape),
+                expected=f"{_ROWS} rows",
+            )
+        if facts.get(VECTOR):
             _shaped(f"{VECTOR} of {what}", told[VECTOR], (_ROWS, facts[VECTOR]))
-        if TOKENS not in wanted:
+        if not facts.get(TOKENS):
             continue
         tokens, mask = told[TOKENS], told[MASK]
         _shaped(f"{TOKENS} of {what}", tokens, (_ROWS, tokens.shape[1], facts[TOKENS]))
@@ -99,6 +113,31 @@ def null_is_prepared_like_conditions(subject: ComponentUnderTest) -> None:
         measured=one,
         expected="those of any other number of rows",
     )
+
+
+@check
+def groups_can_be_left_out(subject: ComponentUnderTest) -> None:
+    """Its groups of conditions are all that it takes, and each is prepared as with the others."""
+    encoder, raw = _made(subject), raw_conditions(subject, _ROWS)
+    whole, groups = encoder.prepare(raw), encoder.groups()
+    taken = [name for group in groups for name in group.takes]
+    require(
+        sorted(taken) == sorted(raw),
+        "the names in its groups",
+        measured=sorted(taken),
+        expected=f"each that it takes, once: {sorted(raw)}",
+    )
+    for group in groups:
+        alone = encoder.prepare({name: raw[name] for name in group.takes})
+        require(
+            set(alone) == set(group.prepared),
+            f"what it prepares of {', '.join(group.takes)} alone",
+            measured=sorted(alone),
+            expected=f"what its groups say: {sorted(group.prepared)}",
+            why="dropout puts what stands for none in the place of exactly these",
+        )
+        for name, value in alone.items():
+            _alike(f"{name}, prepared without the others", value, whole[name])
 
 
 @check
@@ -236,6 +275,7 @@ CHECKS: tuple[Check, ...] = (
     facts_name_what_it_takes_and_gives,
     it_gives_what_the_facts_say,
     null_is_prepared_like_conditions,
+    groups_can_be_left_out,
     rows_are_encoded_on_their_own,
     conditions_are_told_apart,
     calls_give_the_same_again,

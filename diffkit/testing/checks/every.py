@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffkit.config.signature import reference_of, signature_of, validated
 from diffkit.config.spec import ComponentSpec
-from diffkit.core.data import FACTS
+from diffkit.core.data import is_fact
 from diffkit.errors import ComponentError, DataError
 from diffkit.testing.check import NEVER_EXEMPT, Check, check
 from diffkit.testing.checks import checks_of
@@ -250,7 +250,7 @@ def listing_imports_nothing(subject: ComponentUnderTest) -> None:
 def _reference(subject: ComponentUnderTest, component: Any) -> ComponentSpec:
     supplied = signature_of(subject.cls, subject.host).supplied
     # Widths are only supplied where an encoder is: those that were given are the component's own.
-    elsewhere = {name for name, source in supplied.items() if source not in FACTS}
+    elsewhere = {name for name, source in supplied.items() if not is_fact(source)}
     return reference_of(component, subject.host, leave_out=elsewhere)
 
 

@@ -143,7 +143,7 @@ def moments_of_diffusion_are_the_closed_form(subject: ComponentUnderTest) -> Non
             seed=subject.seed_for("moments"), indices=range(count), dtype=torch.float64
         )
         x_0 = 0.7 * ones(subject, count)
-        x_t = process.diffuse(x_0, 0.4, process.draw(x_0.shape, noise))
+        x_t = process.diffuse(x_0, 0.4, process.draw(x_0, noise))
         alpha, sigma = (c.expand_as(x_0[:1]) for c in process.scales(process.log_snr(0.4)))
         standard = (x_t - alpha * x_0) / sigma
         _is_standard_normal("(x_t - alpha x_0) / sigma", standard, 1.0, 1.0)

@@ -30,7 +30,7 @@ def values_are_finite_numbers(subject: ComponentUnderTest) -> None:
     """It gives finite numbers by name, for samples as good as data and for collapsed ones."""
     metric, dataset, samples = _setting(subject)
     for what, given in (("data", samples), ("equal samples", samples[:1].expand_as(samples))):
-        values = metric.measure(given.clone(), dataset, _SEED)
+        values = metric.measure(given.clone(), dataset, _SEED, None)
         right = all(isinstance(v, Real) and math.isfinite(v) for v in values.values())
         named = all(isinstance(name, str) for name in values)
         require(
@@ -58,9 +58,9 @@ def samples_needed_is_positive(subject: ComponentUnderTest) -> None:
 def values_depend_on_the_seed_alone(subject: ComponentUnderTest) -> None:
     """Measured twice with one seed, the values are the same."""
     metric, dataset, samples = _setting(subject)
-    first = metric.measure(samples, dataset, _SEED)
-    _alike("measured again", metric.measure(samples, dataset, _SEED), first)
-    again = _setting(subject)[0].measure(samples, dataset, _SEED)
+    first = metric.measure(samples, dataset, _SEED, None)
+    _alike("measured again", metric.measure(samples, dataset, _SEED, None), first)
+    again = _setting(subject)[0].measure(samples, dataset, _SEED, None)
     _alike("measured by another instance", again, first)
 
 
@@ -69,21 +69,21 @@ def order_of_samples_does_not_matter(subject: ComponentUnderTest) -> None:
     """The values are those of the samples as a set."""
     metric, dataset, samples = _setting(subject)
     order = torch.randperm(len(samples), generator=subject.generator("order"))
-    first = metric.measure(samples, dataset, _SEED)
-    _alike("in another order", metric.measure(samples[order], dataset, _SEED), first)
+    first = metric.measure(samples, dataset, _SEED, None)
+    _alike("in another order", metric.measure(samples[order], dataset, _SEED, None), first)
 
 
 @check
 def bad_samples_score_otherwise(subject: ComponentUnderTest) -> None:
     """Noisy samples and collapsed ones score otherwise than data do."""
     metric, dataset, samples = _setting(subject)
-    good = metric.measure(samples, dataset, _SEED)
+    good = metric.measure(samples, dataset, _SEED, None)
     noise = torch.randn(samples.shape, generator=subject.generator("noise"))
     for what, bad in (
         ("data with noise of standard deviation 1", samples + noise),
         ("one sample over and over", samples[:1].expand_as(samples).clone()),
     ):
-        values = metric.measure(bad, dataset, _SEED)
+        values = metric.measure(bad, dataset, _SEED, None)
         changes = [_change(values[name], good[name]) for name in good]
         require(
             max(changes) > 0.1,
@@ -194,7 +194,7 @@ def _alike(what: str, found: Mapping[str, float], expected: Mapping[str, float])
 
 def _refused(metric: SampleMetric, samples: Tensor, dataset: Dataset) -> bool:
     try:
-        values = metric.measure(samples, dataset, _SEED)
+        values = metric.measure(samples, dataset, _SEED, None)
     except DiffkitError:
         return True
     return not all(math.isfinite(value) for value in values.values())

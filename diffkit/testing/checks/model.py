@@ -172,7 +172,7 @@ def neighbouring_noise_levels_are_told_apart(subject: ComponentUnderTest) -> Non
     output = asked(network, given)
     _neighbours_differ("in float64", output, given.c_noise, _ROUNDING)
     with torch.autocast("cpu", torch.bfloat16):
-        output = asked(network.float(), replace(given, x=given.x.float()))
+        output = asked(network.float(), given.float())
     _neighbours_differ("under autocast", output.double(), given.c_noise, 0.0)
 
 

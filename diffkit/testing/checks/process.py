@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from diffkit.config.signature import signature_of
-from diffkit.core.noise import SampleNoise
+from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.gaussian_forward import FORWARD_CHECKS
@@ -35,11 +38,16 @@ def noise_comes_from_the_source(subject: ComponentUnderTest) -> None:
     """Draws and priors are made of the noise source alone, each sample's from its own index."""
     process: ForwardProcess = subject.make()
     seed = subject.seed_for("source")
-    for name, call in (("draw", process.draw), ("prior", process.prior)):
+
+    def draw(shape: Sequence[int], noise: Noise) -> Any:
+        return process.draw(torch.zeros(tuple(shape)), noise)
+
+    for name, call in (("draw", draw), ("prior", process.prior)):
 
         def drawn(*indices: int, seed: int = seed) -> torch.Tensor:
             noise = SampleNoise(seed=seed, indices=indices)
-            return call((len(indices), *subject.fixtures.shape), noise)  # noqa: B023
+            shape = (len(indices), *subject.fixtures.shape)
+            return call(shape, noise)  # noqa: B023
 
         first = drawn(0, 1, 2)
         require(first.shape[0] == 3, f"{name} of 3 samples", measured=len(first), expected="3 rows")

@@ -27,6 +27,7 @@ def use_dataset(subject: ComponentUnderTest, dataset: Dataset, done: Usage, _: t
     done.outputs["length"] = torch.tensor(len(dataset))
     done.outputs["shape"] = torch.tensor(dataset.shape)
     done.outputs["range"] = torch.tensor(dataset.range or ())
+    done.outputs["vocabulary"] = torch.tensor(dataset.vocabulary or ())
 
 
 def use_features(
@@ -47,7 +48,7 @@ def use_metric(subject: ComponentUnderTest, metric: Metric, done: Usage, _: torc
     data = Points(shape=subject.fixtures.shape, count=64)
     count = min(metric.samples_needed(data), 256)
     samples = done.give("samples", samples_for(subject, torch.float32, count))
-    measured = metric.measure(samples, data, subject.seed)
+    measured = metric.measure(samples, data, subject.seed, None)
     done.outputs.update({name: torch.as_tensor(value) for name, value in measured.items()})
     done.outputs["samples needed"] = torch.tensor(metric.samples_needed(data))
 

@@ -49,7 +49,7 @@ def use_process(
     noise = noise_for(subject, dtype)
     shape = (COUNT, *subject.fixtures.shape)
     x_0 = done.give("x_0", samples_for(subject, dtype))
-    epsilon = process.draw(shape, noise)
+    epsilon = process.draw(x_0, noise)
     x_t = done.give("x_t", process.diffuse(x_0, 0.6, epsilon).detach())
     prediction = process.interpret(done.give("output", epsilon.clone()), x_t, 0.6)
     done.outputs["draw"] = epsilon

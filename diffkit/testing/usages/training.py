@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from diffkit.assembly.facts import LATENTS, RANGE, SHAPE
+from diffkit.assembly.facts import LATENTS, SHAPE
 from diffkit.assembly.training import TrainingComponents
 from diffkit.bundled.learning_rates.constant import Constant
 from diffkit.config.signature import signature_of, validated
@@ -115,7 +115,7 @@ def declared_facts(subject: ComponentUnderTest) -> dict[str, Any]:
 def refuse_unfit(subject: ComponentUnderTest) -> None:
     """Raise NotApplicable where an augmentation is not for samples of the fixtures' shape."""
     config, _ = validated(signature_of(subject.cls, subject.host), subject.config, subject.entry.id)
-    facts = {SHAPE: subject.fixtures.shape, RANGE: (-1.0, 1.0), LATENTS: False}
+    facts = {SHAPE: subject.fixtures.shape, "data.range": (-1.0, 1.0), LATENTS: False}
     problems = [] if config is None else list(subject.cls.requires(cast(Config, config), facts))
     if problems:
         raise NotApplicable(f"it is not for samples of {subject.fixtures.shape}: {problems[0]}")

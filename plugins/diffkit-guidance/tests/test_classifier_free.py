@@ -206,7 +206,7 @@ def test_conditions_are_dropped_as_often_as_asked(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder": None, "guidance": "classifier-free"}, "only an encoder knows"),
+        ({"encoder": None, "guidance": "classifier-free"}, "this one takes none"),
         ({"encoder": None, "training": {"condition_dropout": 0.1}}, "condition_dropout is 0.1"),
         (
             {"guidance": "classifier-free", "training": {"condition_dropout": 0.0}},
@@ -215,7 +215,7 @@ def test_conditions_are_dropped_as_often_as_asked(monkeypatch):
         ({"model": {"id": "mlp", "config": {}}}, "the model takes no conditions"),
         (
             {"model": {"id": "unet", "config": {**UNET, "tokens": 8}}},
-            "takes the conditions mask, tokens",
+            "the model takes tokens; the model takes mask; the dataset gives label",
         ),
     ],
     ids=["guidance", "dropout", "never null", "mlp", "tokens"],
@@ -241,7 +241,7 @@ def test_one_number_is_for_all_samples(trained):
         ({"condition": {"caption": ["a"]}}, diffkit.SpecError, "conditions taken are: label"),
         ({"condition": {"label": [10]}}, diffkit.DataError, "10 is none of the 10 classes"),
         ({"condition": {"label": [1, 2, 3]}}, diffkit.SpecError, "one row for each of the 2"),
-        ({"condition": {"label": 2.5}}, diffkit.SpecError, "whole numbers, one or a list"),
+        ({"condition": {"label": 2.5}}, diffkit.SpecError, "2.5 is no whole number"),
         ({"condition": {"label": ["boot"]}}, diffkit.DataError, "one whole number a sample"),
     ],
     ids=str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffkit import as_text
 from diffkit.testing import Fixtures, components_under_test, parametrize_with_checks, run_checks
 
 from .guidance_runs import classifier_folder, clip_folder, unconditional_run
@@ -19,6 +20,21 @@ CONFIGURATIONS = {
         {"interval": [-4.0, 4.0]},
     ],
 }
+LABEL = {"id": "guidance.label", "config": {"classes": 10, "width": 8}}
+CHARACTERS = {
+    "id": "guidance.characters",
+    "config": {"width": 16, "depth": 1, "heads": 2, "length": 64},
+}
+TITLE = {
+    "id": "diffkit.renamed",
+    "config": {"encoder": CHARACTERS, "takes": {"caption": "title"}, "gives": {"vector": "style"}},
+}
+# Bundled, and nothing without encoders such as these.
+OF_OTHERS = {
+    "diffkit.several": [{"encoders": [LABEL, CHARACTERS]}, {"encoders": [CHARACTERS, TITLE]}],
+    "diffkit.renamed": [TITLE["config"]],
+}
+TITLES = {"title": lambda n: as_text([f"number {i}" for i in range(n)])}
 # What reads folders, which are made when the tests run and are called otherwise each time.
 OF_FOLDERS = {
     "guidance.pretrained-text": lambda: {"name": str(clip_folder()), "length": 12},
@@ -31,6 +47,15 @@ FIXTURES = {"guidance.classifier": Fixtures(conditions={"label": lambda n: torch
 
 @parametrize_with_checks(list(CONFIGURATIONS), configurations=CONFIGURATIONS)
 def test_contract(component, check):
+    check(component)
+
+
+@parametrize_with_checks(
+    list(OF_OTHERS),
+    configurations=OF_OTHERS,
+    fixtures={name: Fixtures(conditions=TITLES) for name in OF_OTHERS},
+)
+def test_contract_of_encoders_of_others(component, check):
     check(component)
 
 

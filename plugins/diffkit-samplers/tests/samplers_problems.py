@@ -106,7 +106,7 @@ class _Toy(GaussianProcess):
     def schedule(self):
         return self._schedule
 
-    def prior(self, shape, noise):
+    def prior(self, shape, noise, condition=None):
         return self.scales(self.log_snr(1.0)).sigma * noise.normal(shape)
 
 

@@ -43,7 +43,12 @@ def test_the_digits_are_scikit_learns(digits):
 
 def test_facts_are_those_of_the_instance_and_need_no_scikit_learn(digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    assert Digits.facts(SimpleNamespace()) == {"shape": digits.shape, "range": digits.range}
+    assert Digits.facts(SimpleNamespace()) == {
+        "shape": digits.shape,
+        "range": digits.range,
+        "conditions": digits.conditions,
+    }
+    assert digits.conditions["label"].classes == 10
 
 
 def test_a_batch_can_be_changed_without_changing_the_data(digits):

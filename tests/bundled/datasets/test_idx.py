@@ -58,7 +58,11 @@ def test_what_was_written_is_read(write, n, sides, channels, packed, seed):
     data = Idx(images=images, labels=labels)
     assert len(data) == n
     assert data.shape == (channels or 1, *sides)
-    assert facts(images, labels) == {"shape": data.shape, "range": data.range}
+    assert facts(images, labels) == {
+        "shape": data.shape,
+        "range": data.range,
+        "conditions": data.conditions,
+    }
     order = list(reversed(range(n)))
     batch = data.batch(order)
     assert batch.x_0.dtype == torch.float32

@@ -71,7 +71,11 @@ def test_every_sample_has_the_declared_shape_and_range(tmp_path, channels, size,
     noise(*sides).save(tmp_path / "a.png")
     data = ImageFolder(folder=str(tmp_path), size=size, channels=channels)
     x_0 = data.batch([0]).x_0
-    assert facts(tmp_path, size, channels) == {"shape": data.shape, "range": data.range}
+    assert facts(tmp_path, size, channels) == {
+        "shape": data.shape,
+        "range": data.range,
+        "conditions": data.conditions,
+    }
     assert x_0.shape == (1, *data.shape) == (1, channels, size, size)
     assert x_0.dtype == torch.float32
     assert data.range[0] <= float(x_0.min()) <= float(x_0.max()) <= data.range[1]

@@ -40,8 +40,20 @@ def save(tmp_path):
 
 
 def facts(path: str, images: str = "images", labels: str | None = None, channels: str = "first"):
-    config = SimpleNamespace(path=path, images=images, labels=labels, channels=channels)
+    beside = {"vocabulary": None, "conditions": ()}
+    config = SimpleNamespace(path=path, images=images, labels=labels, channels=channels, **beside)
     return Npz.facts(config)
+
+
+def floats(shape, data_range):
+    """The facts of samples that are no tokens, with nothing beside them."""
+    return {
+        "shape": shape,
+        "range": data_range,
+        "dtype": "float32",
+        "vocabulary": None,
+        "conditions": {},
+    }
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -61,7 +73,7 @@ def test_pixels_become_channels_first_in_minus_1_to_1(
     data = Npz(path=path, channels=channels)
     assert len(data) == 5
     assert data.shape == shape
-    assert facts(path, channels=channels) == {"shape": shape, "range": (-1.0, 1.0)}
+    assert facts(path, channels=channels) == floats(shape, (-1.0, 1.0))
     assert data.range == (-1.0, 1.0)
     batch = data.batch([4, 0, 4])
     assert batch.condition == {}
@@ -82,7 +94,7 @@ def test_floats_are_taken_as_they_are(save, dtype, shape):
     array = np.random.default_rng(0).normal(size=shape).astype(dtype)
     path = save(points=array)
     data = Npz(path=path, images="points")
-    assert facts(path, "points") == {"shape": shape[1:], "range": None}
+    assert facts(path, "points") == floats(shape[1:], None)
     assert (data.shape, data.range, len(data)) == (shape[1:], None, 7)
     x_0 = data.batch(range(7)).x_0
     assert x_0.dtype == torch.float32
@@ -259,7 +271,7 @@ def test_pickled_objects_are_refused_even_if_the_header_is_not_looked_at(
 ):
     marker = tmp_path / "marker"
     path = save(images=np.array([Bomb(marker)], dtype=object))
-    monkeypatch.setattr(npz, "_check_headers", lambda *_: None)
+    monkeypatch.setattr(npz, "_check_headers", lambda *_: {"conditions": {}})
     with pytest.raises(DataError, match="allow_pickle=False"):
         Npz(path=path)
     assert not marker.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 import torch
 from annotated_types import Ge
@@ -59,7 +59,7 @@ class Classifier(Guidance):
             other data; it is to lead where no signal is left.
     """
 
-    takes: ClassVar[tuple[str, ...]] = (LABEL,)
+    takes = (LABEL,)
 
     def __init__(
         self,

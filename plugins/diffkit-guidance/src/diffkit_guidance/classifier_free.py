@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from diffkit.core.data import Supplied
 from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.guided import joined, repeated, said_of_copies
@@ -35,12 +36,15 @@ class ClassifierFree(Guidance):
         rescale: the share, in [0, 1], of the output in which the guided one is given the standard
             deviation of the conditional one, sample by sample. Lin et al. (2024), eq. 14-16. An
             output that is constant has no deviation to change, and stays as it is.
+        negative: the names of the encoder's conditions in whose stead others may be given, as
+            `negative_<name>`: what is led away from is then these, and not no condition; all else
+            that samples are given stays. The pipeline supplies all that its encoder takes.
 
     Raises:
         ComponentError: the interval is none.
     """
 
-    needs_null: ClassVar[bool] = True
+    needs_null = True
 
     def __init__(
         self,
@@ -48,13 +52,23 @@ class ClassifierFree(Guidance):
         scale: Annotated[float, Ge(0)] = 3.0,
         interval: Interval | None = None,
         rescale: Annotated[float, Ge(0), Le(1)] = 0.0,
+        negative: Annotated[tuple[str, ...] | None, Supplied("encoder.takes")] = None,
     ) -> None:
         check_interval("classifier-free", interval)
         self._scale, self._interval, self._rescale = scale, interval, rescale
+        self._negative = {f"negative_{name}": name for name in negative or ()}
+
+    @property
+    def may_take(self) -> tuple[str, ...]:
+        """`negative_<name>`, of each of the encoder's conditions."""
+        return tuple(self._negative)
 
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
-        both = joined(conditioning.condition, conditioning.null)
+        given = conditioning.given
+        others = {name: given[key] for key, name in self._negative.items() if key in given}
+        away = conditioning.encoded(others) if others else conditioning.null
+        both = joined(conditioning.condition, away)
         return _Led(
             make_denoiser(conditioning.condition),
             make_denoiser(both),

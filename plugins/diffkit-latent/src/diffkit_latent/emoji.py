@@ -16,6 +16,7 @@ from torch import Tensor
 from diffkit import as_text
 from diffkit.arguments import expanded
 from diffkit.core.component import Config
+from diffkit.core.data import ConditionInfo, Conditions
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -31,6 +32,10 @@ _CANVAS = (136, 128)
 _SEARCHED = (range(0x2000, 0x3300), range(0x1F000, 0x1FB00))
 _BLOCKS = (0x1F3, 0x1F4, 0x1F5, 0x1F6, 0x1F9, 0x1FA)
 _CAPTION_LENGTH = 96
+_CONDITIONS = {
+    "caption": ConditionInfo(shape=(_CAPTION_LENGTH,), dtype="uint8", text=True),
+    "label": ConditionInfo(dtype="int64", classes=len(_BLOCKS) + 1),
+}
 
 
 @final
@@ -72,9 +77,10 @@ class Emoji(Dataset):
 
     @classmethod
     def facts(cls, config: Config) -> Mapping[str, Any]:
-        """`shape` and `range`; nothing is drawn."""
+        """`shape`, `range` and `conditions`; nothing is drawn."""
         _existing(config.font)
-        return {"shape": (3, config.size, config.size), "range": _RANGE}
+        shape = (3, config.size, config.size)
+        return {"shape": shape, "range": _RANGE, "conditions": _CONDITIONS}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,6 +96,11 @@ class Emoji(Dataset):
     def captions(self) -> tuple[str, ...]:
         """The caption of each sample."""
         return tuple(unicodedata.name(chr(point)).lower() for point in self._points)
+
+    @property
+    def conditions(self) -> Conditions:
+        """`caption` and `label`."""
+        return _CONDITIONS
 
     def __len__(self) -> int:
         return len(self._points)
@@ -120,7 +131,7 @@ class Emoji(Dataset):
         labels = [_BLOCKS.index(b) if b in _BLOCKS else len(_BLOCKS) for b in blocks]
         return {
             "caption": as_text(list(self.captions), _CAPTION_LENGTH),
-            "label": torch.tensor(labels),
+            "label": torch.tensor(labels, dtype=torch.int64),
         }
 
 

@@ -21,6 +21,7 @@ from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
 from diffkit.core.clipping import ClippedDenoiser
 from diffkit.core.component import Component
+from diffkit.core.data import is_fact
 from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.encoder import Encoder
 from diffkit.core.loss import Loss
@@ -247,6 +248,8 @@ def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None
     assert found is not None
 
     def supply(source: str) -> Any:
+        if is_fact(source):
+            return None
         raise ComponentError(f"{kind}: {reference.id} needs {source}, and stands alone; give it")
 
     return component_of(found, supply)

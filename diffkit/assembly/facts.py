@@ -21,6 +21,8 @@ from diffkit.core.component import Component, Config, Described, Facts, argument
 from diffkit.core.data import is_fact
 from diffkit.core.dataset import Dataset
 from diffkit.core.metric import SampleMetric
+from diffkit.core.noise import mix
+from diffkit.core.random_state import seeded
 from diffkit.core.schedule import NoiseSchedule
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
@@ -281,7 +283,9 @@ def _schedule_of(
             return fact_supplied(source, data, facts)
         raise ComponentError(f"it is made with another {source}; name one in its config")
 
-    made, problems = create_one(choice, supply)
+    seed = 0 if blueprint.settings is None else blueprint.settings.seed
+    with seeded(mix(seed, "schedule")):
+        made, problems = create_one(choice, supply)
     return cast(NoiseSchedule | None, made), problems
 
 

@@ -1,7 +1,8 @@
 """CFG++: the guided estimate of the data, and the noise of the unguided one.
 
-Chung et al. (2025), *CFG++: manifold-constrained classifier free guidance for diffusion models*, Algorithm 2. The
-guidance hands the unguided noise on beside its prediction; the sampler takes it from there.
+Chung et al. (2025), *CFG++: manifold-constrained classifier free guidance for diffusion models*,
+Algorithm 2. The guidance hands the unguided noise on beside its prediction; the sampler takes it
+from there.
 """
 
 from __future__ import annotations

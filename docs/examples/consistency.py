@@ -1,7 +1,7 @@
 """Consistency training: a loss whose target is the moving average, and samples in one call or two.
 
-Song, Dhariwal, Chen & Sutskever (2023), *Consistency models*. For the parameterization `edm`, whose x_0 is
-x_t itself where no noise is left: their boundary condition, eq. 5.
+Song, Dhariwal, Chen & Sutskever (2023), *Consistency models*. For the parameterization `edm`,
+whose x_0 is x_t itself where no noise is left: their boundary condition, eq. 5.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from diffkit.core import (
 
 
 class ConsistencyTraining(Loss):
-    """`|f(x + sigma_n+1 z, sigma_n+1) - f_average(x + sigma_n z, sigma_n)|^2`. Theorem 2, Algorithm 3.
+    """`|f(x + sigma z, sigma) - f_average(x + sigma' z, sigma')|^2`, Algorithm 3.
 
-    The times are those of `times`; the earlier one is a step of the grid before it, whose number doubles
-    as training goes on (section 5).
+    The times are those of `times`; the earlier one is a step of the grid before it, whose number
+    doubles as training goes on (section 5).
 
     Args:
         first: steps of the grid at the beginning of training.

@@ -1,6 +1,7 @@
 """Progressive distillation: a student makes in one step what its teacher makes in two.
 
-Salimans & Ho (2022), *Progressive distillation for fast sampling of diffusion models*, Algorithm 2.
+Salimans & Ho (2022), *Progressive distillation for fast sampling of diffusion models*, Algorithm
+2.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from diffkit.core import Batch, GaussianProcess, Loss, LossContext, LossRecord, 
 class ProgressiveDistillation(Loss):
     """The x_0 from which one DDIM step of the student ends where two of the teacher's do.
 
-    The weight is their SNR + 1, in which errors of the velocity are equal; start the student from the
-    teacher's weights (`training.init`).
+    The weight is their SNR + 1, in which errors of the velocity are equal; start the student from
+    the teacher's weights (`training.init`).
 
     Args:
         teacher: the run that is distilled.

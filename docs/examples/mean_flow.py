@@ -1,11 +1,12 @@
 """Mean flows: samples in one call of the network.
 
-Geng et al. (2025), *Mean flows for one-step generative modeling*. Names are theirs: `u(z, r, t)` is the
-velocity averaged over the times from r to t.
+Geng et al. (2025), *Mean flows for one-step generative modeling*. Names are theirs: `u(z, r, t)`
+is the velocity averaged over the times from r to t.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
@@ -95,11 +96,7 @@ class AverageVelocity(EpsilonModel):
     ) -> None:
         super().__init__()
         inside = [shape[0] + 4, *[width] * depth]
-        layers = [
-            layer
-            for a, b in zip(inside, inside[1:], strict=False)
-            for layer in (nn.Linear(a, b), nn.SiLU())
-        ]
+        layers = [layer for a, b in pairwise(inside) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(width, shape[0]))
 
     @classmethod

@@ -1,7 +1,7 @@
 """Representation alignment (REPA): hidden features are drawn towards those of a fixed network.
 
-Yu et al. (2025), *Representation alignment for generation*, eq. 8. The loss holds the projector, which is trained and
-saved with the run; the network gives its features beside its output.
+Yu et al. (2025), *Representation alignment for generation*, eq. 8. The loss holds the projector,
+which is trained and saved with the run; the network gives its features beside its output.
 """
 
 from __future__ import annotations

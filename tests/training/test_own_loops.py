@@ -150,7 +150,7 @@ def test_raw_conditions_are_prepared() -> None:
     plain(pipeline)
     assert same(diffkit.build(CONDITIONAL, device="cpu").train(progress=False), pipeline)
     x_0, _ = next(batches(pipeline))
-    with pytest.raises(diffkit.DataError, match="label has to be given"):
+    with pytest.raises(diffkit.DataError, match="the encoder takes label"):
         pipeline.loss(x_0)
     with pytest.raises(diffkit.DataError, match=r"condition.label .* there are 8 samples"):
         pipeline.loss(x_0, {"label": [1, 2]})

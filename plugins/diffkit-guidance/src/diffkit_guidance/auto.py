@@ -130,7 +130,11 @@ class _Led(Led):
         weights = self._worse.system.parameters()
         dtype = next((weight.dtype for weight in weights), x_t.dtype)
         good = gaussian(self.wrapped(x_t, t, given=given, times=times))
-        bad = gaussian(self._bad(x_t.to(dtype), t, given=given, times=times))
+        # A worse network may know less; it is told what it takes.
+        known = self._worse.parts.declared
+        told = {name: value for name, value in given.items() if name in known.given}
+        second = {name: r for name, r in times.items() if name in known.times}
+        bad = gaussian(self._bad(x_t.to(dtype), t, given=told, times=second))
         away = bad.as_target(good.target).to(x_t.dtype)
         return good, torch.lerp(away, good.output, self._scale)
 

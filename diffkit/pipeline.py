@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack, get_args
@@ -9,7 +10,7 @@ from typing import Any, Unpack, get_args
 import torch
 from torch import Tensor, nn
 
-from diffkit.arguments import instance, one_of, path, whole
+from diffkit.arguments import instance, one_of, path, refused, whole
 from diffkit.assembly.build import (
     Assembly,
     create_on_demand,
@@ -32,7 +33,7 @@ from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.model import Network
 from diffkit.core.sampler import State
-from diffkit.core.weights import Nonfinite
+from diffkit.core.weights import Nonfinite, fit_tensors, state_of
 from diffkit.distributed.world import world_of
 from diffkit.errors import SpecError
 from diffkit.evaluation.measure import measured
@@ -218,6 +219,8 @@ class Pipeline:
         number = None if step is None else whole(step, "step", least=0)
         if condition is not None:
             instance(condition, "condition", Mapping, "a mapping from names to values")
+        if module is not None:
+            instance(module, "module", nn.Module, "what wraps pipeline.system, a torch module")
         self._not_while_training("loss")
         return self._own().loss(x_0, condition, number, module)
 
@@ -605,10 +608,11 @@ class Pipeline:
         """
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
+        average = checked_average(average)
         self._networks.clear()
         self._own_loop = None
         self._weights.restore(checkpoint, nonfinite)
-        self._weights.preferred = checked_average(average)
+        self._weights.preferred = average
         self._weights.sampled()
         return self
 
@@ -616,7 +620,18 @@ class Pipeline:
         """Have an average of this name with this state, which samples are then drawn with.
 
         Training again keeps the averages of the spec alone.
+
+        Raises:
+            SpecError: it cannot be called so, or the state is none.
+            CheckpointError: the state is not that of `system`.
         """
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise refused("name", name, "a name of letters, digits and '_' for the average")
+        instance(state, "state", Mapping, "the average's tensors by name, as those of system")
+        wrong = [key for key, value in state.items() if not isinstance(value, Tensor)]
+        if wrong:
+            raise refused(f"state.{wrong[0]}", state[wrong[0]], "a tensor")
+        state = fit_tensors(state, state_of(self.system), f"the state of the average {name}")
         self._not_while_training("take_average")
         self._networks.clear()
         self._weights.take_average(name, state)

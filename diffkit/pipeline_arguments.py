@@ -17,6 +17,7 @@ from diffkit.arguments import (
     one_of,
     path,
     plain,
+    refused,
     several,
     shown,
     truth,
@@ -86,7 +87,11 @@ def checked_checkpoint(value: Any) -> Literal["last", "best"] | int:
 
 def checked_average(value: Any) -> str | None:
     """The name of an average, or None. Raises SpecError."""
-    return None if value is None else instance(value, "average", str, "the name of an average")
+    if value is None:
+        return None
+    if value == "":
+        raise refused("average", value, "the name of an average")
+    return instance(value, "average", str, "the name of an average")
 
 
 def checked_device(value: Any) -> torch.device:

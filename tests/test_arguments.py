@@ -58,6 +58,7 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
         "precision": (),
         "compile": (),
         "clip": (True,),
+        "average": (),
         "batch_size": (),
         "observers": ([], (None,)),
         "progress": (True,),
@@ -73,15 +74,18 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch_size": (),
         "learning_rate": (1.5,),
         "ema_decay": (),
-        "augmentations": (),
+        "augmentations": ([],),
     },
+    "loss": {"x_0": (), "condition": ({},), "step": (), "module": ()},
+    "learning_rate": {"step": ()},
+    "take_average": {"name": (), "state": ()},
     "measure": {"samples": (), "metric": (), "dataset": (), "seed": ()},
     "to": {"device": ()},
     "decoded": {"x": ()},
     "encoded": {"dataset": ()},
     "denoiser": {"num": (), "condition": ({},)},
     "save": {"directory": ()},
-    "restore": {"checkpoint": (), "nonfinite": ()},
+    "restore": {"checkpoint": (), "nonfinite": (), "average": ()},
 }
 SHARED = {"batches": "sample", "trajectory": "sample", "evaluate": "measure"}
 COUNTED = ("sample", "batches", "trajectory", "denoiser")
@@ -132,6 +136,10 @@ def test_a_wrong_argument_is_an_error_of_ours(
     given: dict[str, Any] = {"num": 1} if method in COUNTED else {}
     if method == "restore" and argument != "checkpoint":
         given = {"checkpoint": "no such"}
+    if method == "loss":
+        given = {"x_0": torch.zeros(1, *pipeline.parts.shape)}
+    if method == "take_average":
+        given = {"name": "mine", "state": {}}
     with pytest.raises(DiffkitError) as caught:
         _called(pipeline, method, {**given, argument: value})
     assert not list(tmp_path.iterdir())

@@ -76,8 +76,12 @@ def with_training(blueprint: Blueprint, changes: Mapping[str, Any], host: Host) 
     """The blueprint with these settings of training changed, and what is wrong with them."""
     assert blueprint.settings is not None
     settings, kept = blueprint.settings, changed_places(blueprint.training, changes)
+    try:
+        changes = spelled_out(changes)
+    except ValueError as error:
+        return replace(blueprint, problems=_problems([f"training.{error}"]))
     before = {name: choice for name, choice in blueprint.choices.items() if choice.instance}
-    fields = {**{n: c.instance for n, c in before.items()}, "training": spelled_out(changes)}
+    fields = {**{n: c.instance for n, c in before.items()}, "training": changes}
     plain, instances, problems = _training_aside(fields, host)
     merged = {**settings.training.model_dump(mode="json"), **plain["training"]}
     try:

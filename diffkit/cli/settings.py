@@ -157,7 +157,10 @@ def _set_in_section(spec: dict[str, Any], field: str, keys: list[str], value: An
 
 def _set_in_training(section: dict[str, Any], keys: list[str], value: Any) -> None:
     """Set a value under a component of training, or among several of them by their names."""
-    section.update(spelled_out({k: section.pop(k) for k in (EMA_DECAY,) if k in section}))
+    try:
+        section.update(spelled_out({k: section.pop(k) for k in (EMA_DECAY,) if k in section}))
+    except ValueError as error:
+        raise _Nowhere(f"training.{error}") from error
     if keys[0] not in section:
         default = getattr(TrainingSpec(), keys[0])
         section[keys[0]] = TypeAdapter(Any).dump_python(default, mode="json")

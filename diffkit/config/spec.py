@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from diffkit.arguments import plain
 from diffkit.core.data import ConditionInfo, DataType
 from diffkit.plugins.metadata import unreadable_left_out
 
@@ -134,10 +135,13 @@ EMA_DECAY = "ema_decay"
 
 
 def spelled_out(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of training with `ema_decay` written out."""
+    """Settings of training with `ema_decay` written out. Raises ValueError where it is none."""
     found = dict(training)
     if EMA_DECAY in found:
-        decay = found.pop(EMA_DECAY)
+        decay = plain(found.pop(EMA_DECAY))
+        wrong = isinstance(decay, bool) or not isinstance(decay, int | float)
+        if decay is not None and (wrong or not 0.0 <= decay < 1.0):
+            raise ValueError(f"{EMA_DECAY} is at least 0 and less than 1, or null for no average")
         ema = {"id": "diffkit.ema", "config": {"decay": decay}}
         found["averages"] = {} if decay is None else {"ema": ema}
     return found

@@ -47,8 +47,9 @@ def augmented(
 
 
 def pictures_of(batch: Batch, declared: Conditions | None = None) -> tuple[str, ...]:
-    """The conditions that are pictures of the sample's height and width, whatever their channels: as
-    they are declared, or by their shape.
+    """The conditions that are pictures of the sample's height and width, whatever their channels.
+
+    As they are declared, or by their shape.
 
     Raises:
         DataError: a condition may be such a picture without channels; nothing tells.

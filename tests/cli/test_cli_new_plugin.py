@@ -60,7 +60,7 @@ def test_a_package_of_each_kind_builds_trains_and_samples(invoke, tmp_path, monk
     also = ["--kind", "encoder"] if kind == "guidance" else []
     result = invoke("new-plugin", f"new-{kind}", "--kind", kind, *also)
     assert result.exit_code == 0, result.output
-    module = f"diffkit_new_{kind}"
+    module = f"diffkit_new_{kind.replace('-', '_')}"
     _installed(tmp_path / f"diffkit-new-{kind}", monkeypatch)
     try:
         found = diffkit.resolve(kind, f"new-{kind}.{name}")
@@ -97,7 +97,14 @@ def _use(kind, full_id):
         encoder = f"{full_id.partition('.')[0]}.{EXAMPLES['encoder'][0]}"
         model = {"id": "unet", "config": small}
         return {"dataset": "digits", "model": model, "encoder": encoder, kind: full_id}
-    return {kind: full_id}
+    of_training = {
+        "optimizer": {"optimizer": full_id},
+        "learning-rate": {"learning_rate": full_id},
+        "average": {"averages": {"mine": full_id}},
+        "augmentation": {"augmentations": [full_id]},
+        "observer": {"observers": [full_id]},
+    }
+    return {"training": of_training[kind]} if kind in of_training else {kind: full_id}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ SPEC = {
         "batch_size": 8,
         "steps": 6,
         "warmup_steps": 2,
-        "learning_rate": {"id": "cosine", "config": {"rate": 0.01}},
+        "learning_rate": {"id": "cosine-decay", "config": {"rate": 0.01}},
         "averages": {"ema": {"id": "ema", "config": {"decay": 0.6}}, "power": "power"},
     },
 }

@@ -30,8 +30,8 @@ TRAININGS = {
     "sgd": {"optimizer": {"id": "sgd", "config": {"nesterov": True}}},
     "sgd without momentum": {"optimizer": {"id": "sgd", "config": {"momentum": 0.0}}},
     "muon": {"optimizer": "local.muon", "learning_rate": 0.02},
-    "cosine": {"learning_rate": {"id": "cosine", "config": {"rate": 0.01}}},
-    "linear": {"learning_rate": {"id": "diffkit.linear", "config": {"final": 1e-5}}},
+    "cosine": {"learning_rate": {"id": "cosine-decay", "config": {"rate": 0.01}}},
+    "linear": {"learning_rate": {"id": "linear-decay", "config": {"final": 1e-5}}},
     "inverse-sqrt": {"learning_rate": {"id": "inverse-sqrt", "config": {"decay_steps": 2}}},
     "power": {"averages": {"power": "power"}},
     "several": {"averages": {"short": {"id": "ema", "config": {"decay": 0.5}}, "power": "power"}},
@@ -216,7 +216,7 @@ def test_the_law_is_of_all_updates_of_this_training(host, tmp_path) -> None:
     pipeline.train(learning_rate=Law(), progress=False)
     pipeline.train(steps=2, progress=False)
     assert dict.fromkeys(seen) == dict.fromkeys([(0, 3), (1, 3), (2, 3), (3, 5), (4, 5)])
-    law = {"id": "cosine", "config": {"rate": 1.0}}
+    law = {"id": "cosine-decay", "config": {"rate": 1.0}}
     built(host, steps=4, learning_rate=law).train(out=tmp_path / "run", progress=False)
     diffkit.load(tmp_path / "run").train(out=tmp_path / "run", resume=True, steps=8, progress=False)
     rates = {m["step"]: m["learning_rate"] for m in run_directory.read_metrics(tmp_path / "run")}

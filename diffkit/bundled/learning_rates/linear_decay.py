@@ -1,8 +1,7 @@
-"""A learning rate that falls like half a cosine."""
+"""A learning rate that falls evenly."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from annotated_types import Ge, Gt
@@ -10,10 +9,8 @@ from annotated_types import Ge, Gt
 from diffkit.core.learning_rate import LearningRate
 
 
-class Cosine(LearningRate):
-    """`final + (rate - final) (1 + cos(pi n/N)) / 2` at update n of N.
-
-    Loshchilov & Hutter (2017), "SGDR", eq. 5, without restarts.
+class LinearDecay(LearningRate):
+    """`final + (rate - final) (1 - n/N)` at update n of N.
 
     Args:
         rate: at the beginning.
@@ -27,5 +24,4 @@ class Cosine(LearningRate):
 
     def rate(self, step: int, steps: int) -> float:
         """From `rate` at update 0."""
-        share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        return self._final + (self._rate - self._final) * share
+        return self._final + (self._rate - self._final) * (1.0 - step / steps)

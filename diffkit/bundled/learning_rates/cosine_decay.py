@@ -1,7 +1,8 @@
-"""A learning rate that falls evenly."""
+"""A learning rate that falls like half a cosine."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from annotated_types import Ge, Gt
@@ -9,8 +10,10 @@ from annotated_types import Ge, Gt
 from diffkit.core.learning_rate import LearningRate
 
 
-class Linear(LearningRate):
-    """`final + (rate - final) (1 - n/N)` at update n of N.
+class CosineDecay(LearningRate):
+    """`final + (rate - final) (1 + cos(pi n/N)) / 2` at update n of N.
+
+    Loshchilov & Hutter (2017), "SGDR", eq. 5, without restarts.
 
     Args:
         rate: at the beginning.
@@ -24,4 +27,5 @@ class Linear(LearningRate):
 
     def rate(self, step: int, steps: int) -> float:
         """From `rate` at update 0."""
-        return self._final + (self._rate - self._final) * (1.0 - step / steps)
+        share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        return self._final + (self._rate - self._final) * share

@@ -14,6 +14,7 @@ from diffkit.assembly.create import component_of
 from diffkit.assembly.read import read_choice
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.config.signature import signature_of
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
@@ -23,6 +24,9 @@ from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
 from diffkit.testing.reference import PixelFeatures, Points
+
+VOCABULARY = 5
+"""Of tokens, where a component is supplied with the dataset's and the fixtures say none."""
 
 
 class CannotBeMade(ComponentError):
@@ -39,11 +43,13 @@ class Fixtures:
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`. Without them a sampler with inputs is not run.
+        vocabulary: how many tokens there are, where samples are tokens.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    vocabulary: int | None = None
 
     def condition(self, count: int) -> Condition:
         """Conditions for so many samples."""
@@ -100,6 +106,10 @@ class ComponentUnderTest:
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
 
+    def asks_for(self, source: str) -> bool:
+        """Whether it is supplied with this, where its configuration does not say it."""
+        return source in signature_of(self.cls, self.host).supplied.values()
+
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""
         return torch.Generator().manual_seed(self.seed_for(purpose))
@@ -116,6 +126,8 @@ class ComponentUnderTest:
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }
+        if source == "dataset.vocabulary":
+            return self.fixtures.vocabulary or VOCABULARY
         if is_fact(source):
             return None
         if source not in supplies:

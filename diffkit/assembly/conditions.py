@@ -146,7 +146,7 @@ def conditions_of(
     flow = parts.flow
     needed = (
         *(() if guidance is None else guidance.takes),
-        *(() if process is None else process.takes),
+        *(() if process is None else process.prior_takes),
     )
     optional = () if guidance is None else guidance.may_take
     absent = _absent(given, flow, needed, parts.encoder)
@@ -281,7 +281,7 @@ def drawn_rows(
     """
     chosen = (instead or {}).get("guidance", parts.guidance)
     also = chosen.takes if isinstance(chosen, Guidance) else ()
-    taken = dict.fromkeys((*parts.taken, *parts.process.takes, *also))
+    taken = dict.fromkeys((*parts.taken, *parts.process.prior_takes, *also))
     if not taken:
         return None
     host = torch.Generator().manual_seed(mix(seed, "conditions"))

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from diffkit.core.data import DataType
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -67,6 +68,11 @@ class RangeChecked(Dataset):
         """The other's."""
         return self._dataset.range
 
+    @property
+    def dtype(self) -> DataType:
+        """The other's."""
+        return self._dataset.dtype
+
     def __len__(self) -> int:
         return len(self._dataset)
 
@@ -92,6 +98,11 @@ class RangeChecked(Dataset):
         for what, value in (*read.condition.items(), *read.given.items()):
             if not isinstance(value, Tensor) or value.shape[:1] != (count,):
                 raise DataError(f"{name} gives no row of the condition {what} for each sample")
+        if self._dataset.dtype == "int64" and read.x_0.dtype != torch.int64:
+            raise DataError(
+                f"{name} declares tokens (int64), and gives "
+                f"{str(read.x_0.dtype).removeprefix('torch.')}; give what it declares"
+            )
         if not self._numbers or read.x_0.dtype == torch.float32:
             return read
         if not read.x_0.is_floating_point():

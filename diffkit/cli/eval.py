@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_options, make_host
+from diffkit.cli.options import (
+    UserPath,
+    checkpoint_option,
+    choice_of,
+    guidance_of,
+    host_options,
+    make_host,
+)
 from diffkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,6 +36,15 @@ EVAL = "eval.json"
     "--dataset",
     help="Other data than the spec's, such as a test set: a name, or {id, config} as YAML.",
 )
+@click.option("--features", help="Another space to compare in, for a metric that is made with one.")
+@click.option("-n", "--num", type=click.IntRange(min=1), help="How many samples to draw.")
+@click.option("--sampler", metavar="NAME", help="Another sampler than the spec's.")
+@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps.")
+@click.option(
+    "--guidance",
+    metavar="SCALE|NAME",
+    help="Lead towards the condition: a number is the scale of classifier-free guidance.",
+)
 @click.option("--plot", type=UserPath(), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @checkpoint_option
@@ -38,6 +54,11 @@ def command(
     checkpoint: Which,
     metric: str | None,
     dataset: str | None,
+    features: str | None,
+    num: int | None,
+    sampler: str | None,
+    steps: int | None,
+    guidance: str | None,
     plot: Path | None,
     seed: int,
     disabled: tuple[str, ...],
@@ -63,8 +84,12 @@ def command(
     else:
         kept = True
     pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
-    wanted = {"metric": metric, "dataset": dataset}
-    choices = {kind: choice_of(kind, text) for kind, text in wanted.items() if text is not None}
+    wanted = {"metric": metric, "dataset": dataset, "features": features, "sampler": sampler}
+    choices: dict[str, Any] = {
+        kind: choice_of(kind, text) for kind, text in wanted.items() if text is not None
+    }
+    said = {"guidance": guidance_of(guidance), "steps": steps, "num": num}
+    choices |= {name: value for name, value in said.items() if value is not None}
     found, context = measured(pipeline, run, seed, choices, checkpoint)
     width = max(map(len, found.values))
     for name, value in found.values.items():
@@ -89,20 +114,24 @@ def measured(
     pipeline: Pipeline,
     run: Path,
     seed: int,
-    choices: Mapping[str, str | Mapping[str, Any]],
+    choices: Mapping[str, Any],
     checkpoint: Which = "last",
 ) -> tuple[Measured, dict[str, Any]]:
     """What the spec's metric or another finds, and what that depends on."""
     from diffkit.storage.run_directory import chosen_checkpoint
 
-    found = pipeline.measure(
-        metric=choices.get("metric"), dataset=choices.get("dataset"), seed=seed
-    )
+    found = pipeline.measure(seed=seed, **choices)
     context: dict[str, Any] = {
         "metric": _reference(pipeline, "metric", choices.get("metric")),
         "dataset": _reference(pipeline, "dataset", choices.get("dataset")),
         "seed": seed,
         "checkpoint": chosen_checkpoint(run, checkpoint).name,
+    }
+    kinds = ("features", "sampler", "guidance")
+    context |= {
+        name: _reference(pipeline, name, value) if name in kinds else value
+        for name, value in choices.items()
+        if name not in context
     }
     curves = {name: curve.tolist() for name, curve in found.curves.items()}
     return found, {**context, "curves": curves} if curves else context

@@ -13,6 +13,8 @@ from diffkit.arguments import expanded
 from diffkit.plugins.host import Host
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_GUIDED_BY = "guidance.classifier-free"
+"""What a number after `--guidance` is the scale of; in full, as others may share the short name."""
 DEBUG = "diffkit.debug"
 """The key in click's `meta` under which it is kept whether tracebacks are wanted."""
 
@@ -122,3 +124,13 @@ def choice_of(kind: str, text: str) -> str | Mapping[str, Any]:
         raise click.UsageError(f"--{kind}: {' '.join(str(error).split())}") from error
     assert isinstance(value, dict)
     return value
+
+
+def guidance_of(text: str | None) -> str | Mapping[str, Any] | None:
+    """A component, or a number as short for the scale of classifier-free guidance."""
+    if text is None:
+        return None
+    try:
+        return {"id": _GUIDED_BY, "config": {"scale": float(text)}}
+    except ValueError:
+        return choice_of("guidance", text)

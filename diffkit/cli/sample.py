@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffkit.cli.conditions import (
+    condition_options,
+    conditions_from,
+    inputs_from,
+    pairs_of,
+)
 from diffkit.cli.ending import end_unless
-from diffkit.cli.options import UserPath, checkpoint_option, choice_of, host_options, make_host
+from diffkit.cli.options import (
+    UserPath,
+    checkpoint_option,
+    choice_of,
+    guidance_of,
+    host_options,
+    make_host,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +39,6 @@ _ENDINGS = {
     "/": "a folder of pictures",
 }
 _LEFT_OUT = "leaves their places empty: pictures cannot show them, an .npz file can"
-_GUIDED_BY = "guidance.classifier-free"
-"""What a number after `--guidance` is the scale of; in full, as others may share the short name."""
 _FRAMES = 40
 _BATCH = 64
 
@@ -76,6 +87,7 @@ _BATCH = 64
     metavar="SCALE|NAME",
     help="Lead towards the condition: a number is the scale of classifier-free guidance.",
 )
+@condition_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
@@ -92,6 +104,9 @@ def command(
     batch_size: int | None,
     prompts: tuple[str, ...],
     labels: tuple[int, ...],
+    condition: tuple[str, ...],
+    input: tuple[str, ...],  # noqa: A002 - it is the option's name
+    like: str | None,
     guidance: str | None,
     precision: str | None,
     compile: str | None,
@@ -115,12 +130,15 @@ def command(
     chosen: dict[str, Any] = {
         kind: choice_of(kind, text) for kind, text in choices.items() if text is not None
     }
-    chosen["guidance"] = _guidance(guidance)
-    chosen["condition"] = _condition(prompts, labels, num)
+    chosen["guidance"] = guidance_of(guidance)
+    told, inputs = pairs_of("--condition", condition), pairs_of("--input", input)
     (check_writable_folder if ending == "/" else check_writable)(path)
     pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
     if ending != ".npz":
         _check_images(pipeline)
+    plain = {"caption": prompts, "label": labels}
+    chosen["condition"] = conditions_from(pipeline, num, told, like, plain)
+    chosen["inputs"] = inputs_from(pipeline, num, inputs)
     chosen |= {"seed": seed, "steps": steps, "precision": precision, "compile": compile}
     chosen["clip"] = clip
     finite = Finite()
@@ -133,26 +151,6 @@ def command(
     end_unless(finite, f"{path} {'has them' if ending == '.npz' else _LEFT_OUT}")
     if first_of_all():
         click.echo(f"{num} samples are in {path}")
-
-
-def _guidance(text: str | None) -> str | Mapping[str, Any] | None:
-    """A component, or a number as short for the scale of classifier-free guidance."""
-    if text is None:
-        return None
-    try:
-        return {"id": _GUIDED_BY, "config": {"scale": float(text)}}
-    except ValueError:
-        return choice_of("guidance", text)
-
-
-def _condition(prompts: tuple[str, ...], labels: tuple[int, ...], num: int) -> dict[str, Any]:
-    """What `--prompt` and `--label` say, one for each sample."""
-    given: dict[str, tuple[Any, ...]] = {"caption": prompts, "label": labels}
-    return {
-        name: [values[i % len(values)] for i in range(num)]
-        for name, values in given.items()
-        if values
-    }
 
 
 def _checked_ending(out: str, batch_size: int | None) -> str:

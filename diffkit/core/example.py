@@ -26,6 +26,7 @@ class Example:
             of `shape`.
         process: what a component that is made with a process is made with, and in the tests of
             one that needs a class of its own; None: a variance-preserving one.
+        vocabulary: how many tokens there are, where samples are tokens.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -34,3 +35,4 @@ class Example:
     conditions: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     process: ForwardProcess | None = None
+    vocabulary: int | None = None

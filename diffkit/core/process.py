@@ -56,6 +56,13 @@ class ForwardProcess(Component):
         """
         return ()
 
+    @property
+    def prior_takes(self) -> tuple[str, ...]:
+        """Those of them that have to be given in sampling, which `prior` reads: all, unless
+        overridden.
+        """
+        return self.takes
+
     def draw(self, x_0: Tensor, noise: Noise, condition: Condition = NO_CONDITION) -> Any:
         """What `diffuse` makes a draw from `q(x_t | x_0)` of: standard normal numbers, unless
         overridden.

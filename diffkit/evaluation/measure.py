@@ -10,6 +10,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.metric import Measured, ModelMetric
 from diffkit.core.model import Condition, Network
+from diffkit.core.process import GaussianProcess
 
 
 def measured(
@@ -35,5 +36,9 @@ def measured(
         found = system.denoiser(condition=system.encoded(condition), network=network)
         return found if clipping is None else clipping.of(found)
 
-    read = RangeChecked(dataset=prepared(data, system.parts), data_range=system.parts.data_range)
+    read = RangeChecked(
+        dataset=prepared(data, system.parts),
+        data_range=system.parts.data_range,
+        numbers=isinstance(system.parts.process, GaussianProcess),
+    )
     return metric.measure_model(denoiser, read, seed, system.device)

@@ -68,7 +68,7 @@ class SamplingRun:
         inputs = self._rows_of(self.inputs, rows)
         with torch.no_grad():
             condition = SampleConditions(*(self._rows_of(told, rows) for told in self.condition))
-            given = {name: condition.raw[name] for name in self.process.takes}
+            given = {name: condition.raw[name] for name in self.process.prior_takes}
             x = self.process.prior((len(rows), *self.shape), noise, given)
             denoiser = self.denoiser(condition, inputs)
         yield State(x, self.times[0])

@@ -15,6 +15,7 @@ from diffkit.assembly.create import component_of
 from diffkit.assembly.read import read_choice
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.config.signature import signature_of
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
@@ -26,6 +27,9 @@ from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
 from diffkit.testing.reference import PixelFeatures, Points
+
+VOCABULARY = 5
+"""Of tokens, where a component is supplied with the dataset's and the fixtures say none."""
 
 
 class CannotBeMade(ComponentError):
@@ -44,6 +48,7 @@ class Fixtures:
             of `shape`. Without them a sampler with inputs is not run.
         process: that a component is made with; None: a variance-preserving one.
         code: arguments of the component that only code can give.
+        vocabulary: how many tokens there are, where samples are tokens.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
@@ -51,6 +56,7 @@ class Fixtures:
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
     process: ForwardProcess | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: int | None = None
 
     @classmethod
     def of(cls, example: Example) -> Fixtures:
@@ -61,6 +67,7 @@ class Fixtures:
             inputs=example.inputs,
             process=example.process,
             code=example.code,
+            vocabulary=example.vocabulary,
         )
 
     def condition(self, count: int) -> Condition:
@@ -118,6 +125,10 @@ class ComponentUnderTest:
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
 
+    def asks_for(self, source: str) -> bool:
+        """Whether it is supplied with this, where its configuration does not say it."""
+        return source in signature_of(self.cls, self.host).supplied.values()
+
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""
         return torch.Generator().manual_seed(self.seed_for(purpose))
@@ -134,6 +145,8 @@ class ComponentUnderTest:
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }
+        if source == "dataset.vocabulary":
+            return self.fixtures.vocabulary or VOCABULARY
         if is_fact(source):
             return None
         if source not in supplies:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from diffkit.core.data import ConditionInfo
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 
 from .mutant import Mutant
 
 COUNT = 20
+DECLARED = {"label": ConditionInfo(dtype="int64", classes=10)}
 
 
 class Grey(Dataset):
@@ -22,7 +24,11 @@ class Grey(Dataset):
 
     @classmethod
     def facts(cls, config):
-        return {"shape": (1, 4, 6), "range": (-1.0, 1.0)}
+        return {"shape": (1, 4, 6), "range": (-1.0, 1.0), "conditions": DECLARED}
+
+    @property
+    def conditions(self):
+        return DECLARED
 
     @property
     def shape(self):
@@ -170,7 +176,76 @@ class AlwaysTheFirst(Grey):
         return super().images(rows)[:1].expand(len(rows), -1, -1, -1) * 0.0
 
 
-RIGHT = (Grey,)
+class ConditionOfAnotherName(Grey):
+    @property
+    def conditions(self):
+        return {"class": DECLARED["label"]}
+
+    @classmethod
+    def facts(cls, config):
+        return {**super().facts(config), "conditions": {"class": DECLARED["label"]}}
+
+
+class FewerClasses(Grey):
+    @property
+    def conditions(self):
+        return {"label": ConditionInfo(dtype="int64", classes=5)}
+
+    @classmethod
+    def facts(cls, config):
+        return {**super().facts(config), "conditions": cls().conditions}
+
+
+class LabelsAsNumbers(Grey):
+    def batch(self, indices):
+        read = super().batch(indices)
+        return Batch(read.x_0, {"label": read.condition["label"].float()})
+
+
+class ConditionsNotInTheFacts(Grey):
+    @classmethod
+    def facts(cls, config):
+        return {"shape": (1, 4, 6), "range": (-1.0, 1.0)}
+
+
+class Tokens(Grey):
+    """Tokens, right."""
+
+    @classmethod
+    def facts(cls, config):
+        tokens = {"dtype": "int64", "vocabulary": cls.tokens}
+        return {"shape": (1, 4, 6), "conditions": DECLARED, **tokens}
+
+    tokens = 256
+
+    @property
+    def range(self):
+        return None
+
+    @property
+    def dtype(self):
+        return "int64"
+
+    @property
+    def vocabulary(self):
+        return self.tokens
+
+    def batch(self, indices):
+        rows = self.rows(indices)
+        return Batch(self.pixels[rows].long(), {"label": self.labels[rows]})
+
+
+class TokensAsNumbers(Tokens):
+    def batch(self, indices):
+        read = super().batch(indices)
+        return Batch(read.x_0.float(), read.condition)
+
+
+class TokenBeyondTheVocabulary(Tokens):
+    tokens = 200
+
+
+RIGHT = (Grey, Tokens)
 
 MUTANTS = (
     Mutant(OneTooLong, "a length one too large"),
@@ -194,4 +269,10 @@ MUTANTS = (
     Mutant(IndicesSorted, "indices read in ascending order"),
     Mutant(RepeatsDropped, "repeated indices read once"),
     Mutant(AlwaysTheFirst, "all samples alike"),
+    Mutant(ConditionOfAnotherName, "a condition declared by another name than it has"),
+    Mutant(FewerClasses, "fewer classes declared than there are"),
+    Mutant(LabelsAsNumbers, "labels declared int64 that come as float32"),
+    Mutant(ConditionsNotInTheFacts, "conditions that the facts do not know"),
+    Mutant(TokensAsNumbers, "tokens declared int64 that come as float32"),
+    Mutant(TokenBeyondTheVocabulary, "a token beyond the vocabulary"),
 )

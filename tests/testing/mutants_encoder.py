@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from diffkit.core.encoder import Encoder
+from diffkit.core.encoder import ConditionGroup, Encoder
 
 from .mutant import Mutant
 
@@ -40,6 +40,27 @@ class Sequence(Right):
         tokens = torch.stack([token, torch.zeros_like(token)], dim=1)
         mask = torch.tensor([[True, False]]).expand(len(token), 2)
         return {"tokens": tokens, "mask": mask}
+
+
+class GroupsLeaveOneOut(Right):
+    def groups(self):
+        return ()
+
+
+class GroupsOfOtherNames(Right):
+    def groups(self):
+        return (ConditionGroup(("label",), ("class",)),)
+
+
+class GivesMoreThanItSays(Right):
+    def forward(self, prepared):
+        return {**super().forward(prepared), "style": self.vectors(prepared["label"])}
+
+
+class SaysMoreThanItGives(Right):
+    @classmethod
+    def facts(cls, config):
+        return {**super().facts(config), "gives": ("style",)}
 
 
 class NameNotListed(Right):
@@ -174,5 +195,9 @@ MUTANTS = (
     Mutant(PaddedToTheLongest, "as many tokens as the longest of the batch has"),
     Mutant(DropsInEval, "dropout that does not end with training"),
     Mutant(Remembers, "something added at every call"),
+    Mutant(GroupsLeaveOneOut, "a condition that is in no group"),
+    Mutant(GroupsOfOtherNames, "a group whose prepared names are others"),
+    Mutant(GivesMoreThanItSays, "something given that no fact names"),
+    Mutant(SaysMoreThanItGives, "a name in the facts that is not given"),
     Mutant(Detached, "an embedding that no gradient reaches"),
 )

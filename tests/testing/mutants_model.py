@@ -243,6 +243,18 @@ class LabelIgnored(Labelled):
         return self.labels(torch.zeros_like(label))
 
 
+class NullOfNoCondition(Labelled):
+    @classmethod
+    def facts(cls, config):
+        return {**super().facts(config), "null": {"class": 0}}
+
+
+class NullThatIsNoNumber(Labelled):
+    @classmethod
+    def facts(cls, config):
+        return {**super().facts(config), "null": {"label": None}}
+
+
 class LabelOfTheFirst(Labelled):
     def chosen(self, label):
         return self.labels(label[:1])
@@ -326,6 +338,8 @@ MUTANTS = (
     Conditional(ConditionsInAString, "the name of a condition in place of a tuple of names"),
     Conditional(LabelIgnored, "the condition has no effect"),
     Conditional(LabelOfTheFirst, "the first sample's condition for the whole batch"),
+    Conditional(NullOfNoCondition, "a null for a condition that it does not take"),
+    Conditional(NullThatIsNoNumber, "a null that is no number"),
     Conditional(LabelsMixed, "conditions that reach the samples after theirs"),
     WithTokens(PaddingCounts, "tokens that count although the mask leaves them out"),
 )

@@ -8,8 +8,10 @@ from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.core.prediction import Target
-from diffkit.core.process import Gaussian
+from diffkit.core.data import Vocabulary
+from diffkit.core.prediction import Prediction, Target
+from diffkit.core.process import ForwardProcess, Gaussian
+from diffkit.core.schedule import NoiseSchedule
 from diffkit.functional import gaussian
 from diffkit.functional.coefficients import axpby, broadcast_right
 from diffkit.functional.gaussian import Affine, Scales
@@ -227,7 +229,94 @@ class PriorOfItsOwn(VariancePreserving):
         return torch.randn(shape, dtype=noise.normal(shape).dtype)
 
 
-RIGHT = (VariancePreserving, VarianceExploding, RectifiedFlow)
+class Estimate(Prediction):
+    def __init__(self, x_0):
+        self._x_0 = x_0
+
+    @property
+    def x_0(self):
+        return self._x_0
+
+
+class Hiding(ForwardProcess):
+    """Tokens that are hidden one by one, right; nothing is Gaussian."""
+
+    def __init__(self, *, schedule: NoiseSchedule, vocabulary: Vocabulary):
+        self._schedule, self.mask = schedule, vocabulary
+
+    @property
+    def schedule(self):
+        return self._schedule
+
+    def hidden(self, t):
+        return torch.sigmoid(-self._schedule.log_snr(t))
+
+    def draw(self, x_0, noise, condition=None):
+        return noise.uniform(x_0.shape)
+
+    def diffuse(self, x_0, t, drawn):
+        return torch.where(drawn < broadcast_right(self.hidden(t), x_0), self.mask, x_0)
+
+    def prior(self, shape, noise, condition=None):
+        return torch.full(tuple(shape), self.mask)
+
+    def interpret(self, output, x_t, t):
+        return Estimate(output)
+
+    def reverse(self, prediction, x_t, t, s, noise):
+        shown = 1 - self.hidden(s) / self.hidden(t)
+        above = prediction.x_0.softmax(-1).cumsum(-1)
+        choice = (noise.uniform(x_t.shape)[..., None] >= above).sum(-1).clamp(max=self.mask - 1)
+        show = (x_t == self.mask) & (noise.uniform(x_t.shape) < shown)
+        return torch.where(show, choice, x_t)
+
+
+class WritesToTheData(Hiding):
+    def diffuse(self, x_0, t, drawn):
+        return x_0.copy_(super().diffuse(x_0, t, drawn))
+
+
+class TokensBecomeNumbers(Hiding):
+    def diffuse(self, x_0, t, drawn):
+        return super().diffuse(x_0, t, drawn).float()
+
+
+class HidesAtTimeZero(Hiding):
+    def hidden(self, t):
+        return super().hidden(t).clamp(min=0.3)
+
+
+class NoisyAtTimeZero(VariancePreserving):
+    def diffuse(self, x_0, t, drawn):
+        return super().diffuse(x_0, t, drawn) + 0.01 * drawn
+
+
+class PriorOfNumbers(Hiding):
+    def prior(self, shape, noise, condition=None):
+        return noise.normal(shape)
+
+
+class PriorOfOneRow(Hiding):
+    def prior(self, shape, noise, condition=None):
+        return super().prior((1, *shape[1:]), noise)
+
+
+class GivesLogitsBack(Hiding):
+    def reverse(self, prediction, x_t, t, s, noise):
+        return prediction.x_0
+
+
+class InterpretsToATensor(Hiding):
+    def interpret(self, output, x_t, t):
+        return output
+
+
+class StepsInPlace(Hiding):
+    def reverse(self, prediction, x_t, t, s, noise):
+        return x_t.copy_(super().reverse(prediction, x_t, t, s, noise))
+
+
+RIGHT = (VariancePreserving, VarianceExploding, RectifiedFlow, Hiding)
 MUTANTS = (
     Mutant(SwappedPosterior, "the posterior mean's coefficients are exchanged"),
     Mutant(VarianceFloor, "the posterior variance has a floor, at s = 0 too"),
@@ -261,4 +350,13 @@ MUTANTS = (
     Mutant(OffsetNoise, "offset noise, of which the formulas know nothing"),
     Mutant(UniformNoise, "uniform noise for normal noise"),
     Mutant(PriorOfItsOwn, "the prior is drawn from torch's global generator"),
+    Mutant(WritesToTheData, "diffusion that writes to the data"),
+    Mutant(TokensBecomeNumbers, "tokens that are float32 once they are diffused"),
+    Mutant(HidesAtTimeZero, "tokens that are hidden at t = 0"),
+    Mutant(NoisyAtTimeZero, "a little noise at t = 0"),
+    Mutant(PriorOfNumbers, "a prior of normal numbers for tokens"),
+    Mutant(PriorOfOneRow, "a prior of one row for all samples"),
+    Mutant(GivesLogitsBack, "a step back that gives logits, and no tokens"),
+    Mutant(InterpretsToATensor, "an output that is no prediction"),
+    Mutant(StepsInPlace, "a step back that writes to the state"),
 )

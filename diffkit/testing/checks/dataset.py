@@ -26,6 +26,23 @@ def facts_are_those_of_the_instance(subject: ComponentUnderTest) -> None:
     """The facts give the shape and the range that the dataset has."""
     facts = facts_of(subject)
     dataset: Dataset = subject.make()
+    conditions = dataset.conditions
+    declared = None if conditions is None else dict(conditions)
+    require(
+        facts.get("conditions") == declared,
+        "the fact 'conditions'",
+        measured=facts.get("conditions"),
+        expected=f"{declared}, which the dataset declares",
+        why="who takes which condition is matched before any data are read",
+    )
+    tokens = (facts.get("dtype", "float32"), facts.get("vocabulary"))
+    require(
+        tokens == (dataset.dtype, dataset.vocabulary),
+        "the facts 'dtype' and 'vocabulary'",
+        measured=tokens,
+        expected=f"{(dataset.dtype, dataset.vocabulary)}, which the dataset has",
+        why="a network for tokens is made for as many as the facts say",
+    )
     for name, real in (("shape", tuple(dataset.shape)), ("range", dataset.range)):
         told = facts.get(name)
         told = None if told is None else tuple(told)
@@ -61,12 +78,14 @@ def length_is_the_number_of_samples(subject: ComponentUnderTest) -> None:
 
 @check
 def batches_are_what_is_declared(subject: ComponentUnderTest) -> None:
-    """A batch is float32 on the host, contiguous, of the declared shape and within the range."""
+    """A batch is of the declared dtype and shape on the host, contiguous, and within the range, or
+    the vocabulary.
+    """
     dataset: Dataset = subject.make()
     indices = _spread(dataset)
     x_0 = dataset.batch(indices).x_0
     found = (x_0.dtype, x_0.device.type, tuple(x_0.shape))
-    declared = (torch.float32, "cpu", (len(indices), *dataset.shape))
+    declared = (getattr(torch, dataset.dtype), "cpu", (len(indices), *dataset.shape))
     require(found == declared, "a batch", measured=found, expected=declared)
     require(x_0.is_contiguous(), "a batch", measured=f"strides {x_0.stride()}", expected="dense")
     require(
@@ -75,6 +94,14 @@ def batches_are_what_is_declared(subject: ComponentUnderTest) -> None:
         measured=f"{int((~x_0.isfinite()).sum())} numbers not finite",
         expected="all finite",
     )
+    if dataset.vocabulary is not None:
+        require(
+            dataset.dtype == "int64" and 0 <= int(x_0.min()) <= int(x_0.max()) < dataset.vocabulary,
+            f"the tokens of {len(indices)} samples",
+            measured=f"{dataset.dtype}, {x_0.min()} to {x_0.max()}",
+            expected=f"int64, 0 to {dataset.vocabulary - 1}",
+            why="an embedding has a row for each token of the vocabulary, and no other",
+        )
     if dataset.range is not None:
         low, high = dataset.range
         require(
@@ -104,6 +131,40 @@ def conditions_are_batch_first(subject: ComponentUnderTest) -> None:
         require(
             value.device.type == "cpu", f"{name!r}", measured=value.device, expected="on the host"
         )
+
+
+@check
+def conditions_are_what_is_declared(subject: ComponentUnderTest) -> None:
+    """A batch has every condition that is declared and no other, of that shape, dtype and classes."""
+    dataset: Dataset = subject.make()
+    declared = dataset.conditions
+    if declared is None:
+        raise NotApplicable("it declares no conditions; they are looked at when training begins")
+    indices = _spread(dataset)
+    condition = dataset.batch(indices).condition
+    require(
+        set(condition) == set(declared),
+        "the conditions of a batch",
+        measured=sorted(condition),
+        expected=f"those that are declared: {sorted(declared)}",
+    )
+    for name, info in declared.items():
+        value = condition[name]
+        found = (str(value.dtype).removeprefix("torch."), tuple(value.shape[1:]))
+        require(
+            found == (info.dtype, tuple(info.shape)),
+            f"the condition {name!r}",
+            measured=found,
+            expected=(info.dtype, tuple(info.shape)),
+            why="what stands for no condition, and what networks are made for, have this shape",
+        )
+        if info.classes is not None:
+            require(
+                0 <= int(value.min()) <= int(value.max()) < info.classes,
+                f"the classes of {name!r}",
+                measured=f"{int(value.min())} to {int(value.max())}",
+                expected=f"0 to {info.classes - 1}",
+            )
 
 
 @check
@@ -169,6 +230,7 @@ CHECKS: tuple[Check, ...] = (
     length_is_the_number_of_samples,
     batches_are_what_is_declared,
     conditions_are_batch_first,
+    conditions_are_what_is_declared,
     an_index_means_one_sample,
     the_data_are_always_the_same,
     batches_are_fresh_memory,

@@ -8,6 +8,7 @@ left of a difference there is not rounding, and nothing random is left.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -255,6 +256,36 @@ def conditions_have_an_effect(subject: ComponentUnderTest) -> None:
 
 
 @check
+def null_is_of_conditions_that_it_takes(subject: ComponentUnderTest) -> None:
+    """What it declares to stand for no condition is a number for conditions that it takes, and has
+    an effect of its own.
+    """
+    facts = facts_of(subject)
+    null = facts.get("null") or {}
+    if not null:
+        raise NotApplicable("it declares nothing that stands for no condition")
+    network, given = trained(subject), input_of(subject, _ROWS)
+    before = asked(network, given)
+    for name, number in null.items():
+        require(
+            name in given.condition and isinstance(number, int | float) and math.isfinite(number),
+            f"the fact 'null' of {name!r}",
+            measured=repr(number),
+            expected=f"a number, for one of {sorted(given.condition)}",
+            why="dropout fills the condition of that name with it",
+        )
+        filled = torch.full_like(given.condition[name], number)
+        after = asked(network, replace(given, condition={**given.condition, name: filled}))
+        require(
+            bool(after.isfinite().all()) and not torch.equal(after, before),
+            f"the output with {name!r} filled with {number}",
+            measured="not finite" if not bool(after.isfinite().all()) else "the same",
+            expected="finite, and another than with the condition",
+            why="what stands for none must not stand for one of them too",
+        )
+
+
+@check
 def tokens_that_do_not_count_change_nothing(subject: ComponentUnderTest) -> None:
     """Of the condition `tokens`, those that `mask` leaves out have no effect."""
     network = trained(subject)
@@ -288,6 +319,7 @@ CHECKS: tuple[Check, ...] = (
     calls_do_not_depend_on_earlier_calls,
     state_dict_holds_the_whole_network,
     conditions_have_an_effect,
+    null_is_of_conditions_that_it_takes,
     tokens_that_do_not_count_change_nothing,
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from diffkit.config.signature import signature_of
 from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.testing.check import Check, check
+from diffkit.testing.checks.any_process import ANY_CHECKS, trial_of
 from diffkit.testing.checks.gaussian_forward import FORWARD_CHECKS
 from diffkit.testing.checks.gaussian_reverse import REVERSE_CHECKS
 from diffkit.testing.component_under_test import ComponentUnderTest
@@ -36,18 +36,28 @@ def the_schedule_is_the_one_given(subject: ComponentUnderTest) -> None:
 @check
 def noise_comes_from_the_source(subject: ComponentUnderTest) -> None:
     """Draws and priors are made of the noise source alone, each sample's from its own index."""
-    process: ForwardProcess = subject.make()
-    seed = subject.seed_for("source")
+    trial = trial_of(subject, subject.make())
+    process, seed = trial.process, subject.seed_for("source")
 
-    def draw(shape: Sequence[int], noise: Noise) -> Any:
-        return process.draw(torch.zeros(tuple(shape)), noise)
+    def draw(noise: Noise, rows: Sequence[int]) -> torch.Tensor:
+        condition = {name: value[list(rows)] for name, value in trial.condition.items()}
+        made = process.draw(
+            trial.x_0[:1].repeat(len(rows), *[1] * (trial.x_0.ndim - 1)), noise, condition
+        )
+        if isinstance(made, torch.Tensor):
+            return made
+        # A record is diffuse's alone to read.
+        like = trial.x_0[:1].repeat(len(rows), *[1] * (trial.x_0.ndim - 1))
+        return process.diffuse(like, 0.7, made)
 
-    for name, call in (("draw", draw), ("prior", process.prior)):
+    def prior(noise: Noise, rows: Sequence[int]) -> torch.Tensor:
+        told = {name: trial.condition[name][list(rows)] for name in process.prior_takes}
+        return process.prior((len(rows), *subject.fixtures.shape), noise, told)
+
+    for name, call in (("draw", draw), ("prior", prior)):
 
         def drawn(*indices: int, seed: int = seed) -> torch.Tensor:
-            noise = SampleNoise(seed=seed, indices=indices)
-            shape = (len(indices), *subject.fixtures.shape)
-            return call(shape, noise)  # noqa: B023
+            return call(SampleNoise(seed=seed, indices=indices), indices)  # noqa: B023
 
         first = drawn(0, 1, 2)
         require(first.shape[0] == 3, f"{name} of 3 samples", measured=len(first), expected="3 rows")
@@ -59,9 +69,9 @@ def noise_comes_from_the_source(subject: ComponentUnderTest) -> None:
             expected="equal numbers",
             why="results must follow from the seed",
         )
-        # A prior may be one point: all tokens masked.
+        # A prior may be one point: all tokens masked; what is drawn may be a condition.
         require(
-            name == "prior" or not torch.equal(first, other),
+            name == "prior" or bool(process.takes) or not torch.equal(first, other),
             f"{name} from noise sources of two seeds",
             measured="equal numbers",
             expected="other numbers",
@@ -78,6 +88,7 @@ def noise_comes_from_the_source(subject: ComponentUnderTest) -> None:
 CHECKS: tuple[Check, ...] = (
     the_schedule_is_the_one_given,
     noise_comes_from_the_source,
+    *ANY_CHECKS,
     *FORWARD_CHECKS,
     *REVERSE_CHECKS,
 )

@@ -17,6 +17,7 @@ from diffkit.core.spacing import Spacing
 from diffkit.core.times import TimesState, TrainingTimes
 from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
+from diffkit.testing.checks.any_process import outputs_of, trial_of
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.reference import UniformLogSNR
@@ -44,8 +45,12 @@ def use_process(
     subject: ComponentUnderTest, process: ForwardProcess, done: Usage, dtype: torch.dtype
 ) -> None:
     """Diffuse, draw and go back between two times."""
-    if not isinstance(process, GaussianProcess):
-        raise NotApplicable("the kit has no data for processes that are not Gaussian")
+    if not isinstance(process, GaussianProcess) or process.takes:
+        trial = trial_of(subject, process, COUNT, dtype)
+        done.give("x_0", trial.x_0)
+        done.give("output", trial.output)
+        done.outputs.update(outputs_of(subject, trial, dtype))
+        return
     noise = noise_for(subject, dtype)
     shape = (COUNT, *subject.fixtures.shape)
     x_0 = done.give("x_0", samples_for(subject, dtype))

@@ -36,6 +36,7 @@ from diffkit.assembly.facts import (
 )
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
+from diffkit.assembly.questions import question_problems
 from diffkit.assembly.read import RawChoice, with_choices, with_training
 from diffkit.assembly.supply import (
     SMALL,
@@ -100,8 +101,9 @@ def _wrong_conditions(
         return ()
     if not to_train:
         found = [guidance_problem(flow, small.get("guidance"))]
+        found += _wrong_questions(blueprint, gathered, small)
         return tuple(Problem(text) for text in found if text)
-    found = [*flow_problems(flow, small)]
+    found = [*flow_problems(flow, small), *_wrong_questions(blueprint, gathered, small)]
     if blueprint.settings is not None:
         dropout = blueprint.settings.training.condition_dropout
         found += [
@@ -109,6 +111,11 @@ def _wrong_conditions(
             null_problem(dropout, small.get("guidance"), flow),
         ]
     return tuple(Problem(text) for text in found if text)
+
+
+def _wrong_questions(blueprint: Blueprint, gathered: Gathered, small: Made) -> list[str]:
+    model = blueprint.choices.get("model")
+    return [*question_problems(None if model is None else model.component, gathered.facts, small)]
 
 
 def create_on_demand(assembly: Assembly, kind: str, made: Made) -> Made:

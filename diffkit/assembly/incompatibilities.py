@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
 from diffkit.assembly.facts import Gathered, objections
-from diffkit.assembly.questions import question_problems
 from diffkit.assembly.training import training_objections
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.component import Component, Config, Facts
@@ -73,7 +72,6 @@ def _between(classes: Mapping[str, type[Component]], facts: Facts) -> Iterable[s
         for kind in ("loss", "sampler"):
             yield from _wrong_process(kind, classes.get(kind), process)
         yield from _wrong_numbers(process, facts)
-    yield from question_problems(classes, facts)
     grid, asked = facts.get("model.steps"), facts.get("schedule.steps")
     if grid is not None and grid != asked:
         here = "is continuous" if asked is None else f"has {asked} steps"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
+
+import torch
 
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser
@@ -48,15 +50,40 @@ class Conditioning:
             )
         return self.encode(raw)
 
+    def of(self, condition: Condition) -> Conditioning:
+        """The same for this condition, of a batch that may hold the samples several times over."""
+        own = max((len(value) for value in self.condition.values()), default=0)
+        asked = max((len(value) for value in condition.values()), default=0)
+        if not own or asked == own:
+            return replace(self, condition=condition)
+        copies, encode = asked // own, self.encode
+        return Conditioning(
+            condition,
+            _repeated(self.null, copies),
+            _repeated(self.given, copies),
+            self.encoder,
+            None if encode is None else lambda raw: _repeated(encode(raw), copies),
+        )
+
+
+def _repeated(rows: Condition, copies: int) -> Condition:
+    return {name: torch.cat([value] * copies) for name, value in rows.items()}
+
 
 class Guidance(Component):
     """Wraps a denoiser into another denoiser of the same process."""
 
     kind: ClassVar[str] = "guidance"
-    gives: ClassVar[tuple[str, ...]] = ()
-    """The names of the tensors and second times that it tells the network with a question."""
-    extras: ClassVar[tuple[str, ...]] = ()
-    """The names of the extras that it needs of the network's predictions."""
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """The names of the tensors and second times that it tells the network with a question."""
+        return ()
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The names of the extras that it needs of the network's predictions."""
+        return ()
 
     @property
     def needs_null(self) -> bool:
@@ -78,6 +105,6 @@ class Guidance(Component):
         """The guided denoiser of samples of this condition.
 
         `make_denoiser(conditioning.condition)` is the denoiser without guidance, started for the
-        trajectory. One
-        batch may hold both conditions in turn, if it is asked about as many samples.
+        trajectory. One batch may hold both conditions in turn, if it is asked about as many
+        samples.
         """

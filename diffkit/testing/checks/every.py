@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffkit.assembly.read import read_choice
 from diffkit.config.signature import reference_of, signature_of, validated
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.data import is_fact
@@ -84,11 +85,15 @@ def config_survives_json(subject: ComponentUnderTest) -> None:
         expected=config,
     )
     recorded = _reference(subject, subject.make()).config
+    reference = ComponentSpec(id=subject.entry.id, config=dict(subject.config))
+    choice = read_choice(subject.kind, reference, subject.host, {}).choice
+    # With the arguments of components within it, which a configuration need not say.
+    full = written if choice is None or choice.described is None else choice.described.config
     require(
-        recorded == {k: v for k, v in written.items() if k in recorded},
+        recorded == {k: v for k, v in full.items() if k in recorded},
         "what an instance says it was made with",
         measured=recorded,
-        expected=written,
+        expected=full,
         why="saved specs are made of it",
     )
 

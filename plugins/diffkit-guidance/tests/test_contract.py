@@ -19,6 +19,10 @@ CONFIGURATIONS = {
         {"scale": 7.5, "rescale": 0.7},
         {"interval": [-4.0, 4.0]},
     ],
+    "guidance.in-turn": [
+        {"guidances": ["guidance.classifier-free"]},
+        {"guidances": ["guidance.classifier-free", "guidance.classifier-free"]},
+    ],
 }
 LABEL = {"id": "guidance.label", "config": {"classes": 10, "width": 8}}
 CHARACTERS = {

@@ -84,16 +84,15 @@ def config_survives_json(subject: ComponentUnderTest) -> None:
         measured="; ".join(problems) or again,
         expected=config,
     )
-    recorded = _reference(subject, subject.make()).config
-    reference = ComponentSpec(id=subject.entry.id, config=dict(subject.config))
-    choice = read_choice(subject.kind, reference, subject.host, {}).choice
-    # With the arguments of components within it, which a configuration need not say.
-    full = written if choice is None or choice.described is None else choice.described.config
+    recorded = _reference(subject, subject.make())
+    given = ComponentSpec(id=subject.entry.id, config=dict(subject.config))
+    # Read again, each has the arguments of components within it, which neither need say.
+    found, wanted = (_in_full(subject, reference) for reference in (recorded, given))
     require(
-        recorded == {k: v for k, v in full.items() if k in recorded},
+        found == wanted,
         "what an instance says it was made with",
-        measured=recorded,
-        expected=full,
+        measured=found,
+        expected=wanted,
         why="saved specs are made of it",
     )
 
@@ -250,6 +249,13 @@ def listing_imports_nothing(subject: ComponentUnderTest) -> None:
         expected="True []",
         why="`diffkit list` must be quick, and survive plugins that are broken",
     )
+
+
+def _in_full(subject: ComponentUnderTest, reference: ComponentSpec) -> Mapping[str, Any]:
+    """The configuration with every argument written out."""
+    choice = read_choice(subject.kind, reference, subject.host, {}).choice
+    described = None if choice is None else choice.described
+    return reference.config if described is None else described.config
 
 
 def _reference(subject: ComponentUnderTest, component: Any) -> ComponentSpec:

@@ -84,7 +84,8 @@ def checked_average(value: Any) -> str | None:
         return None
     if value == "":
         raise refused("average", value, "the name of an average")
-    return instance(value, "average", str, "the name of an average")
+    name: str = instance(value, "average", str, "the name of an average")
+    return name
 
 
 def checked_device(value: Any) -> torch.device:

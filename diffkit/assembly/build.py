@@ -30,7 +30,8 @@ from diffkit.assembly.facts import (
 )
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
-from diffkit.assembly.read import RawChoice, with_choices, with_training
+from diffkit.assembly.read import RawChoice, with_choices
+from diffkit.assembly.retrain import with_training
 from diffkit.assembly.training import TrainingComponents, create_training
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder

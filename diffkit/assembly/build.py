@@ -37,7 +37,8 @@ from diffkit.assembly.facts import (
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
 from diffkit.assembly.questions import question_problems
-from diffkit.assembly.read import RawChoice, with_choices, with_training
+from diffkit.assembly.read import RawChoice, with_choices
+from diffkit.assembly.retrain import with_training
 from diffkit.assembly.supply import (
     SMALL,
     Made,

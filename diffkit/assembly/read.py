@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from diffkit.arguments import path
 from diffkit.assembly.blueprint import UNREGISTERED, Blueprint, Choice, Problem
 from diffkit.assembly.references import references
-from diffkit.assembly.training import changed_places, training_aside
+from diffkit.assembly.training import training_aside
 from diffkit.config.files import read_data
 from diffkit.config.signature import (
     Signature,
@@ -26,12 +26,9 @@ from diffkit.config.signature import (
 )
 from diffkit.config.spec import (
     COMPONENT_FIELDS,
-    TRAINING_KEYS,
     ComponentSpec,
     PipelineSpec,
     Provenance,
-    TrainingSpec,
-    spelled_out,
 )
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import is_fact
@@ -52,7 +49,7 @@ def read(raw: RawSpec, host: Host) -> Blueprint:
     host.load_hooks()
     fields = _as_mapping(raw)
     plain, instances, problems = _instances_aside(fields, host)
-    plain, of_training, wrong = _training_aside(plain, host)
+    plain, of_training, wrong = training_instances_aside(plain, host)
     problems += wrong
     settings, wrong = _settings(plain)
     problems += wrong
@@ -67,34 +64,9 @@ def read(raw: RawSpec, host: Host) -> Blueprint:
     ordered = {k: choices[k] for k in COMPONENT_FIELDS if k in choices}
     training: Mapping[str, Choice] = {}
     if settings is not None:
-        training, wrong = _training(settings, of_training, host)
+        training, wrong = training_choices(settings, of_training, host)
         problems += wrong
     return Blueprint(ordered, settings, problems, training)
-
-
-def with_training(blueprint: Blueprint, changes: Mapping[str, Any], host: Host) -> Blueprint:
-    """The blueprint with these settings of training changed, and what is wrong with them."""
-    assert blueprint.settings is not None
-    settings, kept = blueprint.settings, changed_places(blueprint.training, changes)
-    try:
-        changes = spelled_out(changes)
-    except ValueError as error:
-        return replace(blueprint, problems=_problems([f"training.{error}"]))
-    before = {name: choice for name, choice in blueprint.choices.items() if choice.instance}
-    fields = {**{n: c.instance for n, c in before.items()}, "training": changes}
-    plain, instances, problems = _training_aside(fields, host)
-    merged = {**settings.training.model_dump(mode="json"), **plain["training"]}
-    try:
-        training = TrainingSpec.model_validate_json(as_json(merged))
-    except ValidationError as error:
-        wrong = _problems(explained(error, "training", TRAINING_KEYS))
-        return replace(blueprint, problems=(*problems, *wrong))
-    except (ValueError, RecursionError) as error:
-        wrong = _problems([f"training: {error}"])
-        return replace(blueprint, problems=(*problems, *wrong))
-    settings = settings.model_copy(update={"training": training})
-    found, wrong = _training(settings, {**kept, **instances}, host)
-    return replace(blueprint, settings=settings, training=found, problems=(*problems, *wrong))
 
 
 def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: Host) -> Blueprint:
@@ -117,7 +89,7 @@ def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: H
     return replace(blueprint.replace(**choices), problems=problems)
 
 
-def _training_aside(
+def training_instances_aside(
     fields: Mapping[str, Any], host: Host
 ) -> tuple[dict[str, Any], dict[str, Choice], tuple[Problem, ...]]:
     """The fields of a spec without the instances in its training; these, by path."""
@@ -129,7 +101,7 @@ def _training_aside(
     return plain, choices, _problems(wrong)
 
 
-def _training(
+def training_choices(
     settings: PipelineSpec, known: Mapping[str, Choice], host: Host
 ) -> tuple[dict[str, Choice], tuple[Problem, ...]]:
     """What a pipeline is trained with, by path, but for what is known already."""

@@ -82,6 +82,8 @@ class Weights:
         self.averages = {
             name: known.get(name) or twin(self.system).requires_grad_(False) for name in names
         }
+        if not any(_is_called(name, self.preferred) for name in (*self.averages, LATEST)):
+            self.preferred = None
 
     def take_average(self, name: str, state: Mapping[str, Tensor]) -> None:
         """Have an average of this name with this state, before all others."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
+from diffkit.errors import DataError
 from diffkit.training.order import DataOrder
 
 _READ_AT_ONCE = 1024
@@ -95,6 +96,18 @@ def loader_for(dataset: Dataset, seed: int, device: torch.device) -> Loader:
     return (OnDeviceLoader if size <= _LARGEST_RESIDENT else PrefetchingLoader)(
         dataset, seed, device
     )
+
+
+def check_samples(dataset: Dataset, shape: tuple[int, ...]) -> None:
+    """Raise DataError where there are no samples, or of another shape than the network works in."""
+    if len(dataset) == 0:
+        raise DataError("the dataset is empty; training needs at least one sample")
+    if tuple(dataset.shape) != shape:
+        raise DataError(
+            f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
+            f"was built for {list(shape)}; set data.shape, or the dataset in "
+            "the spec"
+        )
 
 
 def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -20,7 +20,7 @@ from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.random_state import generators_restored
 from diffkit.distributed.world import World
-from diffkit.errors import DataError, TrainingError, TrainingInterrupted
+from diffkit.errors import TrainingError, TrainingInterrupted
 from diffkit.helpers.files import write_json
 from diffkit.helpers.interruption import Request, requests_noted
 from diffkit.helpers.progress import Progress, bar
@@ -29,6 +29,7 @@ from diffkit.storage import run_directory
 from diffkit.storage.ownership import set_aside_after
 from diffkit.storage.weights import Continuation, Weights
 from diffkit.training.checkpoints import Checkpoints
+from diffkit.training.loader import check_samples
 from diffkit.training.loss_meter import LossMeter
 from diffkit.training.metric_log import own_log
 from diffkit.training.state import Abilities, Looking, Run, TrainState
@@ -78,7 +79,7 @@ class Trainer:
         described: Mapping[str, Any] | None = None,
         looking: Looking | None = None,
     ) -> None:
-        _check_data(dataset, weights.system)
+        check_samples(dataset, weights.system.parts.shape)
         before = goes_on_from.step if isinstance(goes_on_from, Continuation) else 0
         steps = spec.training.steps + before
         training = spec.training.model_copy(update={"steps": steps})
@@ -292,14 +293,3 @@ def _shard(world: World, module: System) -> System:
     found = world.shard(module)
     assert isinstance(found, System)
     return found
-
-
-def _check_data(dataset: Dataset, system: System) -> None:
-    if len(dataset) == 0:
-        raise DataError("the dataset is empty; training needs at least one sample")
-    if tuple(dataset.shape) != system.parts.shape:
-        raise DataError(
-            f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
-            f"was built for {list(system.parts.shape)}; set data.shape, or the dataset in "
-            "the spec"
-        )

@@ -135,7 +135,7 @@ def conditions_are_batch_first(subject: ComponentUnderTest) -> None:
 
 @check
 def conditions_are_what_is_declared(subject: ComponentUnderTest) -> None:
-    """A batch has every condition that is declared and no other, of that shape, dtype and classes."""
+    """A batch has the conditions that are declared, and no other, of that shape and dtype."""
     dataset: Dataset = subject.make()
     declared = dataset.conditions
     if declared is None:

@@ -246,7 +246,8 @@ class Pipeline:
         )
         check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
-        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape)
+        dtype = getattr(torch, self.parts.dtype)
+        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape, dtype=dtype)
         world = world_of(self.device)
         with world.explain_failures(lambda: "No samples are returned"):
             return world.all_gather(mine)

@@ -12,8 +12,9 @@ from torch import Tensor
 from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import Assembly, create_on_demand, with_others
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import check_data, conditions_of, drawn_rows, rows_of
+from diffkit.assembly.conditions import check_data, conditions_of, rows_of
 from diffkit.assembly.describe import describe
+from diffkit.assembly.drawn_rows import drawn_rows
 from diffkit.assembly.network import Networks
 from diffkit.assembly.supply import Made
 from diffkit.assembly.system import System

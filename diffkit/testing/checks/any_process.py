@@ -122,9 +122,7 @@ def the_prior_is_of_the_kind_of_data(subject: ComponentUnderTest) -> None:
 
 @check
 def a_step_back_keeps_the_kind_of_data(subject: ComponentUnderTest) -> None:
-    """`interpret` gives a prediction, and `reverse` a state like the one before, which it leaves
-    as it was.
-    """
+    """`interpret` gives a prediction, and `reverse` a state like the one before, left as it was."""
     trial = trial_of(subject, subject.make())
     drawn = trial.process.draw(trial.x_0, noise_for(subject), trial.condition)
     x_t = trial.process.diffuse(trial.x_0, 0.6, drawn)

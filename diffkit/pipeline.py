@@ -19,8 +19,9 @@ from diffkit.assembly.build import (
     with_training_changed,
 )
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import SampleConditions, check_data, drawn_rows, rows_of
+from diffkit.assembly.conditions import SampleConditions, check_data, rows_of
 from diffkit.assembly.describe import describe
+from diffkit.assembly.drawn_rows import drawn_rows
 from diffkit.assembly.network import Networks
 from diffkit.assembly.supply import Made
 from diffkit.assembly.system import System
@@ -328,7 +329,8 @@ class Pipeline:
         )
         check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
         found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
-        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape)
+        dtype = getattr(torch, self.parts.dtype)
+        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape, dtype=dtype)
         world = world_of(self.device)
         with world.explain_failures(lambda: "No samples are returned"):
             return world.all_gather(mine)

@@ -199,8 +199,10 @@ def _dataset_facts(blueprint: Blueprint, data: DataSpec) -> dict[str, Any]:
 
 
 def sources_of(choice: Choice) -> set[str]:
-    """Everything that a component and those within it are supplied with."""
-    return set(choice.supplied.values()).union(*map(sources_of, choice.nested.values()))
+    """Everything that a component and those within it are supplied with: what nobody gave."""
+    given = choice.arguments if choice.readable else {}
+    own = {source for name, source in choice.supplied.items() if given.get(name) is None}
+    return own.union(*map(sources_of, choice.nested.values()))
 
 
 _FILLED = ("dtype", "vocabulary", "conditions")

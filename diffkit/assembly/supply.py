@@ -97,7 +97,8 @@ def made_again(blueprint: Blueprint, others: set[str], kinds: tuple[str, ...]) -
     for _ in kinds:
         for kind in kinds:
             choice = blueprint.choices.get(kind)
-            if choice is None or kind in stale:
+            if choice is None or kind in stale or choice.given is not None:
+                # An instance that was given holds what it was made with.
                 continue
             for source in sources_of(choice) & stale:
                 choice = choice.to_be_made_with_another(source)

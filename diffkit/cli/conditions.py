@@ -105,7 +105,7 @@ def inputs_from(
 
 def _like(pipeline: Pipeline, like: str, num: int, guidance: Any) -> dict[str, Any]:
     from diffkit.api import make
-    from diffkit.assembly.conditions import rows_with
+    from diffkit.assembly.drawn_rows import rows_with
     from diffkit.cli.options import choice_of
     from diffkit.core.dataset import Dataset
     from diffkit.core.guidance import Guidance

@@ -196,7 +196,8 @@ def _write(
         pictures.write_pngs(out, looked, data_range)
     elif ending == ".npz" and alone:
         batches = (finite.look(rows, x) for rows, x in pipeline.batches(num, **choices))
-        pictures.write_npz(out, (num, *pipeline.parts.sample_shape), batches)
+        shape, tokens = (num, *pipeline.parts.sample_shape), pipeline.parts.dtype == "int64"
+        pictures.write_npz(out, shape, batches, tokens=tokens)
     else:
         samples = finite.look(range(num), pipeline.sample(num, **choices))
         _write_whole(pipeline, out, ending, samples)
@@ -210,7 +211,8 @@ def _write_whole(pipeline: Pipeline, out: Path, ending: str, samples: Tensor) ->
     if not world_of(pipeline.device).is_main:
         return
     if ending == ".npz":
-        pictures.write_npz(out, tuple(samples.shape), [samples])
+        tokens = pipeline.parts.dtype == "int64"
+        pictures.write_npz(out, tuple(samples.shape), [samples], tokens=tokens)
         return
     images = pictures.to_bytes(samples, pipeline.parts.sample_range)
     pictures.write_png(out, pictures.grid(images, pictures.columns_for(len(images))))

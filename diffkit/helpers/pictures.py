@@ -136,20 +136,26 @@ def write_gif(path: Path, frames: Sequence[Image.Image], milliseconds: int = 80)
     write_file(path, content.getvalue())
 
 
-def write_npz(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor]) -> None:
-    """Write samples as the array `samples`, float32 `shape`, a batch at a time: no more than one
-    is held. Raises CheckpointError; a file that was there stays until the new one is whole.
+def write_npz(
+    path: Path, shape: tuple[int, ...], batches: Iterable[Tensor], *, tokens: bool = False
+) -> None:
+    """Write samples as the array `samples` of this shape, float32, or int64 where they are tokens,
+    a batch at a time: no more than one is held.
+
+    Raises CheckpointError; a file that was there stays until the new one is whole.
     """
+    descr = "<i8" if tokens else "<f4"
 
     def content(file: BinaryIO) -> None:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             archive.open("samples.npy", "w", force_zip64=True) as array,
         ):
             np.lib.format.write_array_header_1_0(array, header)
             for batch in batches:
-                array.write(batch.float().contiguous().numpy().astype("<f4", copy=False).tobytes())
+                whole = batch.long() if tokens else batch.float()
+                array.write(whole.contiguous().numpy().astype(descr, copy=False).tobytes())
 
     stream_file(path, content)
 

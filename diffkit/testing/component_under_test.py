@@ -15,7 +15,6 @@ from diffkit.assembly.create import component_of
 from diffkit.assembly.read import read_choice
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.config.signature import signature_of
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
@@ -49,6 +48,8 @@ class Fixtures:
         process: that a component is made with; None: a variance-preserving one.
         code: arguments of the component that only code can give.
         vocabulary: how many tokens there are, where samples are tokens.
+        process: makes what a sampler or a loss of processes that are not Gaussian is tried with,
+            where the kit cannot make it.
     """
 
     shape: tuple[int, ...] = (1, 8, 8)
@@ -57,6 +58,7 @@ class Fixtures:
     process: ForwardProcess | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
+    process: Callable[[], ForwardProcess] | None = None
 
     @classmethod
     def of(cls, example: Example) -> Fixtures:
@@ -111,7 +113,7 @@ class ComponentUnderTest:
         given = self.config if config is None else config
 
         def supply(source: str) -> Any:
-            return supplied[source] if source in supplied else self._supply(source)
+            return supplied[source] if source in supplied else self.supply(source)
 
         try:
             self.cls  # noqa: B018 - imported, or an error that says why not
@@ -125,10 +127,6 @@ class ComponentUnderTest:
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
 
-    def asks_for(self, source: str) -> bool:
-        """Whether it is supplied with this, where its configuration does not say it."""
-        return source in signature_of(self.cls, self.host).supplied.values()
-
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""
         return torch.Generator().manual_seed(self.seed_for(purpose))
@@ -137,7 +135,8 @@ class ComponentUnderTest:
         """A seed, different for every purpose."""
         return mix(self.seed, "conformance", purpose)
 
-    def _supply(self, source: str) -> Any:
+    def supply(self, source: str) -> Any:
+        """What the pipeline would supply. Raises ComponentError where the kit has none."""
         supplies: dict[str, Callable[[], Any]] = {
             "data.shape": lambda: self.fixtures.shape,
             "schedule": Linear,

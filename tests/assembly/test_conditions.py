@@ -23,6 +23,7 @@ from diffkit.core import (
     Guidance,
     NoiseSchedule,
     SampleMetric,
+    facts_of,
 )
 
 SHAPE = (1, 4, 4)
@@ -384,3 +385,61 @@ def test_a_loss_sees_what_was_given_before_it_was_dropped():
     diffkit.build(spec(loss=Looks())).train(steps=10, condition_dropout=0.5, progress=False)
     assert any(bool((told == 9.0).any()) for told, _, _ in seen)
     assert all(torch.equal(given, x_0.round()) for _, given, x_0 in seen)
+
+
+class Around(EpsilonModel):
+    """A network around another, with what that one says of itself."""
+
+    def __init__(self, *, inner: EpsilonModel) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @classmethod
+    def facts(cls, config):
+        return dict(facts_of(config.inner))
+
+    def forward(self, x, c_noise, condition):
+        return self.inner(x, c_noise, condition)
+
+
+def test_the_facts_of_a_component_within_another_are_known_from_its_spec(tmp_path):
+    (tmp_path / "around.py").write_text(
+        "from diffkit.core import EpsilonModel, facts_of\n\n\n"
+        "class Around(EpsilonModel):\n"
+        "    def __init__(self, *, inner: EpsilonModel) -> None:\n"
+        "        super().__init__()\n"
+        "        self.inner = inner\n\n"
+        "    @classmethod\n"
+        "    def facts(cls, config):\n"
+        "        return dict(facts_of(config.inner))\n\n"
+        "    def forward(self, x, c_noise, condition):\n"
+        "        return self.inner(x, c_noise, condition)\n"
+    )
+    inner = {"id": "mlp", "config": {"width": 16, "depth": 1, "learned_variance": True}}
+    model = {"id": "local.around", "config": {"inner": inner}}
+    host = diffkit.Host(plugin_files=[tmp_path / "around.py"])
+    pipeline = diffkit.build(spec(model=model, loss="hybrid"), host=host)
+    assert pipeline.parts.learned_variance
+    assert "diffkit.mlp" in pipeline.spec.provenance
+    with pytest.raises(diffkit.SpecError, match="made with another model; name one in its config"):
+        diffkit.build(spec(model="local.around"), host=host)
+    # An instance is asked itself.
+    within = diffkit.build(spec(model=Around(inner=Reads())))
+    assert within.parts.taken == ("low",)
+
+
+def test_what_was_made_with_a_schedule_is_made_again_with_another(tmp_path):
+    (tmp_path / "needs.py").write_text(
+        "from diffkit.core import ForwardProcess, State, StepSampler\n\n\n"
+        "class Needs(StepSampler):\n"
+        "    def __init__(self, *, process: ForwardProcess) -> None:\n"
+        "        self.process = process\n\n"
+        "    def step(self, denoiser, x_t, t, s, noise):\n"
+        "        return State(denoiser(x_t, t).x_0, s)\n"
+    )
+    host = diffkit.Host(plugin_files=[tmp_path / "needs.py"])
+    pipeline = diffkit.build(spec(sampler="local.needs", model="mlp"), host=host)
+    assert pipeline.parts.sampler.process is pipeline.parts.process
+    run = pipeline._plan(2, schedule="linear", steps=2)
+    assert run.sampler.process is run.process
+    assert type(run.process.schedule).__name__ == "Linear"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffkit.config.signature import signature_of
 from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import Prediction
@@ -52,7 +53,7 @@ def trial_of(
         for name in process.takes
     }
     generator = subject.generator("data")
-    vocabulary = vocabulary_of(subject)
+    vocabulary = _vocabulary_of(subject, process)
     if vocabulary is None:
         x_0 = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
         return Trial(process, x_0, condition, (0.5 * x_0 + 0.1).clone())
@@ -61,11 +62,12 @@ def trial_of(
     return Trial(process, x_0, condition, logits)
 
 
-def vocabulary_of(subject: ComponentUnderTest) -> int | None:
+def _vocabulary_of(subject: ComponentUnderTest, process: ForwardProcess) -> int | None:
     """How many tokens there are; None where data are numbers."""
     if subject.fixtures.vocabulary is not None:
         return subject.fixtures.vocabulary
-    return VOCABULARY if subject.asks_for("dataset.vocabulary") else None
+    supplied = signature_of(type(process), subject.host).supplied
+    return VOCABULARY if "dataset.vocabulary" in supplied.values() else None
 
 
 def noise_for(subject: ComponentUnderTest, *indices: int) -> SampleNoise:
@@ -120,9 +122,7 @@ def the_prior_is_of_the_kind_of_data(subject: ComponentUnderTest) -> None:
 
 @check
 def a_step_back_keeps_the_kind_of_data(subject: ComponentUnderTest) -> None:
-    """`interpret` gives a prediction, and `reverse` a state like the one before, which it leaves
-    as it was.
-    """
+    """`interpret` gives a prediction, and `reverse` a state like the one before, left as it was."""
     trial = trial_of(subject, subject.make())
     drawn = trial.process.draw(trial.x_0, noise_for(subject), trial.condition)
     x_t = trial.process.diffuse(trial.x_0, 0.6, drawn)

@@ -78,9 +78,7 @@ def length_is_the_number_of_samples(subject: ComponentUnderTest) -> None:
 
 @check
 def batches_are_what_is_declared(subject: ComponentUnderTest) -> None:
-    """A batch is of the declared dtype and shape on the host, contiguous, and within the range, or
-    the vocabulary.
-    """
+    """A batch is dense, on the host, of the declared dtype, shape, and range or vocabulary."""
     dataset: Dataset = subject.make()
     indices = _spread(dataset)
     x_0 = dataset.batch(indices).x_0
@@ -135,7 +133,7 @@ def conditions_are_batch_first(subject: ComponentUnderTest) -> None:
 
 @check
 def conditions_are_what_is_declared(subject: ComponentUnderTest) -> None:
-    """A batch has the conditions that are declared and no other, of their shape, dtype, classes."""
+    """A batch has the conditions that are declared, and no other, of that shape and dtype."""
     dataset: Dataset = subject.make()
     declared = dataset.conditions
     if declared is None:

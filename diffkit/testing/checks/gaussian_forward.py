@@ -138,6 +138,8 @@ def diffuse_is_alpha_x_0_plus_sigma_epsilon(subject: ComponentUnderTest) -> None
 def moments_of_diffusion_are_the_closed_form(subject: ComponentUnderTest) -> None:
     """Diffused data have mean alpha x_0 and variance sigma^2, independently."""
     for process in gaussian_processes(subject):
+        if process.takes:
+            raise NotApplicable("what it draws is the dataset's, which need not be independent")
         count = _enough(subject)
         noise = SampleNoise(
             seed=subject.seed_for("moments"), indices=range(count), dtype=torch.float64
@@ -153,6 +155,8 @@ def moments_of_diffusion_are_the_closed_form(subject: ComponentUnderTest) -> Non
 def the_prior_is_the_end_of_the_process(subject: ComponentUnderTest) -> None:
     """The prior has mean 0 and a variance from sigma_1^2 (no data) to alpha_1^2 + sigma_1^2."""
     for process in gaussian_processes(subject):
+        if process.takes:
+            raise NotApplicable("what it draws is the dataset's, which need not be independent")
         count = _enough(subject)
         noise = SampleNoise(
             seed=subject.seed_for("prior"), indices=range(count), dtype=torch.float64

@@ -257,9 +257,7 @@ def conditions_have_an_effect(subject: ComponentUnderTest) -> None:
 
 @check
 def null_is_of_conditions_that_it_takes(subject: ComponentUnderTest) -> None:
-    """What it declares to stand for no condition is a number for conditions that it takes, and has
-    an effect of its own.
-    """
+    """What it declares to stand for no condition is a number, of one that it takes, and is seen."""
     facts = facts_of(subject)
     null = facts.get("null") or {}
     if not null:

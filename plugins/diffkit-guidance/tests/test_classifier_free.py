@@ -249,3 +249,49 @@ def test_one_number_is_for_all_samples(trained):
 def test_a_wrong_condition_is_refused_by_name(trained, choices, error, message):
     with pytest.raises(error, match=message):
         trained.sample(2, steps=2, progress=False, **choices)
+
+
+def test_a_negative_prompt_is_led_away_from():
+    spec = {
+        "dataset": None,
+        "data": {"shape": [1, 8, 8], "range": [-1.0, 1.0]},
+        "schedule": "cosine",
+        "process": "variance-preserving",
+        "model": {"id": "unet", "config": UNET},
+        "encoder": {
+            "id": "characters",
+            "config": {"width": 8, "depth": 1, "heads": 2, "length": 16},
+        },
+        "guidance": {"id": "classifier-free", "config": {"scale": 3.0}},
+        "loss": "simple",
+        "sampler": "ddpm",
+    }
+    pipeline = diffkit.build(spec)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in pipeline.system.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+    def drawn(**condition):
+        return pipeline.sample(2, steps=2, seed=1, condition=condition, progress=False)
+
+    texts = ["a boot", "a coat"]
+    plain, led = drawn(caption=texts), drawn(caption=texts, negative_caption="a bag")
+    assert not torch.equal(plain, led)
+    # The empty text is what stands for no condition.
+    # To rounding: null is encoded as one row, and this as many.
+    assert torch.allclose(drawn(caption=texts, negative_caption=""), plain, atol=1e-4)
+    # Away from the very text, towards it: no guidance.
+    unguided = pipeline.sample(
+        2,
+        steps=2,
+        seed=1,
+        condition={"caption": texts},
+        guidance={"id": "classifier-free", "config": {"scale": 1.0}},
+        progress=False,
+    )
+    same = drawn(caption=texts, negative_caption=texts)
+    assert torch.allclose(same, unguided, atol=1e-4)
+    with pytest.raises(diffkit.SpecError, match="and if wanted negative_caption"):
+        drawn(caption=texts, negative_label=3)
+    assert "negative" not in pipeline.spec.guidance.config

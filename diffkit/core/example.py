@@ -24,8 +24,8 @@ class Example:
             of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`.
-        process: what a component that is made with a process is made with, and in the tests of
-            one that needs a class of its own; None: a variance-preserving one.
+        process: makes the process that a component is made with, or is tried with where it is for
+            others than Gaussian ones; None: a variance-preserving one.
         vocabulary: how many tokens there are, where samples are tokens.
     """
 
@@ -34,5 +34,5 @@ class Example:
     shape: tuple[int, ...] = (1, 8, 8)
     conditions: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    process: ForwardProcess | None = None
+    process: Callable[[], ForwardProcess] | None = None
     vocabulary: int | None = None

@@ -45,7 +45,6 @@ class Fixtures:
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`. Without them a sampler with inputs is not run.
-        process: that a component is made with; None: a variance-preserving one.
         code: arguments of the component that only code can give.
         vocabulary: how many tokens there are, where samples are tokens.
         process: makes what a sampler or a loss of processes that are not Gaussian is tried with,
@@ -55,7 +54,6 @@ class Fixtures:
     shape: tuple[int, ...] = (1, 8, 8)
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    process: ForwardProcess | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     process: Callable[[], ForwardProcess] | None = None
@@ -140,7 +138,7 @@ class ComponentUnderTest:
         supplies: dict[str, Callable[[], Any]] = {
             "data.shape": lambda: self.fixtures.shape,
             "schedule": Linear,
-            "process": lambda: self.fixtures.process or VariancePreserving(schedule=Linear()),
+            "process": self.fixtures.process or (lambda: VariancePreserving(schedule=Linear())),
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }

@@ -55,6 +55,10 @@ def test_an_exemption_is_shown_with_its_reason() -> None:
     assert any("exempt, as it says: power 1 and 2 are the same" in line for line in lines)
 
 
+def exploding():
+    return VarianceExploding(schedule=Karras())
+
+
 class Told(EpsilonModel):
     """A model of points, with a condition, a module from code and a process."""
 
@@ -70,8 +74,7 @@ class Told(EpsilonModel):
     @classmethod
     def examples(cls):
         style = {"style": lambda n: torch.arange(3.0 * n).reshape(n, 3).sin()}
-        process = VarianceExploding(schedule=Karras())
-        return [Example({"width": 16}, shape=(2,), conditions=style, process=process)]
+        return [Example({"width": 16}, shape=(2,), conditions=style, process=exploding)]
 
     def forward(self, x, c_noise, condition):
         angles = c_noise.to(x.dtype)[:, None] / 10 ** (torch.arange(8) / 2)
@@ -83,7 +86,7 @@ class Told(EpsilonModel):
 def test_an_example_has_its_shape_conditions_and_process() -> None:
     (found,) = components_under_test(Told)
     assert found.fixtures.shape == (2,)
-    assert isinstance(found.fixtures.process, VarianceExploding)
+    assert found.fixtures.process is exploding
     outcomes = list(run_checks([found]))
     assert not [o.message for o in outcomes if o.status == "failed"]
     assert sum(o.status == "passed" for o in outcomes) > 15

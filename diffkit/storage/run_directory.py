@@ -4,7 +4,7 @@ RUN/spec.json                      the spec as it was last asked for, every defa
 RUN/metrics.jsonl                  one line each time metrics were taken
 RUN/.lock                          held by the process that writes
 RUN/checkpoints/step-00001000/     one state, never changed once it has this name: spec.json, the
-                                   spec of these weights; model.safetensors, ema.safetensors,
+                                   spec of these weights; model.safetensors, one of each average,
                                    optimizer.safetensors; times.safetensors, if those learn;
                                    trainer.json, which lists those files
 RUN/superseded/                    checkpoints that training went back behind

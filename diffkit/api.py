@@ -19,6 +19,7 @@ from diffkit.assembly.read import read, read_choice
 from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
 from diffkit.core.component import Component
+from diffkit.core.data import is_fact
 from diffkit.core.weights import Nonfinite
 from diffkit.distributed.world import launched_rank
 from diffkit.errors import CheckpointError, ComponentError, SpecError
@@ -144,6 +145,8 @@ def make(kind: str, choice: str | Mapping[str, Any], *, host: Host | None = None
     assert found is not None
 
     def supply(source: str) -> Any:
+        if is_fact(source):
+            return None
         raise ComponentError(f"{kind}: {reference.id} needs {source}, and stands alone; give it")
 
     return component_of(found, supply)

@@ -167,9 +167,11 @@ def outputs_of(subject: ComponentUnderTest, trial: Trial, dtype: torch.dtype) ->
     x_t = trial.process.diffuse(trial.x_0, 0.6, drawn)
     prediction = trial.process.interpret(trial.output, x_t, 0.6)
     given = {name: trial.condition[name] for name in trial.process.prior_takes}
+    prior = trial.process.prior(tuple(trial.x_0.shape), noise, given)
     return {
         "diffuse": x_t,
-        "prior": trial.process.prior(tuple(trial.x_0.shape), noise, given),
+        # One that is a single point knows no dtype but float32's.
+        "prior": prior.to(dtype) if prior.is_floating_point() else prior,
         "x_0": prediction.x_0,
         "reverse": trial.process.reverse(prediction, x_t, 0.6, 0.4, noise),
     }

@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from diffkit.core.schedule import Time as Time
     from diffkit.core.schedule import as_time as as_time
     from diffkit.core.spacing import Spacing as Spacing
+    from diffkit.core.stream import Stream as Stream
     from diffkit.core.text import as_strings as as_strings
     from diffkit.core.text import as_text as as_text
     from diffkit.core.times import DrawnTimes as DrawnTimes
@@ -143,6 +144,7 @@ _NAMES = {
     "random_state": "seeded",
     "run": "Run",
     "spacing": "Spacing",
+    "stream": "Stream",
     "text": "as_strings as_text",
     "times": "DrawnTimes TimesState TrainingTimes",
     "weighting": "Unweighted WeightedError Weighting",

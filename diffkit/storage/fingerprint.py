@@ -10,6 +10,7 @@ from typing import Any
 from diffkit.assembly.latents import LatentSpace, bytes_of
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.core.dataset import Dataset
+from diffkit.core.stream import Stream
 from diffkit.errors import CheckpointError
 from diffkit.helpers.files import read_json
 from diffkit.storage.run_directory import TRAINER
@@ -22,9 +23,12 @@ _LOOKED_AT = 16
 
 def samples_digest(dataset: Dataset) -> str:
     """SHA-256 of the length, and of some samples with their conditions."""
-    count = min(_LOOKED_AT, len(dataset))
-    found = hashlib.sha256(str(len(dataset)).encode())
-    rows = [i * (len(dataset) - 1) // max(count - 1, 1) for i in range(count)]
+    length = _length(dataset)
+    found = hashlib.sha256(str(length).encode())
+    rows = list(range(_LOOKED_AT))
+    if length is not None:
+        count = min(_LOOKED_AT, length)
+        rows = [i * (length - 1) // max(count - 1, 1) for i in range(count)]
     read = RangeChecked(dataset=dataset, data_range=None, numbers=False).batch(rows)
     for name, value in sorted({"": read.x_0, **read.condition}.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -39,7 +43,11 @@ def described(latents: LatentSpace | None) -> dict[str, Any]:
 
 def of_data(dataset: Dataset) -> dict[str, Any]:
     """What a checkpoint says of its data."""
-    return {DATA: {"samples": len(dataset), "sha256": samples_digest(dataset)}}
+    return {DATA: {"samples": _length(dataset), "sha256": samples_digest(dataset)}}
+
+
+def _length(dataset: Dataset) -> int | None:
+    return None if isinstance(dataset, Stream) else len(dataset)
 
 
 def has_data(checkpoint: Path, dataset: Dataset) -> bool:

@@ -13,9 +13,12 @@ from torch import Tensor
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
+from diffkit.core.stream import Stream
 from diffkit.errors import DataError
+from diffkit.training.in_order import NumberOrder
 from diffkit.training.order import DataOrder
 
+Order = DataOrder | NumberOrder
 _READ_AT_ONCE = 1024
 _LARGEST_RESIDENT = 1 << 30
 """Bytes of float32 data up to which all of it is kept on the device."""
@@ -32,9 +35,8 @@ class Loader(ABC):
 class DirectLoader(Loader):
     """Reads when asked. Right where the host is the device."""
 
-    def __init__(self, dataset: Dataset, seed: int, device: torch.device) -> None:
-        self._dataset, self._order = dataset, DataOrder(len(dataset), seed)
-        self._device = device
+    def __init__(self, dataset: Dataset, order: Order, device: torch.device) -> None:
+        self._dataset, self._order, self._device = dataset, order, device
 
     def take(self, start: int, count: int, then: int) -> Batch:
         read = self._dataset.batch(self._order.rows(start, count))
@@ -44,9 +46,8 @@ class DirectLoader(Loader):
 class PrefetchingLoader(Loader):
     """Reads the next samples, into pinned memory, while the device works on those before."""
 
-    def __init__(self, dataset: Dataset, seed: int, device: torch.device) -> None:
-        self._dataset, self._order = dataset, DataOrder(len(dataset), seed)
-        self._device = device
+    def __init__(self, dataset: Dataset, order: Order, device: torch.device) -> None:
+        self._dataset, self._order, self._device = dataset, order, device
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="diffkit-reader")
         self._next: tuple[tuple[int, int], Future[Batch]] | None = None
 
@@ -67,8 +68,8 @@ class PrefetchingLoader(Loader):
 class OnDeviceLoader(Loader):
     """Keeps the whole dataset on the device, and picks rows there."""
 
-    def __init__(self, dataset: Dataset, seed: int, device: torch.device) -> None:
-        self._order, self._device = DataOrder(len(dataset), seed), device
+    def __init__(self, dataset: Dataset, order: Order, device: torch.device) -> None:
+        self._order, self._device = order, device
         rows = range(len(dataset))
         parts = [
             _each(dataset.batch(rows[i : i + _READ_AT_ONCE]), lambda value: value.to(device))
@@ -88,19 +89,24 @@ class OnDeviceLoader(Loader):
         return _each(self._whole, lambda value: value.index_select(0, rows))
 
 
-def loader_for(dataset: Dataset, seed: int, device: torch.device) -> Loader:
-    """The feed that suits the device: beside CPUs, small datasets are kept there whole."""
+def loader_for(
+    dataset: Dataset, seed: int, device: torch.device, *, streams: bool = False
+) -> Loader:
+    """The feed that suits the device: beside CPUs, small datasets are kept there whole.
+
+    One that `streams` has no length, and is read in its own order.
+    """
+    order = NumberOrder() if streams else DataOrder(len(dataset), seed)
     if device.type == "cpu":
-        return DirectLoader(dataset, seed, device)
-    size = 4 * len(dataset) * math.prod(dataset.shape)
-    return (OnDeviceLoader if size <= _LARGEST_RESIDENT else PrefetchingLoader)(
-        dataset, seed, device
-    )
+        return DirectLoader(dataset, order, device)
+    if streams or 4 * len(dataset) * math.prod(dataset.shape) > _LARGEST_RESIDENT:
+        return PrefetchingLoader(dataset, order, device)
+    return OnDeviceLoader(dataset, order, device)
 
 
 def check_samples(dataset: Dataset, shape: tuple[int, ...]) -> None:
     """Raise DataError where there are no samples, or of another shape than the network works in."""
-    if len(dataset) == 0:
+    if not isinstance(dataset, Stream) and len(dataset) == 0:
         raise DataError("the dataset is empty; training needs at least one sample")
     if tuple(dataset.shape) != shape:
         raise DataError(

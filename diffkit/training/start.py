@@ -13,6 +13,7 @@ from diffkit.assembly.conditions import check_conditions, check_data
 from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset
+from diffkit.core.stream import Stream
 from diffkit.distributed.world import World, world_of
 from diffkit.errors import SpecError
 from diffkit.helpers.lock import sole_writer
@@ -76,6 +77,8 @@ def prepared_training(
                 described |= fingerprint.of_data(data)
             hooks = (*host.load_hooks(), *components.observers.items()) if world.is_main else ()
         world.check_agreement(_to_agree_on(spec, options.out, data))
+        if parts.latents is not None and isinstance(data, Stream):
+            len(data)  # Latents are computed once, of all samples.
         if parts.latents is not None:
             encoded = Encoded(dataset=data, parts=parts, device=weights.system.device)
             latents = spec.training.latents
@@ -121,4 +124,5 @@ def _to_agree_on(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -
     training = {f"training.{k}": v for k, v in spec.training.model_dump(mode="json").items()}
     rest = spec.model_dump(mode="json", exclude={"training", "provenance"})
     where = None if directory is None else str(directory.absolute())
-    return {**rest, **training, "out": where, "the number of samples": len(dataset)}
+    samples = None if isinstance(dataset, Stream) else len(dataset)
+    return {**rest, **training, "out": where, "the number of samples": samples}

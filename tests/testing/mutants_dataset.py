@@ -7,6 +7,7 @@ import torch
 from diffkit.core.data import ConditionInfo
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.stream import Stream
 
 from .mutant import Mutant
 
@@ -245,7 +246,60 @@ class TokenBeyondTheVocabulary(Tokens):
     tokens = 200
 
 
-RIGHT = (Grey, Tokens)
+class Counted(Stream):
+    """A right stream: sample i is `sin(i + 1)` at each place, in batches of 3."""
+
+    @classmethod
+    def facts(cls, config):
+        return {"shape": (2,), "range": None, "conditions": {"number": ConditionInfo()}}
+
+    @property
+    def shape(self):
+        return (2,)
+
+    @property
+    def conditions(self):
+        return {"number": ConditionInfo()}
+
+    def first(self, rank, world, position):
+        return position + rank
+
+    def stride(self, world):
+        return world
+
+    def iterate(self, rank, world, position):
+        number = self.first(rank, world, position)
+        while True:
+            numbers = number + self.stride(world) * torch.arange(3)
+            x = (numbers + 1.0).sin()[:, None].expand(-1, 2).contiguous()
+            yield Batch(x, {"number": numbers.float()})
+            number += 3 * self.stride(world)
+
+
+class BeginsAtZero(Counted):
+    def first(self, rank, world, position):
+        return rank
+
+
+class OneSampleOff(Counted):
+    def first(self, rank, world, position):
+        return position + rank + (position > 0)
+
+
+class AllReadAll(Counted):
+    def first(self, rank, world, position):
+        return position
+
+    def stride(self, world):
+        return 1
+
+
+class PositionOfEachProcess(Counted):
+    def first(self, rank, world, position):
+        return position * world + rank
+
+
+RIGHT = (Grey, Tokens, Counted)
 
 MUTANTS = (
     Mutant(OneTooLong, "a length one too large"),
@@ -274,5 +328,9 @@ MUTANTS = (
     Mutant(LabelsAsNumbers, "labels declared int64 that come as float32"),
     Mutant(ConditionsNotInTheFacts, "conditions that the facts do not know"),
     Mutant(TokensAsNumbers, "tokens declared int64 that come as float32"),
+    Mutant(BeginsAtZero, "a stream that begins again where it should go on"),
+    Mutant(OneSampleOff, "a stream that goes on one sample later"),
+    Mutant(AllReadAll, "a stream of which every process reads all"),
+    Mutant(PositionOfEachProcess, "a stream's position counted for each process by itself"),
     Mutant(TokenBeyondTheVocabulary, "a token beyond the vocabulary"),
 )

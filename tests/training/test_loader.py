@@ -12,6 +12,7 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.errors import DataError
 from diffkit.training.loader import DirectLoader, OnDeviceLoader, PrefetchingLoader, loader_for
+from diffkit.training.order import DataOrder
 
 CPU = torch.device("cpu")
 
@@ -24,7 +25,10 @@ def digits() -> Dataset:
 @pytest.mark.parametrize("feed", [PrefetchingLoader, OnDeviceLoader])
 @pytest.mark.parametrize("count", [7, 100])
 def test_all_feeds_give_the_same(feed, count, digits) -> None:
-    direct, other = DirectLoader(digits, 3, CPU), feed(digits, 3, CPU)
+    direct, other = (
+        DirectLoader(digits, DataOrder(len(digits), 3), CPU),
+        feed(digits, DataOrder(len(digits), 3), CPU),
+    )
     # The end of an epoch lies within; the last jump is as a resumed run makes it.
     starts = [0, count, 2 * count, 1797 - count // 2, 5000]
     for start, then in zip(starts, [*starts[1:], 0], strict=True):
@@ -55,7 +59,7 @@ class RecordingDenoiser(Dataset):
 
 def test_reading_ahead_is_done_elsewhere_and_its_errors_come_here() -> None:
     data = RecordingDenoiser()
-    feed = PrefetchingLoader(data, 0, CPU)
+    feed = PrefetchingLoader(data, DataOrder(len(data), 0), CPU)
     feed.take(0, 5, then=5)
     feed.take(5, 5, then=10)
     with pytest.raises(DataError, match="gone"):
@@ -77,7 +81,10 @@ def test_small_data_live_on_a_device_and_large_ones_are_read_ahead(digits, monke
 @pytest.mark.parametrize("feed", [PrefetchingLoader, OnDeviceLoader])
 def test_on_a_gpu_too(feed, digits) -> None:
     device = torch.device("cuda")
-    direct, other = DirectLoader(digits, 3, CPU), feed(digits, 3, device)
+    direct, other = (
+        DirectLoader(digits, DataOrder(len(digits), 3), CPU),
+        feed(digits, DataOrder(len(digits), 3), device),
+    )
     for start in (0, 16, 32):
         theirs = other.take(start, 16, start + 16)
         assert theirs.x_0.device.type == "cuda"

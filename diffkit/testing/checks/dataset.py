@@ -11,13 +11,15 @@ from torch import Tensor
 
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.stream import Stream
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
+from diffkit.testing.checks import stream
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.networks import facts_of
 
-_AT_MOST = 64
+_AT_MOST, _OF_STREAMS = 64, 16
 _WHY_SEED = "every update of a training is a function of the seed and its number"
 
 
@@ -58,7 +60,7 @@ def facts_are_those_of_the_instance(subject: ComponentUnderTest) -> None:
 @check
 def length_is_the_number_of_samples(subject: ComponentUnderTest) -> None:
     """There is at least one sample, the last index can be read, and the one after it cannot."""
-    dataset: Dataset = subject.make()
+    dataset = _at_random(subject)
     count = len(dataset)
     require(count >= 1, "the length", measured=count, expected="at least 1")
     last = len(dataset.batch([count - 1]))
@@ -168,7 +170,7 @@ def conditions_are_what_is_declared(subject: ComponentUnderTest) -> None:
 @check
 def an_index_means_one_sample(subject: ComponentUnderTest) -> None:
     """A sample and its conditions depend on its index alone, whatever batch it is read in."""
-    dataset: Dataset = subject.make()
+    dataset = _at_random(subject)
     count = len(dataset)
     indices = _spread(dataset)
     batch = dataset.batch(indices)
@@ -191,7 +193,8 @@ def the_data_are_always_the_same(subject: ComponentUnderTest) -> None:
     """Another instance of the same configuration has the same samples in the same order."""
     dataset: Dataset = subject.make()
     other: Dataset = replace(subject, seed=subject.seed + 1).make()
-    require(len(other) == len(dataset), "the lengths", measured=len(other), expected=len(dataset))
+    lengths = [_length(one) for one in (other, dataset)]
+    require(lengths[0] == lengths[1], "the lengths", measured=lengths[0], expected=lengths[1])
     indices = _spread(dataset)
     _same_rows(other.batch(indices), dataset.batch(indices), "another instance")
 
@@ -200,7 +203,7 @@ def the_data_are_always_the_same(subject: ComponentUnderTest) -> None:
 def batches_are_fresh_memory(subject: ComponentUnderTest) -> None:
     """Writing into one batch changes no other."""
     dataset: Dataset = subject.make()
-    indices = range(min(len(dataset), 4))
+    indices = range(min(_length(dataset), 4))
     first = dataset.batch(indices)
     before = _rows(first, list(indices))
     for tensor in (first.x_0, *first.condition.values()):
@@ -212,7 +215,7 @@ def batches_are_fresh_memory(subject: ComponentUnderTest) -> None:
 def samples_differ(subject: ComponentUnderTest) -> None:
     """Not all samples are equal."""
     dataset: Dataset = subject.make()
-    if len(dataset) == 1:
+    if _length(dataset) == 1:
         raise NotApplicable("it has one sample")
     x_0 = dataset.batch(_spread(dataset)).x_0
     require(
@@ -233,12 +236,26 @@ CHECKS: tuple[Check, ...] = (
     the_data_are_always_the_same,
     batches_are_fresh_memory,
     samples_differ,
+    *stream.CHECKS,
 )
+
+
+def _at_random(subject: ComponentUnderTest) -> Dataset:
+    """The dataset, where it has a length and indices."""
+    dataset: Dataset = subject.make()
+    if isinstance(dataset, Stream):
+        raise NotApplicable("it is a stream, which has neither a length nor indices")
+    return dataset
+
+
+def _length(dataset: Dataset) -> int:
+    """Of a stream, as much as is looked at."""
+    return _OF_STREAMS if isinstance(dataset, Stream) else len(dataset)
 
 
 def _spread(dataset: Dataset) -> list[int]:
     """Indices from the first to the last."""
-    last = len(dataset) - 1
+    last = _length(dataset) - 1
     shown = min(last, _AT_MOST - 1)
     return [index * last // max(shown, 1) for index in range(shown + 1)]
 

@@ -12,6 +12,7 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
+from diffkit.core.stream import Stream
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.reference import Points
 from diffkit.testing.usages.networks import FixedWithVariance
@@ -20,11 +21,13 @@ from diffkit.testing.usages.record import Usage, samples_for
 
 def use_dataset(subject: ComponentUnderTest, dataset: Dataset, done: Usage, _: torch.dtype) -> None:
     """Read a batch, one sample twice."""
-    indices: Sequence[int] = [i % len(dataset) for i in (0, 3, 1, 0)]
+    streams = isinstance(dataset, Stream)
+    length = 4 if streams else len(dataset)
+    indices: Sequence[int] = range(4) if streams else [i % length for i in (0, 3, 1, 0)]
     batch = dataset.batch(indices)
     done.outputs["x_0"] = batch.x_0
     done.outputs.update({f"condition {name}": v for name, v in batch.condition.items()})
-    done.outputs["length"] = torch.tensor(len(dataset))
+    done.outputs["length"] = torch.tensor(length)
     done.outputs["shape"] = torch.tensor(dataset.shape)
     done.outputs["range"] = torch.tensor(dataset.range or ())
     done.outputs["vocabulary"] = torch.tensor(dataset.vocabulary or ())

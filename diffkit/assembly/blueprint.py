@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from diffkit.config.spec import ComponentSpec, PipelineSpec, Provenance
 from diffkit.core.component import Component
+from diffkit.core.run import Run
 from diffkit.errors import SpecError
 
 UNREGISTERED = "unregistered."
@@ -52,8 +53,8 @@ class Choice:
     """The arguments that the pipeline fills in, and with what: a kind or `data.shape`."""
     in_code: tuple[str, ...] = ()
     """The arguments that only code can give; it can be made where that was done."""
-    runs: tuple[str, ...] = ()
-    """The arguments that are a trained run."""
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    """The trained runs among the arguments, by name; they are read when they are asked."""
     nested: Mapping[str, Choice] = field(default_factory=dict)
     """The components among the arguments, by their path: `weighting`, `all[0]`."""
     instance: Component | None = None

@@ -10,7 +10,6 @@ from diffkit.assembly.blueprint import Choice, Problem
 from diffkit.assembly.references import with_references
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
-from diffkit.core.run import Run
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.isolation import cause_of
 
@@ -45,8 +44,8 @@ def component_of(
     for name, value in choice.arguments.items():
         if value is None and name in choice.supplied:
             arguments[name] = _supplied(choice, name, supply)
-        elif name in choice.runs and isinstance(value, str):
-            arguments[name] = Run(value)
+        elif name in choice.runs:
+            arguments[name] = choice.runs[name]
         else:
             arguments[name] = with_references(value, name, made)
     return choice.component(**arguments)

@@ -32,6 +32,7 @@ from diffkit.config.spec import (
 )
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import is_fact
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError, SpecError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
@@ -172,12 +173,17 @@ def read_choice(
         config=config,
         supplied=signature.supplied,
         in_code=signature.in_code,
-        runs=signature.runs,
+        runs=_runs(signature, config, host),
         nested=nested,
         described=None if problems else _described(entry, config, signature, nested),
         provenance=_provenance(entry, nested),
     )
     return _Read(found, problems)
+
+
+def _runs(signature: Signature, config: BaseModel, host: Host) -> dict[str, Run]:
+    named = {name: getattr(config, name) for name in signature.runs}
+    return {name: Run(where, host=host) for name, where in named.items() if where is not None}
 
 
 def _described(

@@ -12,6 +12,7 @@ import click
 
 from diffkit.cli.options import (
     UserPath,
+    average_option,
     checkpoint_option,
     choice_of,
     guidance_of,
@@ -48,10 +49,12 @@ EVAL = "eval.json"
 @click.option("--plot", type=UserPath(), help="Draw the metric's curves (.png).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @checkpoint_option
+@average_option
 @host_options
 def command(
     run: Path,
     checkpoint: Which,
+    average: str | None,
     metric: str | None,
     dataset: str | None,
     features: str | None,
@@ -83,7 +86,8 @@ def command(
         kept = False
     else:
         kept = True
-    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
+    host = make_host(disabled, plugin_files)
+    pipeline = load(run, host=host, checkpoint=checkpoint, average=average)
     wanted = {"metric": metric, "dataset": dataset, "features": features, "sampler": sampler}
     choices: dict[str, Any] = {
         kind: choice_of(kind, text) for kind, text in wanted.items() if text is not None

@@ -79,6 +79,15 @@ def checkpoint_option(command: _Command) -> _Command:
     )(command)
 
 
+def average_option(command: _Command) -> _Command:
+    """Add `--average`: the name of one that the run keeps, or `latest`."""
+    return click.option(
+        "--average",
+        metavar="NAME",
+        help="Which average of the weights, where the run keeps several; latest is none of them.",
+    )(command)
+
+
 def _which(context: click.Context, parameter: click.Parameter, value: str) -> str | int:
     if value in ("last", "best"):
         return value

@@ -18,6 +18,7 @@ from diffkit.cli.conditions import (
 from diffkit.cli.ending import end_unless
 from diffkit.cli.options import (
     UserPath,
+    average_option,
     checkpoint_option,
     choice_of,
     guidance_of,
@@ -93,6 +94,7 @@ _BATCH = 64
     "--batch-size", type=click.IntRange(min=1), help=f"Samples at a time.  [default: {_BATCH}]"
 )
 @checkpoint_option
+@average_option
 @host_options
 def command(
     run: Path,
@@ -100,6 +102,7 @@ def command(
     out: str,
     seed: int,
     checkpoint: Which,
+    average: str | None,
     steps: int | None,
     batch_size: int | None,
     prompts: tuple[str, ...],
@@ -133,7 +136,8 @@ def command(
     chosen["guidance"] = guidance_of(guidance)
     told, inputs = pairs_of("--condition", condition), pairs_of("--input", input)
     (check_writable_folder if ending == "/" else check_writable)(path)
-    pipeline = load(run, host=make_host(disabled, plugin_files), checkpoint=checkpoint)
+    host = make_host(disabled, plugin_files)
+    pipeline = load(run, host=host, checkpoint=checkpoint, average=average)
     if ending != ".npz":
         _check_images(pipeline)
     plain = {"caption": prompts, "label": labels}

@@ -27,10 +27,11 @@ class Run:
 
     Args:
         directory: of the run.
+        host: where its components are found; default what is installed.
     """
 
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = str(directory)
+    def __init__(self, directory: str | Path, *, host: Any = None) -> None:
+        self.directory, self._host = str(directory), host
         self._pipeline: Any = None
 
     def __repr__(self) -> str:
@@ -51,7 +52,8 @@ class Run:
         if self._pipeline is None:
             # By the public name, as a plugin would: the core imports nothing that is above it.
             load = importlib.import_module("diffkit").load
-            self._pipeline = load(Path(self.directory).expanduser(), device="cpu")
+            where = Path(self.directory).expanduser()
+            self._pipeline = load(where, host=self._host, device="cpu")
             for system in (self._pipeline.system, self._pipeline.average):
                 if system is not None:
                     system.requires_grad_(False).eval()

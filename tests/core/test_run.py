@@ -119,3 +119,27 @@ def test_an_instance_with_a_run_is_described_by_its_directory(teacher):
     host = diffkit.Host()
     host.add(ComponentEntry("loss", "told", Told, Origin("acme", "0", "acme")))
     assert reference_of(Told(teacher=Run(teacher)), host).config == {"teacher": str(teacher)}
+
+
+OWN = """
+from diffkit.bundled.models.mlp import MLP
+from diffkit.core import EpsilonModel
+
+class Mine(EpsilonModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = MLP(shape=(2,), width=8, depth=1)
+
+    def forward(self, x, c_noise, condition):
+        return self.inner(x, c_noise, condition)
+"""
+
+
+def test_a_run_of_components_from_files_is_read_by_the_same_host(tmp_path):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    (tmp_path / "own.py").write_text(OWN)
+    host = diffkit.Host(plugin_files=[tmp_path / "plugin.py", tmp_path / "own.py"])
+    where = diffkit.build({**SPEC, "model": "local.mine"}, host=host).save(tmp_path / "teacher")
+    loss = {"id": "local.distilled", "config": {"teacher": str(where)}}
+    student = diffkit.build({**SPEC, "loss": loss}, host=host)
+    student.train(Points(), steps=1, batch_size=4, progress=False)

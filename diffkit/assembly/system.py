@@ -37,7 +37,15 @@ class BatchSlice:
     """Of further numbers for the whole batch."""
 
     def of_mine(self, whole: torch.Tensor, count: int) -> torch.Tensor:
-        """What the first so many of these rows have of a tensor of the whole batch."""
+        """What the first so many of these rows have of a tensor of the whole batch.
+
+        Raises ComponentError where there are not so many.
+        """
+        if count > len(self.rows):
+            raise ComponentError(
+                f"loss: it draws for {count} samples, and its batch has {len(self.rows)}; draw "
+                "for len(batch), and more than once for more numbers a sample (draw_uniform)"
+            )
         return whole[self.rows.start : self.rows.start + count]
 
 

@@ -171,6 +171,13 @@ class Declared:
                     f"given.{name} is {found}, and {len(x_t)} samples are asked about; give a "
                     "tensor with a row a sample"
                 )
+        for name, level in times.items():
+            if isinstance(level, Tensor) and level.shape not in ((), (len(x_t),)):
+                raise ComponentError(
+                    f"times.{name} has the shape {list(level.shape)}, and {len(x_t)} samples are "
+                    "asked about; a time is a number, or one a sample: give levels of other "
+                    "shapes as a tensor (given)"
+                )
         levels = {name: per_sample(times[name], x_t) for name in self.times if name in times}
         return {**dict.fromkeys(self.times, c_noise), **levels, **given}
 

@@ -48,7 +48,8 @@ class LossContext:
     process: ForwardProcess
     noise: Noise
     draw_times: Callable[[int], DrawnTimes]
-    """Times for so many samples, from the distribution of training times."""
+    """Times for so many samples, `len(batch)`, from the distribution of training times; the same
+    ones at each call within an update. Others come of `times.draw(draw_uniform(n), schedule)`."""
     step: int
     """How many updates have been made."""
     average: Denoiser | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.model import Condition
+from diffkit.core.model import Condition, EpsilonModel
 from diffkit.core.process import ForwardProcess
 
 
@@ -22,8 +22,9 @@ class Run:
                 told = self._teacher.denoiser(batch.condition)
 
     A spec names its directory: `{"id": "acme.distilled", "config": {"teacher": "runs/teacher"}}`.
-    It is read when it is first asked, and its weights are those that its samples are drawn with.
-    They are frozen, nobody trains, saves or copies them, and they go to where they are used.
+    It is read when it is first asked, by the host of the pipeline that it is in, and its weights
+    are those that its samples are drawn with. They are frozen, nobody trains, saves or copies them,
+    and they go to where they are used.
 
     Args:
         directory: of the run.
@@ -58,6 +59,12 @@ class Run:
                 if system is not None:
                     system.requires_grad_(False).eval()
         return self._pipeline
+
+    @property
+    def model(self) -> EpsilonModel:
+        """Its network, of the weights that its samples are drawn with: the base of another one."""
+        found: EpsilonModel = (self.pipeline.average or self.pipeline.system).model
+        return found
 
     def denoiser(
         self,

@@ -13,8 +13,11 @@ import torch
 
 from diffkit.assembly.create import component_of
 from diffkit.assembly.read import read_choice
+from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.bundled.times.uniform import Uniform
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
@@ -139,6 +142,9 @@ class ComponentUnderTest:
             "data.shape": lambda: self.fixtures.shape,
             "schedule": Linear,
             "process": self.fixtures.process or (lambda: VariancePreserving(schedule=Linear())),
+            "times": Uniform,
+            "parameterization": Epsilon,
+            "spacing": Trailing,
             "features": PixelFeatures,
             "dataset": lambda: Points(shape=self.fixtures.shape),
         }

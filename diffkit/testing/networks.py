@@ -13,7 +13,7 @@ from diffkit.assembly.facts import filled_in
 from diffkit.assembly.read import read_choice
 from diffkit.config.spec import ComponentSpec, DataSpec
 from diffkit.core.component import Config
-from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.parameterization import TIME_SCALE
 from diffkit.errors import ComponentError
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
@@ -62,6 +62,8 @@ def trained(subject: ComponentUnderTest) -> EpsilonModel:
 def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch.float64) -> Input:
     """Samples, noise levels from end to end, and the conditions that the network declares."""
     facts = facts_of(subject)
+    if subject.fixtures.vocabulary is not None:
+        raise NotApplicable("it looks at tokens, and the kit tries networks of numbers")
     shape = (count, *subject.fixtures.shape)
     x = torch.randn(shape, generator=subject.generator("x"), dtype=torch.float64).to(dtype)
     grid = facts.get("steps") or _GRID
@@ -75,6 +77,8 @@ def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch
             )
         value = offered[name]
         condition[name] = value.to(dtype) if value.is_floating_point() else value
+    # A second time is before t: that of half the index.
+    condition |= dict.fromkeys(facts.get("times", ()), 0.5 * levels)
     # Networks are told the noise level in float32, whatever they compute in.
     return Input(x, levels, condition)
 
@@ -109,8 +113,12 @@ def at_neighbours(subject: ComponentUnderTest) -> Input:
 def asked(network: EpsilonModel, given: Input) -> Tensor:
     """The output, without gradients."""
     with torch.no_grad():
-        output: Tensor = network(given.x, given.c_noise, given.condition)
-    return output
+        return output_of(network(given.x, given.c_noise, given.condition))
+
+
+def output_of(found: Tensor | Output) -> Tensor:
+    """The output, without what came beside it."""
+    return found.output if isinstance(found, Output) else found
 
 
 def another(name: str, value: Tensor, row: int) -> Tensor:

@@ -106,6 +106,9 @@ class Trial:
 
     def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
         """The loss of a network with this error in its output."""
+        if loss.extras:
+            why = f"it needs {', '.join(loss.extras)} of a network, which the kit has not"
+            raise NotApplicable(why)
         exact = ExactGaussian(self.process, self.point.flatten(), 0.0)
         oracle = OracleModel(denoiser=exact, parameterization=self.parameterization)
         network = _Wrong(trial=self, oracle=oracle, error=error)

@@ -19,6 +19,7 @@ from diffkit.core import (
     DataShape,
     Denoiser,
     EpsilonModel,
+    Example,
     Loss,
     LossContext,
     LossRecord,
@@ -42,6 +43,7 @@ class MeanFlow(Loss):
         power: p of the weight `1 / (error + 0.001)^p`, eq. 22; 0 is none.
     """
 
+    exempt: ClassVar = {"every_option_does_something": "r is seen by networks that take it"}
     process_class: ClassVar[type[RectifiedFlow]] = RectifiedFlow
     gives: ClassVar[tuple[str, ...]] = ("r",)
 
@@ -87,6 +89,10 @@ class MeanFlowSampler(StepSampler):
 class AverageVelocity(EpsilonModel):
     """A network of points with two times, for `parameterization: flow`."""
 
+    exempt: ClassVar = {
+        "neighbouring_noise_levels_are_told_apart": "a small network, for float32 alone",
+    }
+
     def __init__(
         self,
         *,
@@ -98,6 +104,10 @@ class AverageVelocity(EpsilonModel):
         inside = [shape[0] + 4, *[width] * depth]
         layers = [layer for a, b in pairwise(inside) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(width, shape[0]))
+
+    @classmethod
+    def examples(cls):
+        return [Example({"width": 32}, shape=(2,))]
 
     @classmethod
     def facts(cls, config):

@@ -17,6 +17,7 @@ from diffkit.core import (
     Batch,
     DataShape,
     EpsilonModel,
+    Example,
     GaussianProcess,
     Loss,
     LossContext,
@@ -68,11 +69,19 @@ class Repa(nn.Module, Loss):
 class Featured(EpsilonModel):
     """A small convolutional network of grey pictures that also gives features."""
 
+    exempt: ClassVar = {
+        "neighbouring_noise_levels_are_told_apart": "a small network, for float32 alone",
+    }
+
     def __init__(self, *, shape: DataShape, width: Annotated[int, Gt(0)] = 64) -> None:
         super().__init__()
         self.first = nn.Conv2d(shape[0] + 1, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, shape[0], 3, padding=1)
+
+    @classmethod
+    def examples(cls):
+        return [Example({"width": 32})]
 
     @classmethod
     def facts(cls, config):

@@ -16,6 +16,7 @@ from diffkit.core import (
     Conditioning,
     DataShape,
     EpsilonModel,
+    Example,
     GaussianProcess,
     Guidance,
     GuidedDenoiser,
@@ -35,6 +36,7 @@ class SelfConditionedLoss(Loss):
         share: how often.
     """
 
+    exempt: ClassVar = {"every_option_does_something": "x_0 is seen by networks that take it"}
     process_class: ClassVar[type[GaussianProcess]] = GaussianProcess
     gives: ClassVar[tuple[str, ...]] = (X_0,)
 
@@ -57,6 +59,8 @@ class SelfConditioning(Guidance):
     """Tells the network its own last estimate, from the second question of a trajectory on."""
 
     gives: ClassVar[tuple[str, ...]] = (X_0,)
+
+    exempt: ClassVar = {"guidance_has_an_effect": "x_0 is seen by networks that take it"}
 
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> GuidedDenoiser:
         return _Told(make_denoiser(conditioning.condition))
@@ -82,6 +86,10 @@ class _Told(GuidedDenoiser):
 class ToldMLP(EpsilonModel):
     """A network of points that may be told an estimate of them; zeros where it is not."""
 
+    exempt: ClassVar = {
+        "neighbouring_noise_levels_are_told_apart": "a small network, for float32 alone",
+    }
+
     def __init__(self, *, shape: DataShape, width: Annotated[int, Gt(0)] = 64) -> None:
         super().__init__()
         count = shape[0]
@@ -92,6 +100,10 @@ class ToldMLP(EpsilonModel):
             nn.SiLU(),
             nn.Linear(width, count),
         )
+
+    @classmethod
+    def examples(cls):
+        return [Example({"width": 32}, shape=(2,))]
 
     @classmethod
     def facts(cls, config):

@@ -24,6 +24,7 @@ from diffkit.testing.networks import (
     at_neighbours,
     facts_of,
     input_of,
+    output_of,
     shares_apart,
     trained,
 )
@@ -95,7 +96,7 @@ def gradients_reach_every_parameter(subject: ComponentUnderTest) -> None:
     """The gradient of every trainable parameter is finite and somewhere not zero."""
     network = trained(subject)
     given = input_of(subject, _ROWS)
-    output = network(given.x, given.c_noise, given.condition)
+    output = output_of(network(given.x, given.c_noise, given.condition))
     weight = torch.randn(output.shape, generator=subject.generator("weight"), dtype=torch.float64)
     torch.autograd.backward((weight * output).sum())
     trainable = {n: p.grad for n, p in network.named_parameters() if p.requires_grad}
@@ -118,7 +119,7 @@ def every_coordinate_of_the_input_counts(subject: ComponentUnderTest) -> None:
     network = trained(subject)
     given = input_of(subject, _ROWS)
     x = given.x.requires_grad_()
-    output = network(x, given.c_noise, given.condition)
+    output = output_of(network(x, given.c_noise, given.condition))
     weight = torch.randn(output.shape, generator=subject.generator("weight"), dtype=torch.float64)
     (gradient,) = torch.autograd.grad((weight * output).sum(), x, allow_unused=True)
     counts = torch.zeros(x[0].numel()) if gradient is None else gradient.abs().flatten(1).amax(0)
@@ -183,7 +184,7 @@ def runs_under_autocast(subject: ComponentUnderTest) -> None:
     network = trained(subject).float()
     given = input_of(subject, _ROWS, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        output = network(given.x, given.c_noise, given.condition)
+        output = output_of(network(given.x, given.c_noise, given.condition))
     torch.autograd.backward(output.float().square().mean())
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     finite = all(bool(g.isfinite().all()) for g in [output, *gradients])

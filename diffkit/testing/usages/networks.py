@@ -23,7 +23,7 @@ from diffkit.core.times import DrawnTimes
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.conditions import asking, means, raw_conditions
 from diffkit.testing.laws import NotApplicable
-from diffkit.testing.networks import facts_of
+from diffkit.testing.networks import facts_of, output_of
 from diffkit.testing.usages.not_gaussian import use_loss_of
 from diffkit.testing.usages.record import COUNT, Usage, samples_for
 
@@ -37,12 +37,14 @@ def use_model(
     offered = subject.fixtures.condition(COUNT)
     taken = [name for name in facts_of(subject).get("conditions", ()) if name in offered]
     condition = {name: done.give(name, _cast(offered[name], dtype)) for name in taken}
+    condition |= {n: done.give(n, 0.5 * c_noise) for n in facts_of(subject).get("times", ())}
     weights = shaken(model.to(dtype), subject)
     for mode in (False, True):
         # Dropout draws from the global generator, as all of torch's layers do in training.
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(7)
-            done.outputs[f"forward, training {mode}"] = model.train(mode)(x, c_noise, condition)
+            found = model.train(mode)(x, c_noise, condition)
+            done.outputs[f"forward, training {mode}"] = output_of(found)
     model.load_state_dict(weights)
     model.train()
 
@@ -129,6 +131,10 @@ class FixedWithVariance(_Fixed):
 def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.dtype) -> None:
     """Compute it for a batch and a network that is far from exact."""
     process = VariancePreserving(schedule=Linear())
+    if loss.extras:
+        raise NotApplicable(
+            f"it needs {', '.join(loss.extras)} of a network, which the kit has not"
+        )
     if not isinstance(process, loss.process_class):
         use_loss_of(subject, loss, done, dtype)
         return

@@ -9,7 +9,7 @@ from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.config.signature import signature_of
 from diffkit.core.component import Component
-from diffkit.core.denoiser import ModelDenoiser
+from diffkit.core.denoiser import Declared, ModelDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
 from diffkit.core.model import Condition
 from diffkit.core.noise import BatchNoise
@@ -51,7 +51,7 @@ def use_sampler_of(
     given = {name: trial.condition[name] for name in process.prior_takes}
     x = done.give("x", process.prior(tuple(trial.x_0.shape), noise, given))
     times = Trailing().times(_STEPS, process.schedule)
-    states = list(sampler.trajectory(_denoiser(trial), x, times, noise, {}))
+    states = list(sampler.trajectory(_denoiser(trial, sampler.gives), x, times, noise, {}))
     kinds = [
         (state.t, state.x.dtype, tuple(state.x.shape))
         if isinstance(state, State)
@@ -77,11 +77,12 @@ def use_loss_of(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: tor
         seed=subject.seed_for("exercise"), step=0, rows=range(COUNT), total=COUNT, dtype=dtype
     )
     context = LossContext(
-        denoiser=_denoiser(trial),
+        denoiser=_denoiser(trial, loss.gives),
         process=trial.process,
         noise=noise,
         draw_times=lambda count: Uniform().draw(uniform[:count], trial.process.schedule),
         step=10,
+        draw_uniform=lambda count: uniform.flip(0)[:count],
     )
     done.give("x_0", trial.x_0)
     record = loss(Batch(trial.x_0, trial.condition, trial.condition), context)
@@ -100,12 +101,12 @@ def use_loss_of(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: tor
     done.outputs["values"] = record.values
 
 
-def _denoiser(trial: Trial) -> ModelDenoiser:
-    """A network that puts out something smooth, whatever it is asked."""
+def _denoiser(trial: Trial, told: tuple[str, ...]) -> ModelDenoiser:
+    """A network that puts out something smooth, whatever it is asked, and told by these names."""
 
     def network(x: Tensor, c_noise: Tensor, condition: Condition, /) -> Tensor:
         if trial.output.shape == trial.x_0.shape:
             return 0.5 * x + 0.1
         return trial.output
 
-    return ModelDenoiser(network, trial.process)
+    return ModelDenoiser(network, trial.process, declared=Declared(given=told, times=told))

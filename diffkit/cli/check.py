@@ -96,7 +96,7 @@ def _subjects(
     plugin_files: tuple[Path, ...],
 ) -> list[ComponentUnderTest]:
     from diffkit.plugins.kinds import LOCAL
-    from diffkit.testing.kit import components_under_test
+    from diffkit.testing.kit import components_of, named_entries
 
     files = tuple(expanded(name) for name in what if name.endswith(".py"))
     patterns = [name for name in what if not name.endswith(".py")]
@@ -105,24 +105,20 @@ def _subjects(
     try_files((*plugin_files, *files))
     host = make_host(disabled, (*plugin_files, *files))
     host.components(kind)  # Raises for a kind that there is not.
-    found = [s for s in components_under_test(patterns, host=host) if kind in (None, s.kind)]
+    named = named_entries(patterns, host)
+    entries = {entry: at for entry, at in named.items() if kind in (None, entry.kind)}
     for problem in host.problems:
         click.echo(printable(f"problem: {problem}"), err=True)
-    if not found:
+    if not entries:
         raise click.UsageError(f"--kind {kind}: none of these components is of that kind")
-    try_components(s.entry for s in found)
+    try_components(entries)
     if config is None:
-        return found
-    if len(found) > 1:
-        names = ", ".join(f"{s.kind} {s.entry.id}" for s in found)
+        return components_of(entries)
+    if len(entries) > 1:
+        names = ", ".join(f"{entry.kind} {entry.id}" for entry in entries)
         raise click.UsageError(f"--config goes with one component, and these are {names}")
-    given = _mapping(config)
-    entry = found[0].entry
-    return [
-        s
-        for s in components_under_test(entry.id, configurations={entry.id: [given]}, host=host)
-        if s.kind == entry.kind
-    ]
+    (entry,) = entries
+    return components_of(entries, configurations={entry.id: [_mapping(config)]})
 
 
 def _mapping(text: str) -> dict[str, Any]:

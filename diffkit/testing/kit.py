@@ -105,11 +105,35 @@ def components_under_test(
     Raises:
         ComponentError: a name matches nothing, or an argument names what is not among them.
     """
+    entries = named_entries(components, host)
+    return components_of(entries, configurations=configurations, fixtures=fixtures)
+
+
+def named_entries(
+    components: str | type[Component] | Sequence[str | type[Component]], host: Host | None = None
+) -> dict[ComponentEntry, Host]:
+    """What these ids, patterns or classes name, each with its host; nothing is imported.
+
+    Raises ComponentError: a name matches nothing.
+    """
     host = default_host() if host is None else host
     named = [components] if isinstance(components, str | type) else list(components)
     entries: dict[ComponentEntry, Host] = {}
     for name in named:
         entries.update(_of_class(name) if isinstance(name, type) else _matching(name, host))
+    return entries
+
+
+def components_of(
+    entries: Mapping[ComponentEntry, Host],
+    *,
+    configurations: Configurations | None = None,
+    fixtures: FixturesById | None = None,
+) -> list[ComponentUnderTest]:
+    """The subjects of these entries. Components are imported, as they say how they are tried.
+
+    Raises ComponentError: an argument names what is not among them.
+    """
     _refuse_absent(entries, configurations or {}, fixtures or {})
     found = []
     for entry, finder in entries.items():

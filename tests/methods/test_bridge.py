@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 import diffkit
 
-PLUGIN = Path(__file__).with_name("bridge.py")
+from .common import EXAMPLES
+
+PLUGIN = EXAMPLES / "bridge.py"
 SPEC = {
     "dataset": "local.blurred_digits",
     "schedule": "linear",

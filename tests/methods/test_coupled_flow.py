@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import diffkit
 
-PLUGIN = Path(__file__).with_name("coupled_flow.py")
+from .common import EXAMPLES
+
+PLUGIN = EXAMPLES / "coupled_flow.py"
 
 
 def bend(coupled):

@@ -10,6 +10,8 @@ import torch
 
 import diffkit
 
+from .common import EXAMPLES
+
 HERE = Path(__file__).parent
 LENGTH = 32
 
@@ -52,7 +54,7 @@ def pipeline(text):
             "warmup_steps": 20,
         },
     }
-    host = diffkit.Host(plugin_files=[HERE / "masked_text.py"])
+    host = diffkit.Host(plugin_files=[EXAMPLES / "masked_text.py"])
     return diffkit.build(spec, host=host).train(steps=300, ema_decay=0.99, progress=False)
 
 
@@ -91,7 +93,7 @@ def test_tokens_and_gaussian_noise_do_not_go_together(text):
 
 
 def test_a_vocabulary_that_nobody_declares_is_asked_for(text):
-    host = diffkit.Host(plugin_files=[HERE / "masked_text.py"])
+    host = diffkit.Host(plugin_files=[EXAMPLES / "masked_text.py"])
     spec = {
         "data": {"shape": [8], "dtype": "int64"},
         "schedule": "local.even",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ from PIL import Image
 
 from diffkit.cli.main import cli
 
-PLUGIN = Path(__file__).with_name("super_resolution.py")
+from .common import EXAMPLES
+
+PLUGIN = EXAMPLES / "super_resolution.py"
 SPEC = """
 dataset: local.low_res_digits
 schedule: cosine

@@ -24,7 +24,7 @@ SPEC = {
     "steps": 2,
     "training": {"batch_size": 16, "log_every": 2, "warmup_steps": 3, "steps": 10},
 }
-MUON = Path(__file__).parent / "muon.py"
+MUON = Path(__file__).parents[2] / "docs" / "examples" / "muon.py"
 TRAININGS = {
     "adam": {"optimizer": "adam"},
     "sgd": {"optimizer": {"id": "sgd", "config": {"nesterov": True}}},

@@ -105,6 +105,8 @@ def _nats(x_0, context_process, denoiser, t, noise):
 
 
 class MaskedCrossEntropy(Loss):
+    """The bound of masked diffusion at random times: the same number as its metric adds up."""
+
     process_class = Masking
 
     def __call__(self, batch, context):

@@ -34,6 +34,8 @@ class Muon(Optimizer):
 
 
 class MuonUpdates(torch.optim.Optimizer):
+    """What makes the updates."""
+
     def __init__(self, groups) -> None:
         super().__init__(groups, {})
 

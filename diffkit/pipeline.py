@@ -455,11 +455,12 @@ class Pipeline:
                 "guidance": guidance,
                 "schedule": schedule,
                 "process": process,
+                "precision": precision,
                 "clip": clip,
                 "average": average,
             }
         )
-        system, network = self._sampled(precision, average=average)
+        system, network = self._sampled(choices.get("precision"), average=average)
         _, denoisers, prepared = plan_denoisers(
             self._assembly, self._host, system, choices, network, unguided=guidance is None
         )

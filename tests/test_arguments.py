@@ -57,7 +57,7 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
         "inputs": ({},),
         "precision": (),
         "compile": (),
-        "clip": (True,),
+        "clip": (True, {}),
         "average": (),
         "batch_size": (),
         "observers": ([], (None,)),
@@ -91,12 +91,20 @@ PIPELINE: dict[str, dict[str, tuple[Any, ...]]] = {
     "to": {"device": ()},
     "decoded": {"x": ()},
     "encoded": {"dataset": ()},
-    "denoiser": {"num": (), "condition": ({},)},
+    "denoiser": {
+        "condition": ({},),
+        "guidance": (),
+        "schedule": (),
+        "process": (),
+        "precision": (),
+        "clip": (True, {}),
+        "average": (),
+    },
     "save": {"directory": ()},
     "restore": {"checkpoint": (), "nonfinite": (), "average": ()},
 }
 SHARED = {"batches": "sample", "trajectory": "sample", "evaluate": "measure"}
-COUNTED = ("sample", "batches", "trajectory", "denoiser")
+COUNTED = ("sample", "batches", "trajectory")
 NOT_TAKEN = {"trajectory": {"batch_size", "observers", "progress"}}
 
 

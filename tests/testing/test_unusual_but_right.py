@@ -276,10 +276,11 @@ def test_right_in_every_shape(component, shape):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_ones_at_any_seed(name, seed):
-    (subject,) = (replace(found, seed=seed) for found in components_under_test(name))
-    for check in checks_of(subject.kind):
-        with contextlib.suppress(NotApplicable):
-            check(subject)
+    for found in components_under_test(name):
+        subject = replace(found, seed=seed)
+        for check in checks_of(subject.kind):
+            with contextlib.suppress(NotApplicable):
+                check(subject)
 
 
 def test_the_default_dtype_is_put_back():

@@ -125,7 +125,7 @@ def test_its_end_ends_training_and_nothing_is_lost(tmp_path) -> None:
 
 
 def test_what_reads_at_random_is_refused(tmp_path) -> None:
-    pipeline = diffkit.build(SPEC, device="cpu")
+    pipeline = diffkit.build({**SPEC, "data": {"shape": [2], "range": [-1, 1]}}, device="cpu")
     for ask in (
         lambda: pipeline.evaluate(dataset=Numbers(), metric="bits-per-dim"),
         lambda: Numbers().batch([3, 1]),

@@ -218,5 +218,5 @@ def test_the_command_line_says_so_too(tmp_path) -> None:
         str(tmp_path / "x.npz"),
     ]
     found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert "made in code" in found.stderr

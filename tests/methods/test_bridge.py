@@ -9,6 +9,8 @@ import diffkit
 
 from .common import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = EXAMPLES / "bridge.py"
 SPEC = {
     "dataset": "local.blurred_digits",

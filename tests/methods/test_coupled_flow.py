@@ -8,6 +8,8 @@ import diffkit
 
 from .common import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = EXAMPLES / "coupled_flow.py"
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 import diffkit
 
 from .common import QUICK, Ring, host_of
+
+pytestmark = pytest.mark.slow
 
 SPEC = {
     "schedule": "cosine",

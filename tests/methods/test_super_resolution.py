@@ -13,6 +13,8 @@ from diffkit.cli.main import cli
 
 from .common import EXAMPLES
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = EXAMPLES / "super_resolution.py"
 SPEC = """
 dataset: local.low_res_digits

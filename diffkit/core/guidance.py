@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import torch
-
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Encoder
+from diffkit.core.guided import repeated
 from diffkit.core.model import Condition
 from diffkit.errors import ComponentError
 
@@ -59,15 +58,11 @@ class Conditioning:
         copies, encode = asked // own, self.encode
         return Conditioning(
             condition,
-            _repeated(self.null, copies),
-            _repeated(self.given, copies),
+            repeated(self.null, copies),
+            repeated(self.given, copies),
             self.encoder,
-            None if encode is None else lambda raw: _repeated(encode(raw), copies),
+            None if encode is None else lambda raw: repeated(encode(raw), copies),
         )
-
-
-def _repeated(rows: Condition, copies: int) -> Condition:
-    return {name: torch.cat([value] * copies) for name, value in rows.items()}
 
 
 class Guidance(Component):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from diffkit.core.dataset import Dataset
+from diffkit.core.guided import joined
 from diffkit.core.loss import Batch
-from diffkit.core.model import Condition
 from diffkit.core.stream import Stream
 from diffkit.errors import DataError
 from diffkit.training.in_order import NumberOrder
@@ -77,8 +77,8 @@ class OnDeviceLoader(Loader):
         ]
         self._whole = Batch(
             torch.cat([part.x_0 for part in parts]),
-            _joined([part.condition for part in parts]),
-            _joined([part.given for part in parts]),
+            joined(*(part.condition for part in parts)),
+            joined(*(part.given for part in parts)),
         )
 
     def take(self, start: int, count: int, then: int) -> Batch:
@@ -122,7 +122,3 @@ def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
         for told in (batch.condition, batch.given)
     )
     return Batch(change(batch.x_0), condition, given)
-
-
-def _joined(parts: Sequence[Condition]) -> Condition:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

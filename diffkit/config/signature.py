@@ -114,19 +114,34 @@ def _unwritable(data: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def explained(error: ValidationError, where: str, known: Iterable[str] = ()) -> list[str]:
-    """A validation error as sentences with paths; `known` are the keys at the top."""
+    """A validation error as sentences with paths; `known` are the keys at the top, with their
+    fields where there are keys below them.
+    """
     sentences = []
     for detail in error.errors(include_url=False):
         path = ".".join([where, *(str(part) for part in detail["loc"])]).strip(".")
         if detail["type"] == "extra_forbidden":
-            keys = f"; the keys are {', '.join(known)}" if known and len(detail["loc"]) == 1 else ""
-            sentences.append(f"{path}: there is no such key{keys}")
+            keys = ", ".join(_keys_at(detail["loc"][:-1], known))
+            sentences.append(f"{path}: there is no such key{keys and f'; the keys are {keys}'}")
         elif detail["type"] == "missing":
             sentences.append(f"{path}: it has to be given")
         else:
             message = detail["msg"][0].lower() + detail["msg"][1:]
             sentences.append(f"{path} = {_short(detail['input'])}: {message}")
     return sentences
+
+
+def _keys_at(place: Iterable[int | str], known: Iterable[str]) -> Iterable[str]:
+    """The keys of what is at this place below `known`; none where that is not a record."""
+    for part in place:
+        field = known.get(part) if isinstance(known, Mapping) else None
+        types = () if field is None else (field.annotation, *get_args(field.annotation))
+        models = (t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
+        model = next(models, None)
+        if model is None:
+            return ()
+        known = model.model_fields
+    return known
 
 
 def reference_of(component: Component, host: Host, leave_out: Iterable[str] = ()) -> ComponentSpec:

@@ -52,6 +52,19 @@ def test_every_problem_is_reported_together() -> None:
     assert len(_problems(spec)) == 8
 
 
+@pytest.mark.parametrize(
+    ("wrong", "keys"),
+    [
+        ({"data": {"dataset": "digits"}}, "shape, range"),
+        ({"training": {"learn": 3}}, "steps, max_seconds"),
+        ({"loss": {"id": "simple", "confg": {}}}, "id, config"),
+    ],
+)
+def test_keys_below_the_top_are_listed_too(wrong, keys) -> None:
+    (said,) = [p for p in _problems(FIVE | wrong) if "no such key" in p]
+    assert f"; the keys are {keys}" in said
+
+
 def test_missing_names_are_listed() -> None:
     assert {p.split(":")[0] for p in _problems({"schedule": "linear"})} == {
         "process",

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from diffkit.plugins.kinds import KINDS
 from diffkit.testing import Outcome, components_under_test, run_checks
@@ -38,9 +41,12 @@ def mutants() -> Iterator[Mutant]:
         yield from importlib.import_module(_module(group), __package__).MUTANTS
 
 
-@cache
-def outcomes(component: type, config: str = "") -> tuple[Outcome, ...]:
-    mutant = next(m for m in mutants() if m.component is component and str(m.config) == config)
+ALL = tuple(mutants())
+CaughtBy = Callable[[Mutant], list[str]]
+
+
+def outcomes(mutant: Mutant) -> list[Outcome]:
+    component = mutant.component
     full_id = f"classes.{component.__name__.lower()}"
     # Some mistakes are random ones: what catches them must not depend on which tests ran before.
     torch.manual_seed(0)
@@ -51,22 +57,39 @@ def outcomes(component: type, config: str = "") -> tuple[Outcome, ...]:
         configurations={full_id: [mutant.config]},
         fixtures={full_id: mutant.fixtures},
     )
-    return tuple(run_checks(found, seed=mutant.seed))
+    return run_checks(found, seed=mutant.seed)
 
 
-def caught_by(mutant: Mutant) -> list[str]:
-    found = outcomes(mutant.component, str(mutant.config))
-    return [o.check.name for o in found if o.status == "failed"]
+def names_of_checks(mutant: Mutant) -> list[str]:
+    return [o.check.name for o in outcomes(mutant) if o.status == "failed"]
 
 
-@pytest.mark.parametrize("mutant", list(mutants()), ids=lambda mutant: mutant.name)
-def test_every_mutant_is_caught(mutant) -> None:
+@pytest.fixture(scope="session")
+def caught_by(tmp_path_factory) -> CaughtBy:
+    """The checks that catch a mutant, each tried once by all processes of a test run together."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mutants"
+    folder.mkdir(exist_ok=True)
+
+    @cache
+    def names(number: int) -> list[str]:
+        with FileLock(folder / f"{number}.lock"):
+            known = folder / f"{number}.json"
+            if not known.exists():
+                known.write_text(json.dumps(names_of_checks(ALL[number])))
+            return json.loads(known.read_text())
+
+    return lambda mutant: names(ALL.index(mutant))
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.name)
+def test_every_mutant_is_caught(mutant, caught_by) -> None:
     assert caught_by(mutant)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_check_catches_a_mutant(group) -> None:
-    caught = {name for mutant in mutants() for name in caught_by(mutant)}
+def test_every_check_catches_a_mutant(group, caught_by) -> None:
+    caught = {name for mutant in ALL for name in caught_by(mutant)}
     idle = {check.name for check in checks_of(group)} - caught - NOT_BY_A_CLASS.keys()
     assert not idle
 
@@ -81,9 +104,9 @@ def test_what_the_mutants_are_made_of_is_right(group) -> None:
         assert not failed
 
 
-def table() -> str:
+def table(caught_by: CaughtBy) -> str:
     rows = ["| Mistake | Kind | Caught by |", "| --- | --- | --- |"]
-    for mutant in mutants():
+    for mutant in ALL:
         names = ", ".join(f"`{name}`" for name in caught_by(mutant))
         rows.append(f"| {mutant.mistake} | {mutant.component.kind} | {names} |")
     return "\n".join(rows)
@@ -108,8 +131,8 @@ def replaced(page: str, name: str, text: str) -> str:
 
 
 @pytest.mark.wrong_shapes
-def test_the_documented_table_is_this_one() -> None:
-    assert between(PAGE.read_text(), "mutants") == table(), UPDATE
+def test_the_documented_table_is_this_one(caught_by) -> None:
+    assert between(PAGE.read_text(), "mutants") == table(caught_by), UPDATE
 
 
 def test_the_documented_laws_are_these() -> None:
@@ -119,4 +142,4 @@ def test_the_documented_laws_are_these() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     written = replaced(PAGE.read_text(), "laws", laws())
-    PAGE.write_text(replaced(written, "mutants", table()))
+    PAGE.write_text(replaced(written, "mutants", table(names_of_checks)))

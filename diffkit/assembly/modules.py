@@ -51,6 +51,15 @@ def make_writable(module: nn.Module) -> None:
                 held._buffers[key] = value.clone(memory_format=torch.contiguous_format)
 
 
+def refuse_divided(module: nn.Module, what: str, advice: str) -> None:
+    """Raise ComponentError where processes hold parts of a module's weights."""
+    if any(hasattr(weight, "full_tensor") for weight in module.parameters()):
+        raise ComponentError(
+            f"{what}: each process holds a part of the weights of pipeline.system (fully_shard); "
+            f"{advice}"
+        )
+
+
 def twin(module: _Module) -> _Module:
     """A deep copy. Tensors that were computed, which modules may keep, are copied as values.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.assembly.modules import twin
+from diffkit.assembly.modules import refuse_divided, twin
 from diffkit.assembly.system import System
 from diffkit.core.weights import Nonfinite, load_state, state_of
 from diffkit.errors import SpecError
@@ -23,6 +23,10 @@ from diffkit.storage.ownership import refuse_foreign, refuse_to_hide
 
 LATEST = "latest"
 """What the weights in training are called beside their averages."""
+_GATHER = (
+    "gather them (get_model_state_dict of torch.distributed.checkpoint.state_dict, "
+    "full_state_dict=True) into a pipeline that is not divided, and ask that one"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Weights:
         """
         name = self.preferred if name is None else name
         if name == LATEST or (name is None and not self.averages):
+            refuse_divided(self.system, "sampling", _GATHER)
             return self.system
         chosen = [self.averages[full] for full in self.averages if _is_called(full, name)]
         if not chosen:
@@ -95,8 +100,9 @@ class Weights:
         """Write a run directory of one checkpoint, with this spec.
 
         Raises CheckpointError: the directory holds a training run, or later weights, or cannot be
-        written; what was there is untouched.
+        written; what was there is untouched. Raises ComponentError: the weights are divided.
         """
+        refuse_divided(self.system, "saving", _GATHER)
         tensors = weights_of(self.system, self.averages)
         averages = {AVERAGES: list(self.averages)}
         progress = {"seconds": 0.0, **averages, **fingerprint.described(self.system.parts.latents)}

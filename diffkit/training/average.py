@@ -31,6 +31,7 @@ class Followers:
         system: nn.Module,
         local: Callable[[Tensor], Tensor],
     ) -> None:
+        self._all = _tensors(system)
         self._weights = [local(tensor) for tensor in _tensors(system) if _is_a_number(tensor)]
         copied = [tensor for tensor in _tensors(system) if not _is_a_number(tensor)]
         self._copied = [local(tensor) for tensor in copied]
@@ -45,6 +46,11 @@ class Followers:
                     held[track] = [local(tensor) for tensor in tensors if _is_a_number(tensor)]
                     self._copies.append([local(t) for t in tensors if not _is_a_number(t)])
             self._followers.append((component, held))
+
+    def follow(self, system: nn.Module) -> bool:
+        """Whether these are the tensors that a system holds, and not ones that it held."""
+        now, then = _tensors(system), self._all
+        return len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:

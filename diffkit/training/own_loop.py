@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.assembly.conditions import prepared_conditions
-from diffkit.assembly.modules import twin
+from diffkit.assembly.modules import refuse_divided, twin
 from diffkit.assembly.network import without_autocast
 from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
@@ -16,7 +16,7 @@ from diffkit.core.encoder import Given
 from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.random_state import generators_restored, sole_use
 from diffkit.distributed.world import world_of
-from diffkit.errors import DataError
+from diffkit.errors import ComponentError, DataError
 from diffkit.storage.weights import Weights
 from diffkit.training.average import AverageDenoiser, Followers
 from diffkit.training.draws import Draws
@@ -47,6 +47,13 @@ class OwnLoop:
         )
         parts = system.parts
         self._learned = LearnedTimes(parts.times, parts.schedule, self._world)
+        if components.tracks():
+            refuse_divided(
+                system,
+                "training.averages",
+                "no average can follow them there: leave averages out (training.averages: {}), or "
+                "let Pipeline.train divide the weights",
+            )
         self._averages = {
             name: weights.averages.get(name) or twin(system).requires_grad_(False)
             for name in components.tracks()
@@ -91,7 +98,16 @@ class OwnLoop:
         return replace(record, step=number)
 
     def update_average(self) -> None:
-        """Have every average follow; counts an update."""
+        """Have every average follow; counts an update.
+
+        Raises ComponentError where the system's weights are others than when it began.
+        """
+        if self._averages and not self._followers.follow(self._weights.system):
+            raise ComponentError(
+                "update_average: weights of pipeline.system are other tensors than at the first "
+                "pipeline.loss, so that averages would follow the old ones; change layers and "
+                "divide weights (fully_shard) before it"
+            )
         self._followers.update(self._weights.steps)
         self._weights.averages = dict(self._averages)
         self._weights.steps += 1

@@ -170,6 +170,51 @@ def test_what_is_no_batch_is_refused(arguments, error, words) -> None:
         diffkit.build(SPEC, device="cpu").loss(*arguments)
 
 
+def test_layers_that_are_replaced_do_not_leave_the_average_behind() -> None:
+    pipeline = diffkit.build(SPEC, device="cpu")
+    x_0, condition = next(batches(pipeline))
+    pipeline.loss(x_0, condition)
+    pipeline.update_average()
+    last = pipeline.system.parts.model.last
+    last.weight = torch.nn.Parameter(torch.zeros_like(last.weight))
+    with pytest.raises(diffkit.ComponentError, match=r"other tensors .* before it"):
+        pipeline.update_average()
+
+
+@pytest.fixture
+def one_process_alone():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_divided_weights_are_trained_and_what_cannot_be_done_with_them_is_said(
+    one_process_alone, tmp_path
+) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    spec = {**SPEC, "model": {"id": "mlp", "config": {"width": 16, "depth": 1}}}
+    with_average = diffkit.build(spec, device="cpu")
+    fully_shard(with_average.system)
+    x_0, condition = next(batches(with_average))
+    with pytest.raises(diffkit.ComponentError, match=r"training.averages: each process .* \{\}"):
+        with_average.loss(x_0, condition)
+
+    spec["training"] = {**SPEC["training"], "averages": {}}
+    pipeline, whole = (diffkit.build(spec, device="cpu") for _ in range(2))
+    fully_shard(pipeline.system)
+    plain(pipeline)
+    plain(whole)
+    pairs = zip(pipeline.system.parameters(), whole.system.parameters(), strict=True)
+    for divided, held in pairs:
+        torch.testing.assert_close(divided.full_tensor(), held)
+    for asked in (lambda: pipeline.sample(2), lambda: pipeline.save(tmp_path / "run")):
+        with pytest.raises(diffkit.ComponentError, match=r"each process .* full_state_dict"):
+            asked()
+    assert not (tmp_path / "run").exists()
+
+
 def test_with_accelerate(trained) -> None:
     accelerate = pytest.importorskip("accelerate")
     pipeline = diffkit.build(SPEC, device="cpu")

@@ -76,6 +76,15 @@ def test_the_same_global_batch_gives_the_same_losses(runs) -> None:
     assert_near(runs[1], runs[2])
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_loop_of_ones_own_makes_these_updates(runs, count, tmp_path) -> None:
+    launched("own_loop", tmp_path / "own", count)
+    for name in ("model", "ema"):
+        ours, theirs = weights(tmp_path / "own", name), weights(runs[1], name)
+        for key in theirs:
+            assert torch.allclose(ours[key], theirs[key], rtol=0, atol=1e-5), key
+
+
 def test_files_are_written_once(runs) -> None:
     for count in (1, 2):
         found = sorted(path.name for path in run_directory.checkpoints(runs[count] / "run"))

@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 
 import diffkit
 from diffkit.distributed.world import world_of
 from diffkit.helpers.lock import sole_writer
 from diffkit.plugins.host import Host
+from diffkit.training.order import DataOrder
 
 SPEC = {
     "schedule": {"id": "cosine", "config": {"steps": 20}},
@@ -128,6 +131,28 @@ def accumulate(folder: Path) -> None:
 def resume(folder: Path) -> None:
     pipeline = diffkit.load(folder / "run", device="cpu")
     pipeline.train(out=folder / "run", resume=True, steps=12)
+
+
+def own_loop(folder: Path) -> None:
+    """The updates of `train`, in a loop of plain torch with DDP."""
+    if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        torch.distributed.init_process_group("gloo")
+    pipeline = diffkit.build(SPEC, device="cpu")
+    data, order = pipeline.dataset(), DataOrder(len(pipeline.dataset()), pipeline.spec.seed)
+    module = DistributedDataParallel(pipeline.system) if count > 1 else pipeline.system
+    optimizer, mine = pipeline.optimizer(), 12 // count
+    law = LambdaLR(optimizer, pipeline.learning_rate)
+    for step in range(8):
+        batch = data.batch(order.rows(12 * step + mine * rank(), mine))
+        record = pipeline.loss(batch.x_0, batch.condition, module=module)
+        record.values.mean().backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        law.step()
+        pipeline.update_average()
+    if rank() == 0:
+        pipeline.save(folder / "run")
 
 
 def sample(folder: Path) -> None:
@@ -302,6 +327,7 @@ if __name__ == "__main__":
         latents,
         accumulate,
         resume,
+        own_loop,
         sample,
         lose_one,
         odd_batch,

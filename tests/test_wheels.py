@@ -63,8 +63,7 @@ def test_wheels_are_whole(tmp_path: Path) -> None:
             entry["distribution"] for entry in json.loads(call("diffkit", "list", "--json").stdout)
         }
 
-    for package in (ROOT, *PLUGINS):
-        call("pip", "wheel", "-q", "--no-deps", "-w", "wheels", str(package))
+    call("pip", "wheel", "-q", "--no-deps", "-w", "wheels", *map(str, (ROOT, *PLUGINS)))
     wheels = {path.name.split("-")[0]: str(path) for path in (tmp_path / "wheels").iterdir()}
     assert set(wheels) == {"diffkit", *(plugin.name.replace("-", "_") for plugin in PLUGINS)}
 

@@ -7,10 +7,12 @@ import platform
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from diffkit.plugins.cases import (
@@ -24,15 +26,17 @@ from diffkit.plugins.cases import (
 )
 from diffkit.plugins.discovery import CORE, Declared, discover
 from diffkit.plugins.entries import ComponentEntry, HooksEntry, Origin, Problem, normalized
+from diffkit.plugins.fork_server import ForkServer
 from diffkit.plugins.host import DISABLE_VARIABLE, Host
 from diffkit.plugins.kinds import KINDS
-from diffkit.plugins.probe import Examined, Outcome, examine_alone
+from diffkit.plugins.probe import Examined, Outcome, environment, examine_alone
 
 Status = Outcome | Literal["clash", "disabled"]
 HEALTHY: tuple[Status, ...] = ("ok", "disabled")
 
 _WORKERS = 4
 _TORCH_SECONDS = 120.0
+_FORKS = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
@@ -104,20 +108,43 @@ def _examined(
 ) -> tuple[Examined, ...]:
     """Each case in its own process. An interrupt kills those that run."""
     stop = threading.Event()
+    with _fork_servers(disabled) as free:
 
-    def examine(case: Case) -> Examined:
-        # Torch is no plugin: its version is wanted however little time plugins are given.
-        allowed = max(timeout, _TORCH_SECONDS) if case.kind == "library" else timeout
-        return examine_alone(case.task, timeout=allowed, disabled=disabled, stop=stop)
+        def examine(case: Case) -> Examined:
+            # Torch is no plugin: its version is wanted however little time plugins are given.
+            allowed = max(timeout, _TORCH_SECONDS) if case.kind == "library" else timeout
+            server = free.get()
+            try:
+                return examine_alone(
+                    case.task, timeout=allowed, disabled=disabled, stop=stop, server=server
+                )
+            finally:
+                free.put(server)
 
-    workers = min(_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="diffkit-doctor") as pool:
-        try:
-            return tuple(pool.map(examine, cases))
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        with ThreadPoolExecutor(free.qsize(), thread_name_prefix="diffkit-doctor") as pool:
+            try:
+                return tuple(pool.map(examine, cases))
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+@contextmanager
+def _fork_servers(disabled: tuple[str, ...]) -> Iterator[SimpleQueue[ForkServer | None]]:
+    """As many as work at a time; None in the place of one that cannot be had."""
+    free: SimpleQueue[ForkServer | None] = SimpleQueue()
+    count = min(_WORKERS, os.cpu_count() or 1)
+    servers = [ForkServer(environment(disabled)) for _ in range(count)] if _FORKS else []
+    try:
+        for server in servers:
+            free.put(server if server.ready() else None)
+        for _ in range(count - len(servers)):
+            free.put(None)
+        yield free
+    finally:
+        for server in servers:
+            server.close()
 
 
 def _finding(case: Case, examined: Examined) -> Finding:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from diffkit.plugins.fork_server import ForkedProcess, ForkServer
 from diffkit.plugins.host import DISABLE_VARIABLE
 
+_Process = subprocess.Popen[bytes] | ForkedProcess
 Outcome = Literal["ok", "broken", "crashed", "hung"]
 
 REQUEST, REPORT = "request.json", "report.json"
@@ -54,27 +56,24 @@ def examine_alone(
     timeout: float,
     disabled: tuple[str, ...] = (),
     stop: threading.Event | None = None,
+    server: ForkServer | None = None,
 ) -> Examined:
     """Do `task` (see `diffkit.plugins.probe_worker`) in a new process; it cannot harm this one.
 
     The process sees the same `sys.path` and environment, and `disabled` beside what the
     environment disables. It is killed after `timeout` seconds, or when `stop` is set, with all
-    that it started.
+    that it started. It is one that `server` begins, which is faster, where there is one.
     """
     with tempfile.TemporaryDirectory(prefix="diffkit-doctor-") as folder:
         request = Path(folder) / REQUEST
         given = {**task, "path": sys.path, "timeout": timeout}
         request.write_text(json.dumps(given), encoding="utf-8")
         start = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-X", "faulthandler", "-c", _CHILD, str(request)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(disabled),
-            start_new_session=True,
-        )
-        tail = _Tail(process.stdout)
+        read, write = os.pipe()
+        tail = _Tail(read)
+        with os.fdopen(write, "wb") as output:
+            forked = None if server is None else server.start(request, output.fileno())
+            process = _started(request, output, disabled) if forked is None else forked
         hung = _outlasts(process, timeout, stop or threading.Event())
         seconds = time.monotonic() - start
         report = _read(Path(folder) / REPORT)
@@ -82,7 +81,20 @@ def examine_alone(
     return Examined(status, message, seconds, tail.text(), report or {})
 
 
-def _outlasts(process: subprocess.Popen[bytes], timeout: float, stop: threading.Event) -> bool:
+def _started(
+    request: Path, output: IO[bytes], disabled: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-X", "faulthandler", "-c", _CHILD, str(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment(disabled),
+        start_new_session=True,
+    )
+
+
+def _outlasts(process: _Process, timeout: float, stop: threading.Event) -> bool:
     """Wait until the process has ended; whether it had to be killed for that."""
     deadline = time.monotonic() + timeout
     while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
@@ -95,10 +107,10 @@ def _outlasts(process: subprocess.Popen[bytes], timeout: float, stop: threading.
     return True
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: _Process) -> None:
     """Kill a process that has not been waited for, and what it started."""
     if sys.platform == "win32":
-        process.kill()
+        os.kill(process.pid, signal.SIGTERM)
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -124,7 +136,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _environment(disabled: tuple[str, ...]) -> dict[str, str]:
+def environment(disabled: tuple[str, ...]) -> dict[str, str]:
+    """This process's, with more disabled."""
     names = [*os.environ.get(DISABLE_VARIABLE, "").split(","), *disabled]
     return {**os.environ, DISABLE_VARIABLE: ",".join(name for name in names if name.strip())}
 
@@ -140,15 +153,14 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 class _Tail:
     """The end of a pipe, read in a thread: neither a flood nor a pipe left open can block us."""
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        assert pipe is not None
+    def __init__(self, pipe: int) -> None:
         self._kept: deque[int] = deque(maxlen=_TAIL)
         self._pipe = pipe
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
-        with self._pipe as pipe:
+        with os.fdopen(self._pipe, "rb") as pipe:
             while chunk := os.read(pipe.fileno(), 65536):
                 self._kept.extend(chunk[-_TAIL:])
 

@@ -24,7 +24,7 @@ def test_contract(component, check) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_no_flake_under_other_seeds(seed) -> None:
     found = components_under_test(BUNDLED)
     assert not [o.message for o in run_checks(found, seed=seed) if o.status == "failed"]

@@ -26,7 +26,7 @@ def test_samples_in_bfloat16_are_as_good() -> None:
         },
         device="cpu",
     )
-    pipeline.train(steps=400, batch_size=64, learning_rate=1e-3, ema_decay=0.99, progress=False)
+    pipeline.train(steps=150, batch_size=48, learning_rate=1e-3, ema_decay=0.99, progress=False)
     ratios = {
         precision: pipeline.evaluate(
             pipeline.sample(256, precision=precision, batch_size=128, progress=False)

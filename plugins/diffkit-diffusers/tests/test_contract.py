@@ -22,7 +22,7 @@ def test_contract(component, check):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_no_flake_under_other_seeds(seed):
     outcomes = run_checks(
         components_under_test("diffusers.*", configurations=CONFIGURATIONS), seed=seed

@@ -80,7 +80,7 @@ def test_nothing_is_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_no_flake_under_other_seeds(seed):
     folders = {full_id: [config()] for full_id, config in OF_FOLDERS.items()}
     configurations = {**CONFIGURATIONS, **folders}

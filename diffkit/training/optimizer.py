@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from diffkit.arguments import plain
 from diffkit.assembly.training import TrainingComponents
 from diffkit.core.optimizer import Optimizer
 from diffkit.errors import ComponentError, DiffkitError, TrainingError
@@ -44,7 +45,8 @@ class Updates:
         """The learning rate of update number `step`. Raises TrainingError where it is none."""
         name = type(self._law).__name__
         try:
-            found = float(self._law.rate(step, steps))
+            given = plain(self._law.rate(step, steps))
+            found = float(given) if isinstance(given, int | float) else math.nan
         except DiffkitError:
             raise
         except Exception as error:
@@ -54,8 +56,8 @@ class Updates:
             ) from error
         if not 0.0 <= found < math.inf:
             raise TrainingError(
-                f"training.learning_rate: {name} gives {found} for update {step} of {steps}, and a "
-                "rate is a finite number that is at least 0; the update was not made. Mend it, or "
+                f"training.learning_rate: {name} gives {given!r} for update {step} of {steps}, "
+                "and a rate is a finite number that is at least 0; the update was not made. Mend it, or "
                 "take another law"
             )
         if step >= self._warmup:

@@ -176,6 +176,16 @@ def test_nothing_is_written_where_an_optimiser_is_refused(tmp_path) -> None:
     assert not (tmp_path / "run" / "spec.json").exists()
 
 
+class Written(LearningRate):
+    def rate(self, step, steps):
+        return "0.1"
+
+
+def test_a_text_is_no_rate(host) -> None:
+    with pytest.raises(diffkit.TrainingError, match=r"Written gives '0\.1' for update 0"):
+        built(host, learning_rate=Written()).train(progress=False)
+
+
 class Until(LearningRate):
     """Right for five updates."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, final
 
@@ -38,8 +39,8 @@ class Wrapped(EpsilonModel):
         learned_variance: whether it gives twice the channels; see `EpsilonModel`.
 
     Raises:
-        ComponentError: the network is no module; when it is first called, it does not look at its
-            noise level.
+        ComponentError: the network is no module, or does not take what it would be called with;
+            when it is first called, it does not look at its noise level.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Wrapped(EpsilonModel):
                 "a module is given as call"
             )
         self.network = network
+        if call is None:
+            _check_signature(network, (*conditions, *given, *times))
         self._call = _by_keyword if call is None else call
         self._looked_at = False
 
@@ -97,6 +100,8 @@ class Wrapped(EpsilonModel):
             return self._call(self.network, x, c_noise, condition)
         with _Uses(c_noise) as uses:
             output = self._call(self.network, x, c_noise, condition)
+        if not isinstance(output, Tensor | Output):
+            return output  # Its caller says what it should be.
         if not uses.found:
             raise ComponentError(
                 f"wrap: {type(self.network).__name__} does not look at its noise level, c_noise, "
@@ -143,20 +148,42 @@ def wrap(
         learned_variance: whether it gives twice the channels.
 
     Raises:
-        ComponentError: the network is no module; when it is first called, it does not look at its
-            noise level.
+        ComponentError: the network is no module, or does not take what it would be called with;
+            when it is first called, it does not look at its noise level.
     """
     return Wrapped(
         network=network,
         call=call,
-        conditions=tuple(conditions),
-        given=tuple(given),
-        times=tuple(times),
-        extras=tuple(extras),
+        conditions=_names(conditions, "conditions"),
+        given=_names(given, "given"),
+        times=_names(times, "times"),
+        extras=_names(extras, "extras"),
         null=None if null is None else dict(null),
         steps=steps,
         learned_variance=learned_variance,
     )
+
+
+def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ComponentError(f"wrap: {what} = {names!r}: names are given in a list, [{names!r}]")
+    return tuple(names)
+
+
+def _check_signature(network: nn.Module, names: Sequence[str]) -> None:
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):
+        return  # Compiled code may have none; the first call tells.
+    try:
+        signature.bind(None, None, **dict.fromkeys(names))
+    except TypeError as error:
+        asked = ", ".join(["x", "c_noise", *(f"{name}=..." for name in names)])
+        raise ComponentError(
+            f"wrap: {type(network).__name__} cannot be called as network({asked}): {error}; say "
+            "how it is called with call, as diffkit.wrap(net, call=lambda net, x, c_noise, "
+            "condition: net(x, c_noise))"
+        ) from error
 
 
 def _small_network() -> nn.Module:

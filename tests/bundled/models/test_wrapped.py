@@ -192,6 +192,29 @@ def test_an_output_of_another_shape_or_dtype_is_refused(call, words) -> None:
         pipeline.sample(4)
 
 
+@pytest.mark.parametrize(
+    ("net", "given", "words"),
+    [
+        (
+            nn.Sequential(nn.Linear(2, 2)),
+            {},
+            r"Sequential cannot .* network\(x, c_noise\): .* call",
+        ),
+        (Net(), {"times": ["r"]}, r"network\(x, c_noise, r=\.\.\.\): got an unexpected .* 'r'"),
+        (Net(), {"conditions": "label"}, r"conditions = 'label': .* in a list, \['label'\]"),
+    ],
+)
+def test_what_cannot_be_called_is_refused_before_it_is(net, given, words) -> None:
+    with pytest.raises(ComponentError, match=words):
+        diffkit.wrap(net, **given)
+
+
+def test_nothing_is_no_output() -> None:
+    model = diffkit.wrap(nn.Linear(2, 2), call=lambda net, x, c_noise, condition: None)
+    with pytest.raises(ComponentError, match="it gives NoneType, and should give"):
+        diffkit.build({**SPEC, "model": model}).sample(4)
+
+
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(ComponentError, match="not a function"):
         diffkit.wrap(lambda x, c_noise: x)

@@ -57,8 +57,8 @@ class Updates:
         if not 0.0 <= found < math.inf:
             raise TrainingError(
                 f"training.learning_rate: {name} gives {given!r} for update {step} of {steps}, "
-                "and a rate is a finite number that is at least 0; the update was not made. Mend it, "
-                "or take another law"
+                "and a rate is a finite number that is at least 0; the update was not made. Mend "
+                "it, or take another law"
             )
         if step >= self._warmup:
             return found

@@ -190,7 +190,7 @@ def guidance_problem(flow: ConditionFlow, guidance: Component | None) -> str | N
 
 def dropout_problem(wanted: Dropout, flow: ConditionFlow) -> str | None:
     """Why conditions cannot be dropped so often; None where they can."""
-    if wanted is None:
+    if not wanted:
         return None
     if isinstance(wanted, Mapping):
         if unknown := [name for name in wanted if name not in flow.droppable]:

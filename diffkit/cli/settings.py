@@ -130,9 +130,14 @@ def _set_in_config(config: dict[str, Any], where: str, keys: list[str], value: A
 
 def _set_in_list(found: list[Any], where: str, keys: list[str], value: Any) -> None:
     positions = [str(position) for position in range(len(found))]
-    if keys[0] not in positions or len(keys) > 1:
+    if keys[0] not in positions:
         raise _Nowhere(f"'{where}' is a list; its positions are {', '.join(positions) or 'none'}")
-    found[int(keys[0])] = value
+    at, where = int(keys[0]), f"{where}.{keys[0]}"
+    if len(keys) == 1:
+        found[at] = value
+    else:
+        found[at] = _as_component(found[at], where)
+        _set_in_component(found[at], where, keys[1:], value)
 
 
 def _set_in_section(spec: dict[str, Any], field: str, keys: list[str], value: Any) -> None:

@@ -98,11 +98,23 @@ class LearningRateSpec(ComponentSpec):
     @model_validator(mode="before")
     @classmethod
     def _constant(cls, value: Any) -> Any:
+        if isinstance(value, str) and _is_number(value):
+            raise PydanticCustomError(
+                "rate", "it is a text, and should be a number; PyYAML reads 1e-3 as a text"
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             return value
         if not 0.0 < value < math.inf:
             raise PydanticCustomError("rate", "a learning rate is a finite number above 0")
         return {"id": "diffkit.constant", "config": {"rate": float(value)}}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class AverageSpec(ComponentSpec):

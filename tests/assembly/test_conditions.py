@@ -155,6 +155,12 @@ def test_what_does_not_match_is_refused_at_build(changes, message):
         diffkit.build(spec(**changes))
 
 
+@pytest.mark.parametrize("never", [0.0, {}])
+def test_dropping_nothing_needs_nothing_that_stands_for_it(never):
+    model = Reads(names=("low", "number"), null=False)
+    diffkit.build(spec(model=model, training={"condition_dropout": never}))
+
+
 class Bridge(VariancePreserving):
     """Takes a condition in drawing, as a bridge does; final classes are for users alone."""
 

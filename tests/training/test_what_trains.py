@@ -99,6 +99,7 @@ def test_short_spellings_mean_components(host) -> None:
     [
         ({"learning_rate": math.nan}, r"training.learning_rate = nan: a learning rate is a finite"),
         ({"learning_rate": 0}, "training.learning_rate = 0"),
+        ({"learning_rate": "1e-3"}, "training.learning_rate = '1e-3': it is a text"),
         ({"optimizer": "nadam"}, "training.optimizer: no optimizer is called 'nadam'"),
         (
             {"optimizer": {"id": "adamw", "config": {"betas": [0.9, 1.0]}}},

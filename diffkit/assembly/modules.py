@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from diffkit.core.component import Component
 from diffkit.errors import ComponentError
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -41,6 +42,34 @@ def module_problems(module: nn.Module, name: str) -> Iterator[str]:
                 f"{name}: {key or type(held).__name__} has extra state that is no tensor, which no "
                 "file of weights can hold; let get_extra_state give a tensor, or use a buffer"
             )
+
+
+def loose_weights(component: Component, name: str, known: Iterable[Tensor]) -> Iterator[str]:
+    """Weights of a component that is no module, which nobody would train or save."""
+    held = {id(weight) for weight in known}
+    for key, value in getattr(component, "__dict__", {}).items():
+        found = [weight for weight in _weights_in(value) if id(weight) not in held]
+        if not found:
+            continue
+        held.update(map(id, found))
+        made = type(component)
+        header = f"class {made.__name__}(nn.Module, {made.__bases__[0].__name__})"
+        yield (
+            f"{name}: {made.__name__} keeps weights in {key} and is no torch.nn.Module, so that "
+            f"nothing would train or save them; write {header} and call super().__init__() first, "
+            "or freeze them (requires_grad_(False))"
+        )
+
+
+def _weights_in(value: object) -> Iterator[Tensor]:
+    """Those that train, of a module, a weight, or several of these."""
+    if isinstance(value, nn.Module):
+        yield from (weight for weight in value.parameters() if weight.requires_grad)
+    elif isinstance(value, nn.Parameter):
+        yield from [value] * value.requires_grad
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _weights_in(item) if isinstance(item, nn.Module | nn.Parameter) else ()
 
 
 def make_writable(module: nn.Module) -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from diffkit.assembly.components import Components
-from diffkit.assembly.modules import make_writable, module_problems
+from diffkit.assembly.modules import loose_weights, make_writable, module_problems
 from diffkit.assembly.network import for_training
 from diffkit.config.spec import Precision
+from diffkit.core.component import Component
 from diffkit.core.denoiser import Denoiser, ModelDenoiser
 from diffkit.core.gaussian_denoiser import GaussianDenoiser, Preconditioning
 from diffkit.core.loss import Batch, LossContext, LossRecord
@@ -60,11 +61,16 @@ class System(nn.Module):
         self.parts = parts
         self.precision = precision
         self.model = parts.model
+        others: dict[str, Component] = {}
         for name in ("encoder", "schedule", "process", "loss", "parameterization", "times"):
             component = getattr(parts, name)
             if isinstance(component, nn.Module):
                 self.add_module(name, component)
-        if problems := [p for n, m in self.named_children() for p in module_problems(m, n)]:
+            elif component is not None:
+                others[name] = component
+        problems = [p for n, m in self.named_children() for p in module_problems(m, n)]
+        problems += [p for n, c in others.items() for p in loose_weights(c, n, self.parameters())]
+        if problems:
             raise SpecError(problems)
         make_writable(self)
         self._placed = torch.device("cpu")

@@ -140,6 +140,14 @@ def _check_multiples(where: str, found: torch.optim.Optimizer) -> None:
                 f"{where} has a group with lr {multiple}; as made it is a multiple of the "
                 "learning rate, 1.0 unless groups differ"
             )
+    multiples = [group["lr"] for group in found.param_groups]
+    if 1.0 not in multiples:
+        made = _listed([f"{multiple:g}" for multiple in dict.fromkeys(multiples)])
+        raise ComponentError(
+            f"{where} makes groups with lr {made}; as made, lr is a multiple of "
+            "training.learning_rate, which says how fast weights move: make it with lr=1.0, and "
+            "where groups differ with 1.0 for one of them"
+        )
 
 
 def _listed(names: list[str]) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 import diffkit
 from diffkit.assembly.modules import module_problems, twin
+from diffkit.bundled.losses.simple import Simple
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 
@@ -227,3 +228,28 @@ def test_a_twin_shares_nothing_and_ties_what_was_tied() -> None:
     assert copied.seen.grad_fn is None
     assert torch.equal(copied.seen, module.seen)
     assert not list(module_problems(copied, "it"))
+
+
+class Projects(Simple):
+    """Forgets that it has to be a module."""
+
+    def __init__(self, *, where: str = "line", frozen: bool = False) -> None:
+        super().__init__()
+        line = nn.Linear(1, 1).requires_grad_(not frozen)
+        setattr(self, where, {"line": line, "lines": [line], "table": {"a": line.weight}}[where])
+
+
+@pytest.mark.parametrize("where", ["line", "lines", "table"])
+def test_weights_that_nobody_would_train_are_refused(where) -> None:
+    spec = {
+        "schedule": "cosine",
+        "process": "variance-preserving",
+        "model": {"id": "mlp", "config": {"width": 8}},
+        "loss": Projects(where=where),
+        "sampler": "ddpm",
+        "data": {"shape": [2]},
+    }
+    words = rf"weights in {where} .* class Projects\(nn.Module, Simple"
+    with pytest.raises(diffkit.SpecError, match=words):
+        diffkit.build(spec)
+    diffkit.build({**spec, "loss": Projects(where=where, frozen=True)})

@@ -47,7 +47,9 @@ def test_each_is_changed_where_it_is(settings, field, value) -> None:
     assert RAW["training"] == {"learning_rate": 1e-3, "ema_decay": 0.99}
 
 
-@pytest.mark.parametrize("setting", ["steps.x=1", "averages.none.decay=1", "optimiser=adam", "observers.1.x=2"])
+@pytest.mark.parametrize(
+    "setting", ["steps.x=1", "averages.none.decay=1", "optimiser=adam", "observers.1.x=2"]
+)
 def test_what_there_is_not_is_said(setting) -> None:
     with pytest.raises(SpecError, match=f"--set training.{setting}"):
         with_settings(RAW, [f"training.{setting}"])

@@ -135,6 +135,11 @@ class Foreign(Optimizer):
         return torch.optim.SGD([*weights, torch.nn.Parameter(torch.zeros(3))], lr=1.0)
 
 
+class Natural(Optimizer):
+    def make(self, named_parameters):
+        return torch.optim.Adam([weight for _, weight in named_parameters], lr=1e-3)
+
+
 class NoOptimizer(Optimizer):
     def make(self, named_parameters):
         return dict(named_parameters)
@@ -151,6 +156,7 @@ class Fails(Optimizer):
         (Partial(), r"Partial leaves out model\.\S+; give every weight to a group"),
         (Twice(), r"Twice takes model\.\S+ twice"),
         (Foreign(), r"Foreign takes tensors that are no weights .* \[3\]"),
+        (Natural(), r"Natural makes groups with lr 0.001; .* make it with lr=1.0"),
         (NoOptimizer(), "NoOptimizer makes a dict, and not a torch.optim.Optimizer"),
         (Fails(), "Fails cannot be made for these weights: ValueError: no"),
     ],

@@ -1,4 +1,4 @@
-"""Augmentation that does not leak: `non-leaking`, told to the network. Karras et al. (2022), F.2."""
+"""Augmentation that does not leak, `non-leaking`: Karras et al. (2022), appendix F.2."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 import diffkit
 from diffkit.core import Run
 
-from .common import QUICK, Ring
+from .common import QUICK, Ring, report
 
 LOW, HIGH = -2.0, 4.0
 SPEC = {
@@ -46,6 +46,10 @@ def test_fewer_samples_stray_and_the_worse_network_is_asked_inside_the_interval_
     process = good.parts.process
     times = [state.t for state in good.trajectory(1, steps=20)][:-1]
     inside = sum(LOW <= float(process.log_snr(t)) <= HIGH for t in times)
-    print(f"samples that stray: {stray(plain):.3f}, led away {stray(led):.3f}")
+    report(
+        "autoguidance in an interval",
+        f"{stray(led):.3f} of the samples stray, {stray(plain):.3f} without, by {len(asked)} calls "
+        "of the worse network in 20 steps",
+    )
     assert len(asked) == inside < 20
     assert stray(led) < 0.9 * stray(plain)

@@ -20,7 +20,7 @@ SPEC = {
 }
 
 
-def test_what_is_told_is_the_estimate_before_and_it_helps():
+def test_what_is_told_is_the_estimate_before_and_does_no_harm():
     pipeline = diffkit.build(SPEC, host=host_of("self_conditioning"))
     asked = []
     network = pipeline.parts.model

@@ -144,7 +144,7 @@ def missing_problem(
     encoder = "" if flow.encoder is None else f", and the encoder gives {_names(flow.encoded)}"
     return (
         f"conditions: {who}; the dataset gives {data}{encoder}; configure the dataset so that it "
-        "does, or change what takes them"
+        "does, name an augmentation that does in training.augmentations, or change what takes them"
     )
 
 

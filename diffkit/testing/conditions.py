@@ -11,6 +11,7 @@ from torch import Tensor
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import DataRange, Denoiser, Times
+from diffkit.core.guidance import Conditioning
 from diffkit.core.model import Condition
 from diffkit.core.prediction import Extras, GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
@@ -114,6 +115,13 @@ def asking(made: list[Classes]) -> Callable[[Condition], Classes]:
         return made[-1]
 
     return make_denoiser
+
+
+def conditioning(condition: Condition, null: Condition, given: Condition) -> Conditioning:
+    """Of samples with these means; others of theirs are taken as they are given."""
+    return Conditioning(
+        condition, null, {**condition, **given}, encode=lambda raw: {**condition, **raw}
+    )
 
 
 def means(subject: ComponentUnderTest, count: int, purpose: str) -> dict[str, Tensor]:

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import MinLen
 
-from diffkit.core import Conditioning, Denoiser, Guidance, GuidedDenoiser, MakeDenoiser, joined
+from diffkit.core import (
+    Conditioning,
+    Denoiser,
+    Example,
+    Guidance,
+    GuidedDenoiser,
+    MakeDenoiser,
+    joined,
+)
 
 
 class Composition(Guidance):
@@ -31,6 +40,16 @@ class Composition(Guidance):
         names: Annotated[tuple[str, ...], MinLen(1)] = ("label",),
     ) -> None:
         self._weights, self._others = weights, {f"other_{name}": name for name in names}
+
+    @classmethod
+    def examples(cls):
+        other = torch.linspace(-1.0, 1.0, 64, dtype=torch.float64).reshape(1, 1, 8, 8)
+        return [
+            Example(
+                {"names": ["mean"]},
+                conditions={"other_mean": lambda n: other.expand(n, -1, -1, -1)},
+            )
+        ]
 
     @property
     def takes(self):

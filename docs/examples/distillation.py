@@ -13,6 +13,8 @@ from annotated_types import Ge
 
 from diffkit.core import Batch, GaussianProcess, Loss, LossContext, LossRecord, Run
 
+_NOT_OF_DATA = "it is smallest where the teacher leads, which need not be to the data"
+
 
 class ProgressiveDistillation(Loss):
     """The x_0 from which one DDIM step of the student ends where two of the teacher's do.
@@ -27,23 +29,29 @@ class ProgressiveDistillation(Loss):
 
     process_class: ClassVar[type[GaussianProcess]] = GaussianProcess
 
+    exempt: ClassVar = {
+        "nothing_beats_the_exact_answer": _NOT_OF_DATA,
+        "gradient_points_to_the_exact_answer": _NOT_OF_DATA,
+    }
+
     def __init__(self, *, teacher: Run, steps: Annotated[int, Ge(1)]) -> None:
         self._teacher, self._steps = teacher, steps
 
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
-        process, count = context.process, len(batch)
-        place = (context.draw_uniform(count) * self._steps).floor() + 1
+        process, drawn = context.process, context.draw_times(len(batch))
+        place = (drawn.t * self._steps).ceil()
         t, middle, s = ((place - part) / self._steps for part in (0.0, 0.5, 1.0))
         epsilon = process.draw(batch.x_0, context.noise, batch.given)
         x_t = process.diffuse(batch.x_0, t, epsilon)
         with torch.no_grad():
             teacher = self._teacher.denoiser(batch.condition, process=process, device=x_t.device)
-            x_s = _ddim(teacher, _ddim(teacher, x_t, t, middle), middle, s)
+            # In its own precision.
+            x_s = _ddim(teacher, _ddim(teacher, x_t.float(), t, middle), middle, s).to(x_t)
             wanted = self._target(process, x_t, x_s, t, s)
         said = context.denoiser(x_t, t).x_0
         log_snr = process.log_snr(t).to(x_t)
         error = (said - wanted).square().flatten(1).mean(1)
-        return LossRecord((1 + log_snr.exp()) * error, t)
+        return LossRecord(drawn.weight.to(error) * (1 + log_snr.exp()) * error, drawn.t)
 
     def _target(self, process, x_t, x_s, t, s):
         """`(x_s - (sigma_s / sigma_t) x_t) / (alpha_s - (sigma_s / sigma_t) alpha_t)`."""

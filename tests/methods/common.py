@@ -40,6 +40,11 @@ class Ring(Dataset):
         return Batch(self.x[rows], {"label": self.label[rows]} if self._labelled else {})
 
 
+def report(name, figure):
+    """Show, with `-s`, what a test of a method measured, on a line of its own."""
+    print(f"\n{name}: {figure}")
+
+
 def sliced(one, other):
     """The sliced 2-Wasserstein distance of as many points, over 64 directions."""
     directions = torch.randn(one.shape[1], 64, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from torch import nn
 
 import diffkit
 
-from .common import QUICK, Ring, host_of
+from .common import QUICK, Ring, host_of, report
 
 SPEC = {
     "schedule": "cosine",
@@ -57,5 +57,5 @@ def test_a_step_is_the_papers_and_follows_the_condition():
     angle = torch.tensor(3 * torch.pi / 4)
     centre = torch.stack([angle.cos(), angle.sin()])
     near = ((states[-1].x - centre).norm(dim=1) < 0.4).float().mean()
-    print(f"share of samples at the class that was asked for: {float(near):.2f}")
+    report("CFG++", f"{float(near):.2f} of the samples are of the class that was asked for")
     assert near > 0.8

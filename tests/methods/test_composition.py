@@ -7,7 +7,7 @@ import torch
 
 import diffkit
 
-from .common import QUICK, Ring, host_of
+from .common import QUICK, Ring, host_of, report
 from .test_cfg_plus_plus import SPEC, Net
 
 
@@ -34,7 +34,7 @@ def test_both_conditions_lead_with_their_weights(pipeline):
 def test_samples_of_two_neighbours_are_between_them(pipeline):
     x = pipeline.sample(500, steps=20, condition={"label": 2, "other_label": 3})
     angle = torch.atan2(x[:, 1], x[:, 0]) / (torch.pi / 4)
-    print(f"mean angle of samples of 2 and 3: {float(angle.mean()):.2f}")
+    report("composition", f"samples of the classes 2 and 3 are at {float(angle.mean()):.2f}")
     assert 2.2 < float(angle.mean()) < 2.8
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import diffkit
 
-from .common import EXAMPLES
+from .common import EXAMPLES, report
 
 pytestmark = pytest.mark.slow
 
@@ -38,4 +38,9 @@ def bend(coupled):
 def test_a_coupled_flow_is_straighter():
     pytest.importorskip("scipy")
     coupled, independent = bend(True), bend(False)
+    report(
+        "coupled flow",
+        f"one step ends {coupled:.3f} from forty on optimal pairs, {independent:.3f} on "
+        "independent ones",
+    )
     assert coupled < 0.4 * independent

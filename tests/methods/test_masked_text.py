@@ -10,7 +10,7 @@ import torch
 
 import diffkit
 
-from .common import EXAMPLES
+from .common import EXAMPLES, report
 
 HERE = Path(__file__).parent
 LENGTH = 32
@@ -67,6 +67,7 @@ def test_tokens_are_declared_and_stay_whole_numbers(pipeline, text):
 
 def test_it_needs_fewer_bits_than_a_unigram_model(pipeline, text):
     bits = pipeline.evaluate(dataset=text["test"])["bits"]
+    report("masked text", f"{bits:.2f} bits a character, {text['unigram']:.2f} of a unigram model")
     assert bits < text["unigram"] - 0.5
 
 

@@ -8,7 +8,7 @@ import torch
 
 import diffkit
 
-from .common import QUICK, host_of
+from .common import QUICK, host_of, report
 
 SPEC = {
     "schedule": "cosine",
@@ -28,7 +28,7 @@ def test_features_are_aligned_and_the_projector_is_trained_saved_and_resumed(tmp
     pipeline.train(out=tmp_path / "whole", steps=80, **SETTINGS)
     lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").open()]
     apart = [line["loss/apart"] for line in lines]
-    print(f"1 - cosine of the features: {apart[0]:.3f}, after 80 updates {apart[-1]:.3f}")
+    report("REPA", f"1 - cosine of the features {apart[0]:.3f}, after 80 updates {apart[-1]:.3f}")
     assert apart[-1] < 0.5 * apart[0]
     assert not torch.equal(before, pipeline.system.loss.project[0].weight)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffkit.cli.main import cli
 
-from .common import EXAMPLES
+from .common import EXAMPLES, report
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +60,11 @@ def test_samples_are_closer_than_interpolation(run):
         found[guidance] = json.loads((run / "eval.json").read_text())
     plain = found[()]
     assert plain["steps"] == 15
+    report(
+        "super-resolution",
+        f"PSNR {plain['psnr']:.2f}, {plain['bicubic']:.2f} of bicubic interpolation, "
+        f"{plain['nearest']:.2f} of the nearest pixels",
+    )
     assert plain["psnr"] > plain["nearest"] + 1.0
     assert plain["psnr"] > plain["bicubic"] + 1.0
     assert found["--guidance", "1.5"]["psnr"] > plain["nearest"]

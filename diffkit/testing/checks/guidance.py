@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.guidance import Conditioning, Guidance
+from diffkit.core.guidance import Guidance
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.testing.check import Check, check
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.conditions import MEANS, Classes, asking, means
+from diffkit.testing.conditions import MEANS, Classes, asking, conditioning, means
 from diffkit.testing.laws import NotApplicable, require, within
 
 _ROWS = 4
@@ -64,9 +64,13 @@ def where_nothing_leads_it_changes_nothing(subject: ComponentUnderTest) -> None:
     guidance: Guidance = subject.make()
     if not guidance.needs_null:
         raise NotApplicable("it does not lead away from what stands for no condition")
+    if guidance.takes:
+        raise NotApplicable(
+            "it takes conditions of its own, which have nothing that stands for none"
+        )
     condition = means(subject, _ROWS, "conditions")
     make_denoiser = asking([])
-    guided = guidance.guide(make_denoiser, Conditioning(condition, condition, condition))
+    guided = guidance.guide(make_denoiser, conditioning(condition, condition, {}))
     x_t = _samples(subject)
     for t in _TIMES:
         said, wanted = _asked(guided, x_t, t), _asked(make_denoiser(condition), x_t, t)
@@ -189,7 +193,7 @@ def _guided(
     if missing := [name for name in guidance.takes if name not in given]:
         raise NotApplicable(f"the fixtures has no {', '.join(missing)}, which it takes")
     made = [] if made is None else made
-    guided = guidance.guide(asking(made), Conditioning(condition, null, {**condition, **given}))
+    guided = guidance.guide(asking(made), conditioning(condition, null, given))
     mean = condition[MEANS]
     plain = next((m for m in made if len(m.mean) == len(mean)), Classes(mean))
     return guided, plain

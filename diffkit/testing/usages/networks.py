@@ -15,13 +15,13 @@ from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.denoiser import Declared
 from diffkit.core.encoder import Encoder
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
-from diffkit.core.guidance import Conditioning, Guidance
+from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Batch, Loss, LossContext
 from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import BatchNoise
 from diffkit.core.times import DrawnTimes
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.conditions import asking, means, raw_conditions
+from diffkit.testing.conditions import asking, conditioning, means, raw_conditions
 from diffkit.testing.laws import NotApplicable
 from diffkit.testing.networks import facts_of, output_of
 from diffkit.testing.usages.not_gaussian import use_loss_of
@@ -91,7 +91,7 @@ def use_guidance(
     for name, value in (*condition.items(), *null.items()):
         done.give(name, value)
     x_t = done.give("x_t", samples_for(subject, dtype))
-    guided = guidance.guide(asking([]), Conditioning(condition, null, {**condition, **given}))
+    guided = guidance.guide(asking([]), conditioning(condition, null, given))
     # From almost nothing but data to almost nothing but noise: some guide in between alone.
     for t in (0.02, 0.2, 0.5, 0.8, 0.98):
         done.outputs[f"x_0 at t = {t}"] = guided(x_t, t).x_0

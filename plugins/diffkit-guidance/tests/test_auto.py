@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import diffkit
+from diffkit.core import Run
+from diffkit_guidance.auto import Auto
 
 from .guidance_runs import SPEC
 
@@ -36,6 +38,10 @@ def sampled(pipeline, guidance, **choices):
     return pipeline.sample(2, steps=4, guidance=guidance, progress=False, **choices)
 
 
+def sampled_as_built(pipeline):
+    return pipeline.sample(2, steps=4, progress=False)
+
+
 def test_scale_zero_is_the_worse_run_of_another_schedule_and_parameterization(tmp_path):
     good = made(0, schedule="linear")
     worse = made(1, parameterization="velocity")
@@ -54,6 +60,42 @@ def test_a_run_that_was_written_again_is_read_again(tmp_path):
     assert torch.equal(sampled(good, lead(tmp_path / "worse")), before)
     made(2).save(tmp_path / "worse")
     assert not torch.allclose(sampled(good, lead(tmp_path / "worse")), before, atol=1e-3)
+
+
+OWN = """
+from diffkit.bundled.models.mlp import MLP
+from diffkit.core import EpsilonModel
+
+class Mine(EpsilonModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = MLP(shape=(1, 8, 8), width=8, depth=1)
+
+    def forward(self, x, c_noise, condition):
+        return self.inner(x, c_noise, condition)
+"""
+
+
+def test_a_run_of_components_from_files_is_read_by_the_host_of_the_guided_one(tmp_path):
+    """Alone and within another guidance, whose runs are its parts'."""
+    (tmp_path / "own.py").write_text(OWN)
+    host = diffkit.Host(plugin_files=[tmp_path / "own.py"])
+    diffkit.build({**SPEC, "model": "local.mine"}, host=host).save(tmp_path / "worse")
+    good = diffkit.build(SPEC, host=host)
+    alone = lead(tmp_path / "worse")
+    within = {"id": "in-turn", "config": {"guidances": [alone]}}
+    assert torch.equal(sampled(good, alone), sampled(good, within))
+
+
+def test_a_spec_holds_the_directory(tmp_path):
+    made(1).save(tmp_path / "worse")
+    spec = {**SPEC, "guidance": lead(tmp_path / "worse")}
+    pipeline = diffkit.build(spec)
+    saved = diffkit.load(pipeline.save(tmp_path / "good"))
+    assert saved.spec.guidance.config["run"] == str(tmp_path / "worse")
+    given = diffkit.build({**SPEC, "guidance": Auto(run=Run(tmp_path / "worse"))})
+    assert given.spec.guidance == saved.spec.guidance
+    assert torch.equal(sampled_as_built(given), sampled_as_built(saved))
 
 
 def test_conditions_are_read_alike(tmp_path):

@@ -10,6 +10,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.guidance import Conditioning
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError
 from diffkit.testing.oracles import ExactGaussian
 from diffkit_guidance.auto import Auto
@@ -75,7 +76,7 @@ def test_by_a_worse_run(tmp_path):
     spec |= {"dataset": None, "model": {"id": "mlp", "config": {"width": 8, "depth": 1}}}
     diffkit.build(spec, device="cpu").save(tmp_path / "worse")
     log = []
-    guided = Auto(run=str(tmp_path / "worse"), scale=2.0).guide(
+    guided = Auto(run=Run(tmp_path / "worse"), scale=2.0).guide(
         lambda conditioning: Started(log, 2), TOLD
     )
     x = torch.zeros(2, 1, 8, 8, dtype=torch.float64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 from torch import nn
 
 import diffkit
@@ -66,10 +68,8 @@ def with_a_record():
 
 
 def transformer():
-    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     body = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True)
     net = nn.ModuleDict({"in": nn.Linear(1, 8), "body": body, "out": nn.Linear(8, 1)})
-    del layer
 
     def call(net, x, c_noise, _):
         tokens = net["in"](torch.cat([x, c_noise[:, None] / 1000], dim=1)[..., None])
@@ -78,13 +78,49 @@ def transformer():
     return diffkit.wrap(net, call=call)
 
 
+def transformer_encoder():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    net = nn.ModuleDict(
+        {"in": nn.Linear(2, 8), "body": nn.TransformerEncoder(layer, 1), "out": nn.Linear(8, 1)}
+    )
+
+    def call(net, x, c_noise, _):
+        level = (c_noise[:, None] / 1000).expand_as(x)
+        return net["out"](net["body"](net["in"](torch.stack([x, level], dim=2))))[..., 0]
+
+    return diffkit.wrap(net, call=call)
+
+
+def diffusers_unet():
+    net = UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    return diffkit.wrap(net, call=lambda net, x, c_noise, _: net(x, c_noise).sample)
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: diffkit.wrap(Net()), in_sequence, conditional, with_a_record, transformer]
+    ("make", "shape"),
+    [
+        (lambda: diffkit.wrap(Net()), (2,)),
+        (in_sequence, (2,)),
+        (conditional, (2,)),
+        (with_a_record, (2,)),
+        (transformer, (2,)),
+        (transformer_encoder, (2,)),
+        (diffusers_unet, (1, 8, 8)),
+    ],
 )
-def test_it_trains_samples_and_is_loaded_with_the_network_again(make, tmp_path) -> None:
-    pipeline = diffkit.build({**SPEC, "model": make()})
+def test_it_trains_samples_and_is_loaded_with_the_network_again(make, shape, tmp_path) -> None:
+    pipeline = diffkit.build({**SPEC, "model": make(), "data": {"shape": shape}})
     before = {name: value.clone() for name, value in pipeline.system.state_dict().items()}
-    data = Points(labelled=bool(pipeline.parts.conditions))
+    data = Points(labelled=bool(pipeline.parts.conditions), shape=shape)
     options = {"batch_size": 8, "warmup_steps": 0, "log_every": 5, "checkpoint_every": 100}
     pipeline.train(data, steps=5, out=tmp_path / "run", progress=False, **options)
     after = pipeline.system.state_dict()
@@ -96,19 +132,22 @@ def test_it_trains_samples_and_is_loaded_with_the_network_again(make, tmp_path) 
 
 
 class Points(diffkit.core.Dataset):
-    def __init__(self, *, labelled: bool):
-        self._labelled = labelled
+    """Points on a circle; as pictures, each pixel a coordinate of its own."""
+
+    def __init__(self, *, labelled: bool, shape=(2,)):
+        self._labelled, self._shape = labelled, shape
 
     @property
     def shape(self):
-        return (2,)
+        return self._shape
 
     def __len__(self):
         return 64
 
     def batch(self, indices):
         rows = torch.tensor(list(indices))
-        x = torch.stack([(rows * 0.1).sin(), (rows * 0.1).cos()], dim=1)
+        place = torch.arange(math.prod(self._shape)) * torch.pi / 2
+        x = (rows[:, None] * 0.1 + place).sin().reshape(-1, *self._shape)
         return diffkit.core.Batch(x, {"label": rows % 4} if self._labelled else {})
 
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, final
+from typing import Annotated, final
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from diffkit.arguments import expanded
 from diffkit.core.denoiser import Denoiser, Times
 from diffkit.core.guidance import Conditioning, Guidance, MakeDenoiser
 from diffkit.core.model import Condition
 from diffkit.core.prediction import GaussianPrediction
 from diffkit.core.process import GaussianProcess
+from diffkit.core.run import Run
 from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
-from diffkit_guidance._leading import Interval, Led, check_interval, gaussian, kept
-
-if TYPE_CHECKING:
-    from diffkit.pipeline import Pipeline
+from diffkit_guidance._leading import Interval, Led, check_interval, gaussian
 
 
 @final
@@ -34,7 +29,7 @@ class Auto(Guidance):
     asked at the same noise level, and its answer brought into the terms of the guided one's.
 
     Args:
-        run: the directory of the worse run.
+        run: the worse run; a spec names its directory. It is read once, when it is first asked.
         scale: how far; 1 is no guidance.
         interval: of the log-SNR, within which to guide; None: everywhere.
 
@@ -47,7 +42,7 @@ class Auto(Guidance):
     def __init__(
         self,
         *,
-        run: str,
+        run: Run,
         scale: Annotated[float, Ge(0)] = 2.0,
         interval: Interval | None = None,
     ) -> None:
@@ -57,26 +52,22 @@ class Auto(Guidance):
     def guide(self, make_denoiser: MakeDenoiser, conditioning: Conditioning) -> Denoiser:
         """The guided denoiser."""
         good = make_denoiser(conditioning.condition)
-        worse = _loaded(*_kept(self._run))
         process = good.process
         assert isinstance(process, GaussianProcess)
-        some = next(iter(conditioning.given.values()), None)
-        if some is not None:
-            worse.to(some.device)
-        system = worse.average or worse.system
-        self._check_conditions(conditioning, worse)
-        given = system.encoded(conditioning.given) if worse.parts.taken else {}
-        bad = system.denoiser(process, given)
-        return _Led(good, bad, worse, self._scale, self._interval, self._run)
+        self._check_conditions(conditioning)
+        bad = self._run.denoiser(conditioning.given, process=process)
+        return _Led(good, bad, self._run, self._scale, self._interval)
 
-    def _check_conditions(self, conditioning: Conditioning, worse: Pipeline) -> None:
+    def _check_conditions(self, conditioning: Conditioning) -> None:
         """Raise ComponentError where the worse run would read the conditions otherwise."""
-        taken, theirs = worse.parts.taken, worse.parts.encoder
+        worse = self._run.pipeline.parts
+        taken, theirs = worse.taken, worse.encoder
         if not taken:
             return
         if not conditioning.given:
             raise ComponentError(
-                f"auto: the run {self._run} takes the conditions {', '.join(taken)}; give them"
+                f"auto: the run {self._run.directory} takes the conditions {', '.join(taken)}; "
+                "give them"
             )
         ours = conditioning.encoder
         if theirs is None or ours is None:
@@ -85,9 +76,9 @@ class Auto(Guidance):
             alike = type(ours) is type(theirs) and _equal(ours.null(1), theirs.null(1))
         if not alike:
             raise ComponentError(
-                f"auto: the run {self._run} takes the conditions {', '.join(taken)}, prepared "
-                "otherwise than the guided one's; give it an encoder of the same kind, with the "
-                "same classes, length or tokenizer"
+                f"auto: the run {self._run.directory} takes the conditions {', '.join(taken)}, "
+                "prepared otherwise than the guided one's; give it an encoder of the same kind, "
+                "with the same classes, length or tokenizer"
             )
 
 
@@ -96,17 +87,16 @@ class _Led(Led):
         self,
         good: Denoiser,
         bad: Denoiser,
-        worse: Pipeline,
+        run: Run,
         scale: float,
         interval: Interval | None,
-        run: str,
     ) -> None:
         super().__init__(good, interval, idle=scale == 1.0)
-        self._scale, self._bad, self._worse, self._run = scale, bad, worse, run
+        self._scale, self._bad, self._run = scale, bad, run
 
     def start(self, inputs: Mapping[str, Tensor]) -> Led:
         good, bad = self.wrapped.start(inputs), self._bad.start(inputs)
-        return _Led(good, bad, self._worse, self._scale, self._interval, self._run)
+        return _Led(good, bad, self._run, self._scale, self._interval)
 
     def check_times(self, times: Sequence[float]) -> None:
         super().check_times(times)
@@ -114,24 +104,25 @@ class _Led(Led):
         try:
             self._bad.check_times(asked)
         except ComponentError as error:
-            raise ComponentError(f"auto: the run {self._run}: {error}") from error
+            raise ComponentError(f"auto: the run {self._run.directory}: {error}") from error
 
     def _both(
         self, x_t: Tensor, t: Time, given: Condition, times: Times
     ) -> tuple[GaussianPrediction, Tensor]:
-        shape = self._worse.parts.shape
+        worse = self._run.pipeline
+        shape = worse.parts.shape
         if tuple(x_t.shape[1:]) != tuple(shape):
             raise ComponentError(
-                f"auto: the run {self._run} is of data of the shape {list(shape)}, not "
+                f"auto: the run {self._run.directory} is of data of the shape {list(shape)}, not "
                 f"{list(x_t.shape[1:])}; name one of the same data"
             )
-        if self._worse.device != x_t.device:
-            self._worse.to(x_t.device)
-        weights = self._worse.system.parameters()
+        if worse.device != x_t.device:
+            worse.to(x_t.device)
+        weights = worse.system.parameters()
         dtype = next((weight.dtype for weight in weights), x_t.dtype)
         good = gaussian(self.wrapped(x_t, t, given=given, times=times))
         # A worse network may know less; it is told what it takes.
-        known = self._worse.parts.declared
+        known = worse.parts.declared
         told = {name: value for name, value in given.items() if name in known.given}
         second = {name: r for name, r in times.items() if name in known.times}
         bad = gaussian(self._bad(x_t.to(dtype), t, given=told, times=second))
@@ -143,16 +134,3 @@ def _equal(one: Condition, other: Condition) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(one[n].cpu(), other[n].cpu()) for n in one
     )
-
-
-def _kept(run: str) -> tuple[str, Path, int]:
-    from diffkit.storage.run_directory import latest_checkpoint
-
-    return run, *kept(latest_checkpoint(expanded(run)), "model.safetensors")
-
-
-@lru_cache(maxsize=4)
-def _loaded(run: str, _: Path, __: int) -> Pipeline:
-    import diffkit
-
-    return diffkit.load(run)

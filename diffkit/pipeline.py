@@ -64,9 +64,9 @@ from diffkit.storage import run_directory
 from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
 from diffkit.training.looking import Interrupted, Looks
+from diffkit.training.observed_run import ObservedRun
 from diffkit.training.own_loop import OwnLoop
 from diffkit.training.start import prepared_training
-from diffkit.training.state import Run
 
 
 class Pipeline:
@@ -366,7 +366,7 @@ class Pipeline:
         observers, show = checked_observers(observers), checked_show(show)
         world = world_of(self.device)
         events = Events(self._host.load_hooks(), observers)
-        told = Run(None, self._spec.model_dump(mode="json"))
+        told = ObservedRun(None, self._spec.model_dump(mode="json"))
         finite, show = Finite(), show if world.is_main else False
         with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
             for rows, x in run.batches(seed, world.rows(run.num), size, shown):

@@ -25,7 +25,7 @@ from diffkit.storage.latents import Encoded, latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
 from diffkit.storage.weights import Weights
-from diffkit.training.state import Looking
+from diffkit.training.observed_run import Looking
 from diffkit.training.trainer import Trainer
 
 

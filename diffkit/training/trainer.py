@@ -32,7 +32,8 @@ from diffkit.training.checkpoints import Checkpoints
 from diffkit.training.loader import check_samples
 from diffkit.training.loss_meter import LossMeter
 from diffkit.training.metric_log import own_log
-from diffkit.training.state import Abilities, Looking, Run, TrainState
+from diffkit.training.observed_run import Abilities, Looking, ObservedRun
+from diffkit.training.state import TrainState
 from diffkit.training.train_step import TrainStep
 
 _log = logging.getLogger("diffkit")
@@ -84,7 +85,7 @@ class Trainer:
         steps = spec.training.steps + before
         training = spec.training.model_copy(update={"steps": steps})
         recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
-        self._run, self._events = Run(directory, recorded), events
+        self._run, self._events = ObservedRun(directory, recorded), events
         self._spec, self._world, self._weights = spec.training, world, weights
         self._given = {"": weights.system, **weights.averages}
         self._trained = {name: _shard(world, module) for name, module in self._given.items()}

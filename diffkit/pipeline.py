@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from diffkit.arguments import instance, one_of, path, refused, whole
 from diffkit.assembly.build import (
     Assembly,
-    create_on_demand,
     training_components,
-    with_others,
     with_training_changed,
 )
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import SampleConditions, check_data, rows_of
+from diffkit.assembly.conditions import SampleConditions, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.drawn_rows import drawn_rows
 from diffkit.assembly.network import Networks
-from diffkit.assembly.supply import Made
+from diffkit.assembly.on_demand import OnDemand
+from diffkit.assembly.prepared_data import check_data
 from diffkit.assembly.system import System
 from diffkit.config.spec import Compilation, PipelineSpec, Precision
-from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
@@ -79,9 +77,7 @@ class Pipeline:
         self._assembly, self._host = assembly, host
         self._spec = describe(assembly.blueprint, assembly.gathered.data)
         self._weights = Weights(System(assembly.components, self._spec.precision).eval())
-        self._on_demand: Made = {}
-        """The dataset and the metric that the spec names, once they were asked for."""
-        self._networks, self._trains = Networks(), False
+        self._on_demand, self._networks, self._trains = OnDemand(), Networks(), False
         self._own_loop: OwnLoop | None = None
 
     @property
@@ -125,8 +121,7 @@ class Pipeline:
 
     def dataset(self) -> Dataset:
         """The dataset that the spec names. Raises SpecError where it names none."""
-        self._on_demand = create_on_demand(self._assembly, "dataset", self._on_demand)
-        return _dataset_in(self._on_demand)
+        return self._on_demand.dataset(self._assembly)
 
     def train(
         self,
@@ -548,7 +543,7 @@ class Pipeline:
         if of is not None:
             instance(of, "of", Batch, "a batch of data with conditions, or None")
         check_measured(samples is not None, of, num, choices)
-        chosen, data = self._to_measure(others)
+        chosen, data = self._on_demand.to_measure(self._assembly, others, self._host)
         check_data(data, self.parts)
         if isinstance(chosen, SampleMetric):
             if samples is None:
@@ -569,20 +564,6 @@ class Pipeline:
         system, network = self._sampled()
         clipping = clipping_of(None, self._spec.clip, system, self.parts.process)
         return measured(chosen, self.encoded(data), system, network, clipping, seed)
-
-    def _to_measure(self, others: Mapping[str, Choice | None]) -> tuple[Component, Dataset]:
-        """The metric, and the data to measure on: the spec's, or others, which are checked."""
-        given = {kind: choice for kind, choice in others.items() if choice is not None}
-        assembly, made = self._assembly, self._on_demand
-        if given:
-            assembly = with_others(assembly, given, self._host)
-            # What is supplied with another dataset is another one, too.
-            made = {} if "dataset" in given else {k: v for k, v in made.items() if k == "dataset"}
-        found = create_on_demand(assembly, "dataset", made)
-        found = create_on_demand(assembly, "metric", found)
-        if not given:
-            self._on_demand = found
-        return found["metric"], _dataset_in(found)
 
     def save(self, directory: str | Path) -> Path:
         """Write the spec and the weights to a directory, which `diffkit.load` reads.
@@ -669,9 +650,3 @@ class Pipeline:
 def _check_saveable(assembly: Assembly) -> None:
     if unsaveable := assembly.blueprint.undescribed:
         raise SpecError(unsaveable)
-
-
-def _dataset_in(made: Made) -> Dataset:
-    dataset = made["dataset"]
-    assert isinstance(dataset, Dataset)
-    return dataset

@@ -30,9 +30,7 @@ from diffkit.assembly.create import Supply
 from diffkit.assembly.facts import (
     Gathered,
     added_conditions,
-    filled_in,
     gather_facts,
-    objections,
 )
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
@@ -42,19 +40,16 @@ from diffkit.assembly.retrain import with_training
 from diffkit.assembly.supply import (
     SMALL,
     Made,
-    create,
     create_large,
     create_small,
     made_again,
     supply_for,
 )
 from diffkit.assembly.training import TrainingComponents, create_training
-from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Declared
 from diffkit.core.process import ForwardProcess
-from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
 
 SWAPPABLE = ("sampler", "spacing", "schedule", "process", "guidance")
@@ -117,28 +112,6 @@ def _wrong_conditions(
 def _wrong_questions(blueprint: Blueprint, gathered: Gathered, small: Made) -> list[str]:
     model = blueprint.choices.get("model")
     return [*question_problems(None if model is None else model.component, gathered.facts, small)]
-
-
-def create_on_demand(assembly: Assembly, kind: str, made: Made) -> Made:
-    """A dataset, a metric or features, with what it is supplied with: `made`, and those.
-
-    Raises:
-        SpecError: it cannot be made.
-    """
-    found = {**assembly.made, **made}
-    if kind in found:
-        return found
-    choice = assembly.blueprint.choices.get(kind)
-    if choice is None:
-        raise SpecError([f"the spec names no {kind}; give one to train or eval, or set {kind}"])
-    for source in (s for s in choice.supplied.values() if s in COMPONENT_FIELDS):
-        found |= create_on_demand(assembly, source, found)
-    facts = assembly.gathered.facts_for(choice)
-    config = filled_in(choice, assembly.gathered.seen_by(choice), facts)
-    raise_if(objections(choice, config, facts))
-    made = dict(found)
-    raise_if(create(kind, assembly.blueprint, assembly.gathered, made))
-    return made
 
 
 def swapped(

@@ -242,11 +242,16 @@ def _data_of(blueprint: Blueprint) -> tuple[DataSpec, tuple[Problem, ...]]:
 
 def _declared(choice: Choice) -> DataSpec:
     """What a dataset says of its samples. Raises ComponentError where that is nothing."""
+    if choice.kind in sources_of(choice):
+        raise ComponentError("it is made with another dataset; name one in its config")
     if choice.given is not None:
         dataset = cast(Dataset, choice.instance)
         facts: Facts = {name: getattr(dataset, name) for name in DataSpec.model_fields}
     else:
         facts = choice.component.facts(filled_in(choice, _DEFAULT_DATA, {}))
+    if "shape" not in facts:
+        name = choice.component.__name__
+        raise ComponentError(f"{name} says no shape of its samples in its facts; tell its authors")
     told = {name: facts[name] for name in DataSpec.model_fields if name in facts}
     if told.get("conditions") is not None:
         told["conditions"] = dict(told["conditions"])

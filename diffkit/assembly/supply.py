@@ -135,6 +135,8 @@ def supply_for(
                 f"it asks for the {source}, which is made only when data are read; ask for its "
                 'facts, as by Supplied("dataset.vocabulary")'
             )
+        if source == choice.kind:
+            raise ComponentError(f"it is made with another {source}; name one in its config")
         if source in blueprint.choices:
             raise ComponentError(f"it needs the {source}, which cannot be made")
         raise ComponentError(f"it needs a {source}, which the pipeline does not have")

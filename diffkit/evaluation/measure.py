@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffkit.assembly.conditions import prepared
+from diffkit.assembly.prepared_data import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
 from diffkit.core.clipping import Clipping

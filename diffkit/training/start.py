@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffkit.assembly.conditions import check_conditions, check_data
+from diffkit.assembly.prepared_data import check_conditions, check_data
 from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec
 from diffkit.core.dataset import Dataset

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffkit.assembly.conditions import prepared
+from diffkit.assembly.prepared_data import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
 from diffkit.assembly.training import TrainingComponents

@@ -20,6 +20,7 @@ from diffkit.assembly.components import Components
 from diffkit.assembly.conditions import SampleConditions, rows_of
 from diffkit.assembly.describe import describe
 from diffkit.assembly.drawn_rows import drawn_rows
+from diffkit.assembly.encoded_data import Encoded
 from diffkit.assembly.network import Networks
 from diffkit.assembly.on_demand import OnDemand
 from diffkit.assembly.prepared_data import check_data
@@ -59,7 +60,6 @@ from diffkit.sampling.options import Choice, SamplingOptions
 from diffkit.sampling.plan import plan_denoisers, plan_sampling
 from diffkit.sampling.run import SamplingRun, decoded
 from diffkit.storage import run_directory
-from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
 from diffkit.training.looking import Interrupted, Looks
 from diffkit.training.observed_run import ObservedRun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffkit.core.dataset import WrappedDataset
+from diffkit.core.dataset import Dataset, WrappedDataset
 from diffkit.core.loss import Batch
 from diffkit.core.stream import Share, Stream
 from diffkit.distributed.world import World
@@ -36,6 +36,13 @@ class InOrder(WrappedDataset):
             if own:
                 self._share.take(own)
         return self._share.take(len(indices))
+
+
+def in_order(dataset: Dataset) -> bool:
+    """Whether samples are read by their numbers: of a stream, or of what is around one."""
+    if isinstance(dataset, WrappedDataset):
+        return isinstance(dataset, InOrder) or in_order(dataset.wrapped)
+    return False
 
 
 class NumberOrder:

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diffkit.assembly.encoded_data import Encoded
 from diffkit.assembly.prepared_data import check_conditions, check_data
+from diffkit.assembly.system import System
 from diffkit.assembly.training import TrainingComponents
-from diffkit.config.spec import PipelineSpec
+from diffkit.config.spec import PipelineSpec, TrainingSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.stream import Stream
 from diffkit.distributed.world import World, world_of
@@ -21,10 +23,11 @@ from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
 from diffkit.storage import fingerprint
 from diffkit.storage.initial import take_initial
-from diffkit.storage.latents import Encoded, latents_for
+from diffkit.storage.latents import latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
 from diffkit.storage.weights import Weights
+from diffkit.training.in_order import InOrder
 from diffkit.training.observed_run import Looking
 from diffkit.training.trainer import Trainer
 
@@ -77,12 +80,7 @@ def prepared_training(
                 described |= fingerprint.of_data(data)
             hooks = (*host.load_hooks(), *components.observers.items()) if world.is_main else ()
         world.check_agreement(_to_agree_on(spec, options.out, data))
-        if parts.latents is not None and isinstance(data, Stream):
-            len(data)  # Latents are computed once, of all samples.
-        if parts.latents is not None:
-            encoded = Encoded(dataset=data, parts=parts, device=weights.system.device)
-            latents = spec.training.latents
-            data = latents_for(encoded, latents, options.out, world, options.progress)
+        data = _as_trained_on(data, weights.system, spec.training, options, world)
         weights.follow(components.tracks())
         yield Trainer(
             weights=weights,
@@ -117,6 +115,32 @@ def _beginning(
         check_changes(chosen, asked, partial(fingerprint.has_data, chosen, dataset))
         weights.restore(chosen)
     return chosen
+
+
+def _as_trained_on(
+    data: Dataset, system: System, spec: TrainingSpec, options: TrainingOptions, world: World
+) -> Dataset:
+    """The data by the numbers of their samples, and in latents where there is an autoencoder.
+
+    Those of a stream are computed as its samples come, of each micro-batch at once. Raises
+    SpecError where they were to be kept.
+    """
+    streams = isinstance(data, Stream)
+    if isinstance(data, Stream):
+        data = InOrder(stream=data, world=world, size=spec.batch_size)
+    if system.parts.latents is None:
+        return data
+    encoded = Encoded(dataset=data, parts=system.parts, device=system.device)
+    if not streams:
+        return latents_for(encoded, spec.latents, options.out, world, options.progress)
+    if spec.latents is not None:
+        raise SpecError(
+            [
+                "training.latents: the data are a stream, whose latents are computed as they come "
+                "and kept nowhere; leave it out, or train on a dataset that has a length"
+            ]
+        )
+    return encoded
 
 
 def _to_agree_on(spec: PipelineSpec, directory: Path | None, dataset: Dataset) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Loss
 from diffkit.core.process import GaussianProcess
 from diffkit.core.random_state import sole_use
-from diffkit.core.stream import Stream
 from diffkit.distributed.world import World
 from diffkit.errors import ComponentError, SpecError, TrainingError
 from diffkit.storage.optimizer_state import OptimizerState
 from diffkit.training.average import AverageDenoiser, Followers
 from diffkit.training.draws import Draws
-from diffkit.training.in_order import InOrder
+from diffkit.training.in_order import in_order
 from diffkit.training.learned_times import LearnedTimes
 from diffkit.training.loader import loader_for
 from diffkit.training.loss_record import checked_record
@@ -92,13 +91,10 @@ class TrainStep:
         """Whether weights, optimiser and average are all of one update, which was counted: whoever
         counts says so."""
         device = self.weights[0].device
-        streams = isinstance(dataset, Stream)
-        if isinstance(dataset, Stream):
-            dataset = InOrder(stream=dataset, world=world, size=spec.batch_size)
         read = prepared(dataset, system.parts)
         gaussian = isinstance(system.parts.process, GaussianProcess)
         looked = RangeChecked(dataset=read, data_range=system.parts.data_range, numbers=gaussian)
-        self._loader = loader_for(looked, seed, device, streams=streams)
+        self._loader = loader_for(looked, seed, device, streams=in_order(dataset))
         self._draws = Draws(system, spec, components.augmentations, seed, device)
         self.updates = Updates(components, trained, spec.warmup_steps)
         self._followers = Followers(components, averages, system, world.local_shard)

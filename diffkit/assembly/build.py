@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
-from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
+from diffkit.assembly.blueprint import Blueprint, Choice, Problem, problems_of, raise_if
 from diffkit.assembly.components import Components
 from diffkit.assembly.condition_flow import (
     ADDED,
@@ -27,6 +28,7 @@ from diffkit.assembly.condition_flow import (
     null_problem,
 )
 from diffkit.assembly.create import Supply
+from diffkit.assembly.describe import describe
 from diffkit.assembly.facts import (
     Gathered,
     added_conditions,
@@ -46,10 +48,12 @@ from diffkit.assembly.supply import (
     supply_for,
 )
 from diffkit.assembly.training import TrainingComponents, create_training
+from diffkit.config.spec import PipelineSpec
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Declared
 from diffkit.core.process import ForwardProcess
+from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
 
 SWAPPABLE = ("sampler", "spacing", "schedule", "process", "guidance")
@@ -64,6 +68,16 @@ class Assembly:
     gathered: Gathered
     made: Made
     components: Components
+
+    @cached_property
+    def spec(self) -> PipelineSpec:
+        """What a file says of it, with every default written out."""
+        return describe(self.blueprint, self.gathered.data)
+
+    def check_saveable(self) -> None:
+        """Raise SpecError where a component has no name in a file."""
+        if unsaveable := self.blueprint.undescribed:
+            raise SpecError(unsaveable)
 
 
 def assemble(blueprint: Blueprint, *, to_train: bool = True) -> Assembly:
@@ -98,7 +112,7 @@ def _wrong_conditions(
     if not to_train:
         found = [guidance_problem(flow, small.get("guidance"))]
         found += _wrong_questions(blueprint, gathered, small)
-        return tuple(Problem(text) for text in found if text)
+        return problems_of(text for text in found if text)
     found = [*flow_problems(flow, small), *_wrong_questions(blueprint, gathered, small)]
     if blueprint.settings is not None:
         dropout = blueprint.settings.training.condition_dropout
@@ -106,7 +120,7 @@ def _wrong_conditions(
             dropout_problem(dropout, flow),
             null_problem(dropout, small.get("guidance"), flow),
         ]
-    return tuple(Problem(text) for text in found if text)
+    return problems_of(text for text in found if text)
 
 
 def _wrong_questions(blueprint: Blueprint, gathered: Gathered, small: Made) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,18 @@ from diffkit.arguments import instance, number
 from diffkit.errors import SpecError
 
 
-class Looking(Protocol):
-    """What a pipeline does for the observers of its training, in this process alone."""
+@dataclass(frozen=True)
+class Looking:
+    """What a pipeline does for the observers of its training, in this process alone.
 
-    def sample(
-        self, go_on: Callable[[], None], num: int, seed: int, options: Mapping[str, Any]
-    ) -> Tensor:
-        """Samples; `go_on` is called after every step of a trajectory, and may raise."""
+    Each is called with a function first that is called after every step of a trajectory, and may
+    raise: training has to go on.
+    """
 
-    def evaluate(self, go_on: Callable[[], None], metric: Any, seed: int) -> dict[str, float]:
-        """A metric's values, likewise."""
+    sample: Callable[..., Tensor]
+    """Samples of the weights of now, as `Pipeline.sample` draws them."""
+    evaluate: Callable[[Callable[[], None], Any, int], dict[str, float]]
+    """The values of a metric, with a seed."""
 
 
 @dataclass
@@ -64,7 +66,7 @@ class ObservedRun:
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         """Samples of the weights of now."""
         able = self._abilities("sample")
-        return able.looking.sample(able.go_on, num, seed, options)
+        return able.looking.sample(able.go_on, num, seed=seed, **options)
 
     def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
         """The values of a metric."""

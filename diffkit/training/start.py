@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diffkit.assembly.build import Assembly, training_components
 from diffkit.assembly.encoded_data import Encoded
 from diffkit.assembly.prepared_data import check_conditions, check_data
 from diffkit.assembly.system import System
-from diffkit.assembly.training import TrainingComponents
 from diffkit.config.spec import PipelineSpec, TrainingSpec
 from diffkit.core.dataset import Dataset
 from diffkit.core.stream import Stream
@@ -52,8 +52,7 @@ class TrainingOptions:
 @contextmanager
 def prepared_training(
     weights: Weights,
-    spec: PipelineSpec,
-    components: TrainingComponents,
+    assembly: Assembly,
     dataset: Callable[[], Dataset],
     options: TrainingOptions,
     host: Host,
@@ -64,6 +63,9 @@ def prepared_training(
     Nothing is written before all processes have agreed but the lock, so that what is refused leaves
     no trace.
     """
+    spec, components = assembly.spec, training_components(assembly)
+    if options.out is not None:
+        assembly.check_saveable()
     parts, world = weights.system.parts, world_of(weights.system.device)
     with ExitStack() as held:
         with world.all_or_none():

@@ -13,7 +13,7 @@ from diffkit.core.model import Condition, Network
 from diffkit.core.process import GaussianProcess
 
 
-def measured(
+def measured_by_model(
     metric: ModelMetric,
     data: Dataset,
     system: System,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from diffkit.assembly.blueprint import raise_if
 from diffkit.assembly.build import Assembly, with_others
-from diffkit.assembly.facts import filled_in, objections, sources_of
+from diffkit.assembly.choice_facts import filled_in, objections, sources_of
 from diffkit.assembly.read import RawChoice
 from diffkit.assembly.supply import Made, create
 from diffkit.config.spec import COMPONENT_FIELDS

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
+from diffkit.assembly.choice_facts import SHAPE, fact_supplied, sources_of
 from diffkit.assembly.create import create_one
-from diffkit.assembly.facts import SHAPE, Gathered, fact_supplied, sources_of
+from diffkit.assembly.facts import Gathered
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import is_fact

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffkit.assembly.read import read_choice
+from diffkit.assembly.read_choice import read_choice
 from diffkit.config.signature import reference_of, signature_of, validated
 from diffkit.config.spec import ComponentSpec
 from diffkit.errors import ComponentError, DataError

@@ -70,15 +70,7 @@ class TrainStep:
         world: World,
         steps: int | None = None,
     ) -> None:
-        share = world.count * spec.accumulate
-        if spec.batch_size % share:
-            raise SpecError(
-                [
-                    f"training.batch_size = {spec.batch_size} cannot be shared by "
-                    f"{world.count} processes in {spec.accumulate} micro-batches each; take a "
-                    f"multiple of {share}"
-                ]
-            )
+        _check_shared(spec, world)
         self._spec, self._world = spec, world
         self._steps = spec.steps if steps is None else steps
         self.learned_times = LearnedTimes(system.parts.times, system.parts.schedule, world)
@@ -157,6 +149,18 @@ class TrainStep:
         (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
         terms = {name: value.detach().mean() for name, value in record.terms.items()}
         return {"loss": loss.detach(), **{f"loss/{name}": term for name, term in terms.items()}}
+
+
+def _check_shared(spec: TrainingSpec, world: World) -> None:
+    """Raise SpecError where not every process has as many rows, and every micro-batch."""
+    share = world.count * spec.accumulate
+    if spec.batch_size % share:
+        raise SpecError(
+            [
+                f"training.batch_size = {spec.batch_size} cannot be shared by {world.count} "
+                f"processes in {spec.accumulate} micro-batches each; take a multiple of {share}"
+            ]
+        )
 
 
 def trainable(system: System) -> dict[str, nn.Parameter]:

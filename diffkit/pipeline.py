@@ -489,12 +489,7 @@ class Pipeline:
         return self._source.plan(checked_num(num), checked_choices(choices))
 
     def _batches(
-        self,
-        run: SamplingRun,
-        seed: int,
-        size: int,
-        observers: Iterable[object],
-        show: bool | None,
+        self, run: SamplingRun, seed: int, size: int, observers: Iterable[object], show: bool | None
     ) -> Iterator[tuple[range, Tensor]]:
         seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
         check_memory("batch_size", min(size, run.num), run.shape, "take fewer at a time")

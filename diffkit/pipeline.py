@@ -520,7 +520,7 @@ class Pipeline:
             return measured_by_samples(metric, data, self.parts, asked, draw)
         assert isinstance(metric, ModelMetric)
         asked.check_without_samples(metric)
-        system, network = self._source.network()
+        system, network = self._source.network({})
         clipping = self._source.clipping(system)
         return measured_by_model(metric, self.encoded(data), system, network, clipping, asked.seed)
 

@@ -10,7 +10,6 @@ from diffkit.assembly.build import Assembly
 from diffkit.assembly.conditions import SampleConditions, rows_of
 from diffkit.assembly.network import Networks
 from diffkit.assembly.system import System
-from diffkit.config.spec import Compilation, Precision
 from diffkit.core.clipping import Clipping
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.model import Network
@@ -38,9 +37,7 @@ class SampleSource:
 
     def plan(self, num: int, choices: SamplingOptions) -> SamplingRun:
         """The trajectory to so many samples. Raises SpecError, ComponentError: see the pipeline."""
-        system, network = self.network(
-            choices.get("precision"), choices.get("compile"), choices.pop("average", None)
-        )
+        system, network = self.network(choices)
         return plan_sampling(self.assembly, self.host, system, num, choices, network)
 
     def denoiser(self, choices: SamplingOptions) -> Denoiser:
@@ -48,9 +45,7 @@ class SampleSource:
 
         Raises SpecError, DataError.
         """
-        system, network = self.network(
-            choices.get("precision"), average=choices.pop("average", None)
-        )
+        system, network = self.network(choices)
         _, denoisers, prepared = plan_denoisers(
             self.assembly, self.host, system, choices, network, unguided="guidance" not in choices
         )
@@ -64,20 +59,15 @@ class SampleSource:
         lengths = (len(value) for told in rows for value in told.values())
         return BatchDenoiser(make, max(lengths, default=1))
 
-    def network(
-        self,
-        precision: Precision | None = None,
-        compilation: Compilation | None = None,
-        average: str | None = None,
-    ) -> tuple[System, Network]:
+    def network(self, choices: SamplingOptions) -> tuple[System, Network]:
         """What samples are drawn with: an average, where there is one, and its network."""
-        system, spec = self.weights.sampled(average), self.assembly.spec
+        system, spec = self.weights.sampled(choices.get("average")), self.assembly.spec
         if not self.trains:
             system.eval()  # A loop of one's own leaves it as it trains.
         network = self.networks.of(
             system.parts.model,
-            precision or spec.precision,
-            compilation or spec.compile,
+            choices.get("precision") or spec.precision,
+            choices.get("compile") or spec.compile,
             self.weights.system.device,
         )
         return system, network

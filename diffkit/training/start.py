@@ -26,7 +26,7 @@ from diffkit.storage.initial import take_initial
 from diffkit.storage.latents import latents_for
 from diffkit.storage.resume import check_changes, checkpoint_to_resume
 from diffkit.storage.run_directory import Which
-from diffkit.storage.weights import Weights
+from diffkit.storage.weights import Continuation, Weights
 from diffkit.training.in_order import InOrder
 from diffkit.training.observed_run import Looking
 from diffkit.training.trainer import Trainer
@@ -72,11 +72,7 @@ def prepared_training(
             data = dataset()
             check_data(data, parts)
             check_conditions(data, parts)
-            goes_on_from = (
-                _beginning(held, weights, spec, data, options, world) or weights.continuation
-            )
-            if goes_on_from is None and spec.training.init is not None and not weights.steps:
-                take_initial(weights, spec.training.init)
+            goes_on_from = _beginning(held, weights, spec, data, options, world)
             described = fingerprint.described(parts.latents)
             if options.out is not None:
                 described |= fingerprint.of_data(data)
@@ -105,8 +101,23 @@ def _beginning(
     dataset: Dataset,
     options: TrainingOptions,
     world: World,
+) -> Path | Continuation | None:
+    """What training goes on from, whose weights are now taken; of none, the spec's first ones."""
+    found = _checkpoint(held, weights, spec, dataset, options, world) or weights.continuation
+    if found is None and spec.training.init is not None and not weights.steps:
+        take_initial(weights, spec.training.init)
+    return found
+
+
+def _checkpoint(
+    held: ExitStack,
+    weights: Weights,
+    spec: PipelineSpec,
+    dataset: Dataset,
+    options: TrainingOptions,
+    world: World,
 ) -> Path | None:
-    """The checkpoint that training goes on from, whose weights are now taken, if there is one."""
+    """The checkpoint in the run's directory, if it is to go on from one; locks the directory."""
     if options.out is None:
         return None
     if world.is_main:

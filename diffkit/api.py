@@ -16,7 +16,8 @@ from diffkit.arguments import instance, one_of, path
 from diffkit.assembly.blueprint import raise_if
 from diffkit.assembly.build import assemble
 from diffkit.assembly.create import component_of
-from diffkit.assembly.read import read, read_choice
+from diffkit.assembly.read import read
+from diffkit.assembly.read_choice import read_choice
 from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ComponentSpec, PipelineSpec
 from diffkit.core.clipping import ClippedDenoiser

@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
 
-from diffkit.arguments import instance, one_of, path, refused, whole
+from diffkit.arguments import instance, one_of, path, whole
 from diffkit.assembly.build import (
     Assembly,
-    create_on_demand,
     training_components,
-    with_others,
     with_training_changed,
 )
 from diffkit.assembly.components import Components
-from diffkit.assembly.conditions import SampleConditions, check_data, rows_of
-from diffkit.assembly.describe import describe
-from diffkit.assembly.drawn_rows import drawn_rows
+from diffkit.assembly.encoded_data import Encoded
 from diffkit.assembly.network import Networks
-from diffkit.assembly.supply import Made
+from diffkit.assembly.on_demand import OnDemand
+from diffkit.assembly.prepared_data import check_data
 from diffkit.assembly.system import System
 from diffkit.config.spec import Compilation, PipelineSpec, Precision
-from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.encoder import Given
 from diffkit.core.loss import Batch, LossRecord
 from diffkit.core.metric import Measured, ModelMetric, SampleMetric
-from diffkit.core.model import Network
 from diffkit.core.sampler import State
-from diffkit.core.weights import Nonfinite, fit_tensors, state_of
-from diffkit.distributed.world import world_of
+from diffkit.core.weights import Nonfinite
 from diffkit.errors import SpecError
-from diffkit.evaluation.measure import measured
-from diffkit.helpers.finite import Finite
-from diffkit.helpers.progress import bar
+from diffkit.evaluation.model import measured_by_model
+from diffkit.evaluation.samples import MeasuringOptions, measured_by_samples
 from diffkit.pipeline_arguments import (
-    check_measured,
     check_memory,
+    check_named_state,
+    check_own_batch,
     checked_average,
     checked_choices,
-    checked_component,
     checked_device,
+    checked_measuring_options,
     checked_num,
     checked_observers,
     checked_seed,
@@ -56,17 +50,15 @@ from diffkit.pipeline_arguments import (
 )
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
-from diffkit.sampling.denoisers import BatchDenoiser, clipping_of
 from diffkit.sampling.options import Choice, SamplingOptions
-from diffkit.sampling.plan import plan_denoisers, plan_sampling
 from diffkit.sampling.run import SamplingRun, decoded
+from diffkit.sampling.shares import drawn_alone, gathered, share_of
+from diffkit.sampling.source import SampleSource
 from diffkit.storage import run_directory
-from diffkit.storage.latents import Encoded
 from diffkit.storage.weights import Weights
-from diffkit.training.looking import Interrupted, Looks
+from diffkit.training.observed_run import Looking, ObservedRun
 from diffkit.training.own_loop import OwnLoop
 from diffkit.training.start import prepared_training
-from diffkit.training.state import Run
 
 
 class Pipeline:
@@ -77,17 +69,14 @@ class Pipeline:
 
     def __init__(self, assembly: Assembly, host: Host) -> None:
         self._assembly, self._host = assembly, host
-        self._spec = describe(assembly.blueprint, assembly.gathered.data)
-        self._weights = Weights(System(assembly.components, self._spec.precision).eval())
-        self._on_demand: Made = {}
-        """The dataset and the metric that the spec names, once they were asked for."""
-        self._networks, self._trains = Networks(), False
+        self._weights = Weights(System(assembly.components, assembly.spec.precision).eval())
+        self._on_demand, self._networks, self._trains = OnDemand(), Networks(), False
         self._own_loop: OwnLoop | None = None
 
     @property
     def spec(self) -> PipelineSpec:
         """The spec, with every default written out."""
-        return self._spec
+        return self._assembly.spec
 
     @property
     def host(self) -> Host:
@@ -117,16 +106,14 @@ class Pipeline:
     def to(self, device: str | torch.device) -> Pipeline:
         """Move the weights; returns the pipeline. Raises SpecError: there is no such device."""
         device = checked_device(device)
-        self._not_while_training("to")
-        self._networks.clear()
+        self._about_to_change("to")
         self._own_loop = None
         self._weights.placed(device)
         return self
 
     def dataset(self) -> Dataset:
         """The dataset that the spec names. Raises SpecError where it names none."""
-        self._on_demand = create_on_demand(self._assembly, "dataset", self._on_demand)
-        return _dataset_in(self._on_demand)
+        return self._on_demand.dataset(self._assembly)
 
     def train(
         self,
@@ -166,25 +153,19 @@ class Pipeline:
                 cannot be resumed with this spec.
         """
         options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
-        self._not_while_training("train")
-        self._networks.clear()
+        self._about_to_change("train")
         self._own_loop = None
         assembly = with_training_changed(self._assembly, training, self._host)
-        components = training_components(assembly)
-        spec = describe(assembly.blueprint, assembly.gathered.data)
-        if options.out is not None:
-            _check_saveable(assembly)
-
-        looking = Looks(self._alone, self._measure)
-
-        def data() -> Dataset:
-            return self.dataset() if dataset is None else dataset
-
         prepared = prepared_training(
-            self._weights, spec, components, data, options, self._host, looking
+            self._weights,
+            assembly,
+            self.dataset if dataset is None else lambda: dataset,
+            options,
+            self._host,
+            Looking(self._drawn_alone, self._measured_alone),
         )
         with memory_explained("training.batch_size"), prepared as trainer:
-            self._assembly, self._spec, self._trains = assembly, spec, True
+            self._assembly, self._trains = assembly, True
             try:
                 trainer.train(options.progress)
             finally:
@@ -216,12 +197,8 @@ class Pipeline:
             DataError: data or conditions of another shape.
             ComponentError: the loss gives no record.
         """
-        instance(x_0, "x_0", Tensor, "a tensor of samples, [b, *shape]")
+        check_own_batch(x_0, condition, module)
         number = None if step is None else whole(step, "step", least=0)
-        if condition is not None:
-            instance(condition, "condition", Mapping, "a mapping from names to values")
-        if module is not None:
-            instance(module, "module", nn.Module, "what wraps pipeline.system, a torch module")
         self._not_while_training("loss")
         return self._own().loss(x_0, condition, number, module)
 
@@ -229,8 +206,7 @@ class Pipeline:
         """After an update in a loop of one's own: every average of the spec follows, and the update
         is counted. Without it, samples are drawn with the weights as they are.
         """
-        self._not_while_training("update_average")
-        self._networks.clear()
+        self._about_to_change("update_average")
         self._own().update_average()
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -247,16 +223,6 @@ class Pipeline:
     def learning_rate(self, step: int) -> float:
         """What the spec says of update number `step`, from 0, of its `training.steps`."""
         return self._own().learning_rate(whole(step, "step", least=0))
-
-    def _own(self) -> OwnLoop:
-        if self._own_loop is None:
-            components = training_components(self._assembly)
-            self._own_loop = OwnLoop(self._weights, components, self._spec)
-        return self._own_loop
-
-    def _not_while_training(self, what: str) -> None:
-        if self._trains:
-            raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])
 
     def sample(
         self,
@@ -328,12 +294,8 @@ class Pipeline:
             average=average,
         )
         check_memory("num", run.num, run.sample_shape, "take them in turn from batches()")
-        found = [x for _, x in self._batches(run, seed, batch_size, observers, progress)]
-        dtype = getattr(torch, self.parts.dtype)
-        mine = torch.cat(found) if found else torch.empty(0, *run.sample_shape, dtype=dtype)
-        world = world_of(self.device)
-        with world.explain_failures(lambda: "No samples are returned"):
-            return world.all_gather(mine)
+        share = self._batches(run, seed, batch_size, observers, progress)
+        return gathered(run, share, getattr(torch, self.parts.dtype))
 
     def batches(
         self,
@@ -352,45 +314,6 @@ class Pipeline:
         """
         run = self._plan(num, **choices)
         return self._batches(run, seed, batch_size, observers, progress)
-
-    def _batches(
-        self,
-        run: SamplingRun,
-        seed: int,
-        size: int,
-        observers: Iterable[object],
-        show: bool | None,
-    ) -> Iterator[tuple[range, Tensor]]:
-        seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
-        check_memory("batch_size", min(size, run.num), run.shape, "take fewer at a time")
-        observers, show = checked_observers(observers), checked_show(show)
-        world = world_of(self.device)
-        events = Events(self._host.load_hooks(), observers)
-        told = Run(None, self._spec.model_dump(mode="json"))
-        finite, show = Finite(), show if world.is_main else False
-        with memory_explained("batch_size"), bar("sampling", 1.0, show) as shown:
-            for rows, x in run.batches(seed, world.rows(run.num), size, shown):
-                events.sample(told, finite.look(rows, x))
-                yield rows, x
-        finite.warn()
-
-    def _alone(
-        self,
-        go_on: Callable[[], None],
-        num: int,
-        *,
-        seed: int = 0,
-        batch_size: int = 64,
-        **choices: Unpack[SamplingOptions],
-    ) -> Tensor:
-        """Samples drawn by this process, which stops where `go_on` raises."""
-        if world_of(self.device).sharded:
-            raise SpecError(["run.sample: each process holds a part of every weight (FSDP)"])
-        run, size = self._plan(num, **choices), whole(batch_size, "batch_size", least=1)
-        check_memory("num", run.num, run.sample_shape, "take fewer")
-        rows = range(run.num)
-        batches = run.batches(checked_seed(seed), rows, size, Interrupted(go_on))
-        return torch.cat([x for _, x in batches])
 
     def trajectory(
         self,
@@ -449,30 +372,16 @@ class Pipeline:
         Raises:
             SpecError, DataError: a choice is wrong, or does not go with the rest.
         """
-        choices = checked_choices(
-            {
-                "condition": condition,
-                "guidance": guidance,
-                "schedule": schedule,
-                "process": process,
-                "precision": precision,
-                "clip": clip,
-                "average": average,
-            }
+        choices = SamplingOptions(
+            condition=condition,
+            guidance=guidance,
+            schedule=schedule,
+            process=process,
+            precision=precision,
+            clip=clip,
+            average=average,
         )
-        system, network = self._sampled(choices.get("precision"), average=average)
-        _, denoisers, prepared = plan_denoisers(
-            self._assembly, self._host, system, choices, network, unguided=guidance is None
-        )
-        rows = [{n: v.to(self.device) for n, v in told.items()} for told in prepared]
-
-        def make(count: int) -> Denoiser:
-            with torch.no_grad():
-                own = SampleConditions(*(rows_of(told, count) for told in rows))
-                return denoisers.make({}, own, {})
-
-        lengths = (len(value) for told in rows for value in told.values())
-        return BatchDenoiser(make, max(lengths, default=1))
+        return self._source.denoiser(checked_choices(choices))
 
     def evaluate(
         self,
@@ -502,17 +411,9 @@ class Pipeline:
         Raises:
             DataError, SpecError: a choice is wrong, or does not go with the rest.
         """
-        found = self.measure(
-            samples,
-            of=of,
-            num=num,
-            metric=metric,
-            features=features,
-            dataset=dataset,
-            seed=seed,
-            **choices,
-        )
-        return dict(found.values)
+        others = {"metric": metric, "features": features, "dataset": dataset}
+        asked = checked_measuring_options(samples, of, num, others, seed, choices)
+        return dict(self._measured(asked, self.sample).values)
 
     def measure(
         self,
@@ -528,61 +429,8 @@ class Pipeline:
     ) -> Measured:
         """What `evaluate` gives, with the curves that belong to it, if any."""
         others = {"metric": metric, "features": features, "dataset": dataset}
-        return self._measure(self.sample, samples, of, num, others, seed, choices)
-
-    def _measure(
-        self,
-        sample: Callable[..., Tensor],
-        samples: Tensor | None,
-        of: Batch | None,
-        num: int | None,
-        others: Mapping[str, Choice | None],
-        seed: int,
-        choices: SamplingOptions,
-    ) -> Measured:
-        seed = checked_seed(seed)
-        others = {kind: checked_component(choice, kind) for kind, choice in others.items()}
-        choices = checked_choices(choices)
-        if samples is not None:
-            instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
-        if of is not None:
-            instance(of, "of", Batch, "a batch of data with conditions, or None")
-        check_measured(samples is not None, of, num, choices)
-        chosen, data = self._to_measure(others)
-        check_data(data, self.parts)
-        if isinstance(chosen, SampleMetric):
-            if samples is None:
-                count = chosen.samples_needed(data) if num is None else checked_num(num)
-                of = drawn_rows(data, self.parts, count, seed, choices)
-                if of is not None:
-                    choices["condition"] = of.condition
-                samples = sample(count, seed=seed, batch_size=256, **choices)
-            return Measured(chosen.measure(samples, data, seed, of))
-        assert isinstance(chosen, ModelMetric)
-        if samples is not None or num is not None or choices:
-            raise SpecError(
-                [
-                    f"the metric {type(chosen).__name__} measures the model; it takes no samples, "
-                    "and no choice for them"
-                ]
-            )
-        system, network = self._sampled()
-        clipping = clipping_of(None, self._spec.clip, system, self.parts.process)
-        return measured(chosen, self.encoded(data), system, network, clipping, seed)
-
-    def _to_measure(self, others: Mapping[str, Choice | None]) -> tuple[Component, Dataset]:
-        """The metric, and the data to measure on: the spec's, or others, which are checked."""
-        given = {kind: choice for kind, choice in others.items() if choice is not None}
-        assembly, made = self._assembly, self._on_demand
-        if given:
-            assembly = with_others(assembly, given, self._host)
-            # What is supplied with another dataset is another one, too.
-            made = {} if "dataset" in given else {k: v for k, v in made.items() if k == "dataset"}
-        found = create_on_demand(assembly, "dataset", made)
-        found = create_on_demand(assembly, "metric", found)
-        if not given:
-            self._on_demand = found
-        return found["metric"], _dataset_in(found)
+        asked = checked_measuring_options(samples, of, num, others, seed, choices)
+        return self._measured(asked, self.sample)
 
     def save(self, directory: str | Path) -> Path:
         """Write the spec and the weights to a directory, which `diffkit.load` reads.
@@ -593,8 +441,8 @@ class Pipeline:
                 written; what was there is untouched.
         """
         directory = path(directory, "directory")
-        _check_saveable(self._assembly)
-        self._weights.save(directory, self._spec.model_dump(mode="json"))
+        self._assembly.check_saveable()
+        self._weights.save(directory, self.spec.model_dump(mode="json"))
         return directory
 
     def restore(
@@ -612,7 +460,7 @@ class Pipeline:
         checkpoint = path(checkpoint, "checkpoint")
         nonfinite = one_of(nonfinite, "nonfinite", get_args(Nonfinite))
         average = checked_average(average)
-        self._networks.clear()
+        self._about_to_change("restore")
         self._own_loop = None
         self._weights.restore(checkpoint, nonfinite)
         self._weights.preferred = average
@@ -628,50 +476,72 @@ class Pipeline:
             SpecError: it cannot be called so, or the state is none.
             CheckpointError: the state is not that of `system`.
         """
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise refused("name", name, "a name of letters, digits and '_' for the average")
-        instance(state, "state", Mapping, "the average's tensors by name, as those of system")
-        wrong = [key for key, value in state.items() if not isinstance(value, Tensor)]
-        if wrong:
-            raise refused(f"state.{wrong[0]}", state[wrong[0]], "a tensor")
-        state = fit_tensors(state, state_of(self.system), f"the state of the average {name}")
-        self._not_while_training("take_average")
-        self._networks.clear()
+        check_named_state(name, state)
+        self._about_to_change("take_average")
         self._weights.take_average(name, state)
+
+    @property
+    def _source(self) -> SampleSource:
+        return SampleSource(self._assembly, self._host, self._weights, self._networks, self._trains)
 
     def _plan(self, num: int, **choices: Unpack[SamplingOptions]) -> SamplingRun:
         """Raises TypeError for a choice that there is not, as any function does."""
-        num, choices = checked_num(num), checked_choices(choices)
-        system, network = self._sampled(
-            choices.get("precision"), choices.get("compile"), choices.pop("average", None)
-        )
-        return plan_sampling(self._assembly, self._host, system, num, choices, network)
+        return self._source.plan(checked_num(num), checked_choices(choices))
 
-    def _sampled(
+    def _batches(
+        self, run: SamplingRun, seed: int, size: int, observers: Iterable[object], show: bool | None
+    ) -> Iterator[tuple[range, Tensor]]:
+        seed, size = checked_seed(seed), whole(size, "batch_size", least=1)
+        check_memory("batch_size", min(size, run.num), run.shape, "take fewer at a time")
+        observers, show = checked_observers(observers), checked_show(show)
+        events = Events(self._host.load_hooks(), observers)
+        told = ObservedRun(None, self.spec.model_dump(mode="json"))
+        with memory_explained("batch_size"):
+            yield from share_of(run, seed, size, show, partial(events.sample, told))
+
+    def _drawn_alone(
         self,
-        precision: Precision | None = None,
-        compilation: Compilation | None = None,
-        average: str | None = None,
-    ) -> tuple[System, Network]:
-        """What samples are drawn with: an average, where there is one, and its network."""
-        system = self._weights.sampled(average)
-        if not self._trains:
-            system.eval()  # A loop of one's own leaves it as it trains.
-        network = self._networks.of(
-            system.parts.model,
-            precision or self._spec.precision,
-            compilation or self._spec.compile,
-            self.device,
-        )
-        return system, network
+        go_on: Callable[[], None],
+        num: int,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        **choices: Unpack[SamplingOptions],
+    ) -> Tensor:
+        """Samples drawn by this process, which stops where `go_on` raises."""
+        run, size = self._plan(num, **choices), whole(batch_size, "batch_size", least=1)
+        check_memory("num", run.num, run.sample_shape, "take fewer")
+        return drawn_alone(run, checked_seed(seed), size, go_on)
 
+    def _measured(self, asked: MeasuringOptions, draw: Callable[..., Tensor]) -> Measured:
+        metric, data = self._on_demand.to_measure(self._assembly, asked.others, self._host)
+        check_data(data, self.parts)
+        if isinstance(metric, SampleMetric):
+            return measured_by_samples(metric, data, self.parts, asked, draw)
+        assert isinstance(metric, ModelMetric)
+        asked.check_without_samples(metric)
+        system, network = self._source.network({})
+        clipping = self._source.clipping(system)
+        return measured_by_model(metric, self.encoded(data), system, network, clipping, asked.seed)
 
-def _check_saveable(assembly: Assembly) -> None:
-    if unsaveable := assembly.blueprint.undescribed:
-        raise SpecError(unsaveable)
+    def _measured_alone(
+        self, go_on: Callable[[], None], metric: Choice | None, seed: int
+    ) -> dict[str, float]:
+        """The values of a metric, measured by this process, which stops likewise."""
+        asked = checked_measuring_options(None, None, None, {"metric": metric}, seed, {})
+        return dict(self._measured(asked, partial(self._drawn_alone, go_on)).values)
 
+    def _own(self) -> OwnLoop:
+        if self._own_loop is None:
+            components = training_components(self._assembly)
+            self._own_loop = OwnLoop(self._weights, components, self.spec)
+        return self._own_loop
 
-def _dataset_in(made: Made) -> Dataset:
-    dataset = made["dataset"]
-    assert isinstance(dataset, Dataset)
-    return dataset
+    def _about_to_change(self, what: str) -> None:
+        """Networks were made of weights that are about to be others, or elsewhere."""
+        self._not_while_training(what)
+        self._networks.clear()
+
+    def _not_while_training(self, what: str) -> None:
+        if self._trains:
+            raise SpecError([f"{what}: this pipeline is being trained; observers may only look on"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -10,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.arguments import (
     instance,
@@ -28,7 +29,9 @@ from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import ClipSpec, Compilation, Precision
 from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
+from diffkit.core.loss import Batch
 from diffkit.errors import SpecError
+from diffkit.evaluation.samples import MeasuringOptions
 from diffkit.sampling.options import SamplingOptions
 from diffkit.training.start import TrainingOptions
 
@@ -75,6 +78,24 @@ def checked_training_options(
         observers=checked_observers(observers),
         progress=checked_show(progress),
     )
+
+
+def check_own_batch(x_0: Any, condition: Any, module: Any) -> None:
+    """Raise SpecError where what a loop of one's own gives to `loss` is none of that."""
+    instance(x_0, "x_0", Tensor, "a tensor of samples, [b, *shape]")
+    if condition is not None:
+        instance(condition, "condition", Mapping, "a mapping from names to values")
+    if module is not None:
+        instance(module, "module", nn.Module, "what wraps pipeline.system, a torch module")
+
+
+def check_named_state(name: Any, state: Any) -> None:
+    """Raise SpecError where these are no name and no state of an average."""
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise refused("name", name, "a name of letters, digits and '_' for the average")
+    instance(state, "state", Mapping, "the average's tensors by name, as those of system")
+    for key, value in state.items():
+        instance(value, f"state.{key}", Tensor, "a tensor")
 
 
 def checked_checkpoint(value: Any) -> Literal["last", "best"] | int:
@@ -146,17 +167,22 @@ def checked_clip(value: Any) -> bool | ClipSpec:
         raise SpecError([f"clip: {error}"]) from error
 
 
-def check_measured(samples: bool, of: object, num: int | None, choices: SamplingOptions) -> None:
-    """Raise SpecError where samples are given, and something is said of new ones too."""
-    said = [*choices, *(["num"] if num is not None else [])]
-    if samples and said:
-        raise SpecError([f"{', '.join(said)}: samples are given, so that none are drawn"])
-    if of is not None and not samples:
-        raise SpecError(["of: it says what samples were made of; give those samples too"])
-    if "condition" in choices:
-        raise SpecError(
-            ["condition: samples to be measured have the conditions of data; give samples and of"]
-        )
+def checked_measuring_options(
+    samples: Any, of: Any, num: Any, others: Mapping[str, Any], seed: Any, choices: SamplingOptions
+) -> MeasuringOptions:
+    """The arguments of measuring. Raises SpecError."""
+    if samples is not None:
+        instance(samples, "samples", Tensor, "a tensor of samples, [n, *shape], or None")
+    if of is not None:
+        instance(of, "of", Batch, "a batch of data with conditions, or None")
+    return MeasuringOptions(
+        samples=samples,
+        of=of,
+        num=None if num is None else checked_num(num),
+        others={kind: checked_component(choice, kind) for kind, choice in others.items()},
+        seed=checked_seed(seed),
+        choices=checked_choices(choices),
+    )
 
 
 def check_memory(what: str, count: int, shape: tuple[int, ...], instead: str) -> None:

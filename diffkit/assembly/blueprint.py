@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -25,6 +25,11 @@ class Problem(NamedTuple):
     """What a component raised, where its code failed."""
     follows: bool = False
     """Whether it may only follow from other problems, and is told where there are none."""
+
+
+def problems_of(texts: Iterable[str]) -> tuple[Problem, ...]:
+    """Each of these sentences as a problem."""
+    return tuple(Problem(text) for text in texts)
 
 
 def raise_if(problems: tuple[Problem, ...]) -> None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
-from diffkit.assembly.blueprint import Blueprint, Choice, Problem, raise_if
+from diffkit.assembly.blueprint import Blueprint, Choice, Problem, problems_of, raise_if
 from diffkit.assembly.components import Components
 from diffkit.assembly.condition_flow import (
     ADDED,
@@ -27,12 +28,11 @@ from diffkit.assembly.condition_flow import (
     null_problem,
 )
 from diffkit.assembly.create import Supply
+from diffkit.assembly.describe import describe
 from diffkit.assembly.facts import (
     Gathered,
     added_conditions,
-    filled_in,
     gather_facts,
-    objections,
 )
 from diffkit.assembly.incompatibilities import incompatibilities, training_incompatibilities
 from diffkit.assembly.latents import LatentSpace
@@ -42,14 +42,13 @@ from diffkit.assembly.retrain import with_training
 from diffkit.assembly.supply import (
     SMALL,
     Made,
-    create,
     create_large,
     create_small,
     made_again,
     supply_for,
 )
 from diffkit.assembly.training import TrainingComponents, create_training
-from diffkit.config.spec import COMPONENT_FIELDS
+from diffkit.config.spec import PipelineSpec
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.component import Component
 from diffkit.core.denoiser import Declared
@@ -69,6 +68,16 @@ class Assembly:
     gathered: Gathered
     made: Made
     components: Components
+
+    @cached_property
+    def spec(self) -> PipelineSpec:
+        """What a file says of it, with every default written out."""
+        return describe(self.blueprint, self.gathered.data)
+
+    def check_saveable(self) -> None:
+        """Raise SpecError where a component has no name in a file."""
+        if unsaveable := self.blueprint.undescribed:
+            raise SpecError(unsaveable)
 
 
 def assemble(blueprint: Blueprint, *, to_train: bool = True) -> Assembly:
@@ -103,7 +112,7 @@ def _wrong_conditions(
     if not to_train:
         found = [guidance_problem(flow, small.get("guidance"))]
         found += _wrong_questions(blueprint, gathered, small)
-        return tuple(Problem(text) for text in found if text)
+        return problems_of(text for text in found if text)
     found = [*flow_problems(flow, small), *_wrong_questions(blueprint, gathered, small)]
     if blueprint.settings is not None:
         dropout = blueprint.settings.training.condition_dropout
@@ -111,34 +120,12 @@ def _wrong_conditions(
             dropout_problem(dropout, flow),
             null_problem(dropout, small.get("guidance"), flow),
         ]
-    return tuple(Problem(text) for text in found if text)
+    return problems_of(text for text in found if text)
 
 
 def _wrong_questions(blueprint: Blueprint, gathered: Gathered, small: Made) -> list[str]:
     model = blueprint.choices.get("model")
     return [*question_problems(None if model is None else model.component, gathered.facts, small)]
-
-
-def create_on_demand(assembly: Assembly, kind: str, made: Made) -> Made:
-    """A dataset, a metric or features, with what it is supplied with: `made`, and those.
-
-    Raises:
-        SpecError: it cannot be made.
-    """
-    found = {**assembly.made, **made}
-    if kind in found:
-        return found
-    choice = assembly.blueprint.choices.get(kind)
-    if choice is None:
-        raise SpecError([f"the spec names no {kind}; give one to train or eval, or set {kind}"])
-    for source in (s for s in choice.supplied.values() if s in COMPONENT_FIELDS):
-        found |= create_on_demand(assembly, source, found)
-    facts = assembly.gathered.facts_for(choice)
-    config = filled_in(choice, assembly.gathered.seen_by(choice), facts)
-    raise_if(objections(choice, config, facts))
-    made = dict(found)
-    raise_if(create(kind, assembly.blueprint, assembly.gathered, made))
-    return made
 
 
 def swapped(

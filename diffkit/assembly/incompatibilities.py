@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
-from diffkit.assembly.facts import Gathered, objections
+from diffkit.assembly.choice_facts import objections
+from diffkit.assembly.facts import Gathered
 from diffkit.assembly.training import training_objections
 from diffkit.config.spec import TrainingSpec
 from diffkit.core.component import Component, Config, Facts

@@ -8,8 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from diffkit.core.data import DataType
-from diffkit.core.dataset import Dataset
+from diffkit.core.dataset import Dataset, WrappedDataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
 from diffkit.errors import DataError
@@ -49,45 +48,27 @@ class RangeCheck:
 
 
 @final
-class RangeChecked(Dataset):
+class RangeChecked(WrappedDataset):
     """Another dataset, whose first batches are compared with the declared range."""
 
     def __init__(
         self, *, dataset: Dataset, data_range: DataRange | None, numbers: bool = True
     ) -> None:
-        self._dataset, self._look = dataset, RangeCheck(data_range)
-        self._numbers = numbers
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The other's."""
-        return self._dataset.shape
-
-    @property
-    def range(self) -> DataRange | None:
-        """The other's."""
-        return self._dataset.range
-
-    @property
-    def dtype(self) -> DataType:
-        """The other's."""
-        return self._dataset.dtype
-
-    def __len__(self) -> int:
-        return len(self._dataset)
+        super().__init__(dataset=dataset)
+        self._look, self._numbers = RangeCheck(data_range), numbers
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The other's samples: float32 where they are numbers, int64 where they are tokens.
 
         Raises DataError where one is beyond the range, or where these are no samples.
         """
-        read = self._checked(self._dataset.batch(indices), len(indices))
+        read = self._checked(self.wrapped.batch(indices), len(indices))
         self._look(indices, read.x_0)
         return read
 
     def _checked(self, read: object, count: int) -> Batch:
         """A batch of so many samples. `numbers`: not of tokens. Raises DataError for another."""
-        name = f"the dataset {type(self._dataset).__name__}"
+        name = f"the dataset {type(self.wrapped).__name__}"
         if not isinstance(read, Batch) or not isinstance(read.x_0, Tensor):
             raise DataError(f"{name} gives a {type(read).__name__}, and not a Batch of tensors")
         if tuple(read.x_0.shape) != (count, *self.shape):
@@ -98,7 +79,7 @@ class RangeChecked(Dataset):
         for what, value in (*read.condition.items(), *read.given.items()):
             if not isinstance(value, Tensor) or value.shape[:1] != (count,):
                 raise DataError(f"{name} gives no row of the condition {what} for each sample")
-        if self._dataset.dtype == "int64" and read.x_0.dtype != torch.int64:
+        if self.wrapped.dtype == "int64" and read.x_0.dtype != torch.int64:
             raise DataError(
                 f"{name} declares tokens (int64), and gives "
                 f"{str(read.x_0.dtype).removeprefix('torch.')}; give what it declares"

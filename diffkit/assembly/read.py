@@ -7,49 +7,33 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from diffkit.arguments import path
-from diffkit.assembly.blueprint import UNREGISTERED, Blueprint, Choice, Problem
+from diffkit.assembly.blueprint import Blueprint, Choice, Problem, problems_of
+from diffkit.assembly.instances import instances_aside, training_instances_aside
+from diffkit.assembly.read_choice import read_choice
 from diffkit.assembly.references import references
-from diffkit.assembly.training import training_aside
 from diffkit.config.files import read_data
-from diffkit.config.signature import (
-    Signature,
-    as_json,
-    explained,
-    reference_of,
-    signature_of,
-    validated,
-)
-from diffkit.config.spec import (
-    COMPONENT_FIELDS,
-    ComponentSpec,
-    PipelineSpec,
-    Provenance,
-)
-from diffkit.core.component import Component, alike, arguments_of
-from diffkit.core.data import is_fact
-from diffkit.core.run import Run
-from diffkit.errors import ComponentError, SpecError
-from diffkit.plugins.entries import ComponentEntry
+from diffkit.config.signature import as_json, explained
+from diffkit.config.spec import COMPONENT_FIELDS, ComponentSpec, PipelineSpec
+from diffkit.core.component import Component
+from diffkit.errors import SpecError
 from diffkit.plugins.host import Host
 
 RawSpec = PipelineSpec | Mapping[str, Any] | str | Path
 RawChoice = str | Mapping[str, Any] | Component
 DISPENSABLE = ("observer",)
 """The kinds whose components may be missing: nothing is computed with them."""
-MOST_NESTED = 32
-"""Components within one another."""
 
 
 def read(raw: RawSpec, host: Host) -> Blueprint:
     """The blueprint of a raw spec, read as far as it can be, with everything that is wrong."""
     host.load_hooks()
     fields = _as_mapping(raw)
-    plain, instances, problems = _instances_aside(fields, host)
+    plain, instances, problems = instances_aside(fields, host)
     plain, of_training, wrong = training_instances_aside(plain, host)
     problems += wrong
     settings, wrong = _settings(plain)
@@ -72,7 +56,7 @@ def read(raw: RawSpec, host: Host) -> Blueprint:
 
 def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: Host) -> Blueprint:
     """The blueprint with these parts in place of its own, and what is wrong with them."""
-    plain, instances, problems = _instances_aside(changes, host)
+    plain, instances, problems = instances_aside(changes, host)
     choices = dict(instances)
     for kind, value in plain.items():
         if kind in choices:
@@ -80,26 +64,14 @@ def with_choices(blueprint: Blueprint, changes: Mapping[str, RawChoice], host: H
         try:
             reference = ComponentSpec.model_validate_json(as_json(value))
         except ValidationError as error:
-            problems += _problems(explained(error, kind))
+            problems += problems_of(explained(error, kind))
         except (ValueError, RecursionError) as error:
-            problems += _problems([f"{kind}: {error}"])
+            problems += problems_of([f"{kind}: {error}"])
         else:
             choice, wrong = read_choice(kind, reference, host, {})
             problems += wrong
             choices |= {} if choice is None else {kind: choice}
     return replace(blueprint.replace(**choices), problems=problems)
-
-
-def training_instances_aside(
-    fields: Mapping[str, Any], host: Host
-) -> tuple[dict[str, Any], dict[str, Choice], tuple[Problem, ...]]:
-    """The fields of a spec without the instances in its training; these, by path."""
-
-    def choose(component: Component) -> Choice:
-        return _of_instance(component.kind, component, fields, host)
-
-    plain, choices, wrong = training_aside(fields, choose)
-    return plain, choices, _problems(wrong)
 
 
 def training_choices(
@@ -123,111 +95,6 @@ def training_choices(
     return choices, problems
 
 
-class _Read(NamedTuple):
-    """What reading gives: a choice, where the class was found, and what is wrong."""
-
-    choice: Choice | None
-    problems: tuple[Problem, ...]
-
-
-def read_choice(
-    kind: str,
-    reference: ComponentSpec,
-    host: Host,
-    recorded: Mapping[str, Provenance],
-    where: str | None = None,
-    depth: int = 0,
-) -> _Read:
-    """One component by its reference, and those within it.
-
-    `recorded` is where the components of a saved spec came from.
-    """
-    where = kind if where is None else where
-    if depth > MOST_NESTED:
-        return _Read(
-            None, _problems([f"{where}: over {MOST_NESTED} components within one another"])
-        )
-    try:
-        component = host.resolve(kind, reference.id)
-        signature = signature_of(component, host)
-    except ComponentError as error:
-        hint = _how_to_get(kind, reference.id, host, recorded)
-        return _Read(None, _problems([f"{where}: {error}{hint}"]))
-    entry = host.find(kind, reference.id)
-    _compare_file(entry, recorded)
-    config, wrong = validated(signature, reference.config, where)
-    if config is None:
-        found = Choice(kind, component, supplied=signature.supplied)
-        return _Read(found, _problems(wrong))
-    nested: dict[str, Choice] = {}
-    problems: tuple[Problem, ...] = ()
-    for place, inner in references(config):
-        choice, more = read_choice(
-            str(inner.kind), inner, host, recorded, f"{where}.{place}", depth + 1
-        )
-        problems += more
-        nested |= {} if choice is None else {place: choice}
-    found = Choice(
-        kind,
-        component,
-        config=config,
-        supplied=signature.supplied,
-        in_code=signature.in_code,
-        runs=_runs(signature, config, host),
-        nested=nested,
-        described=None if problems else _described(entry, config, signature, nested),
-        provenance=_provenance(entry, nested),
-    )
-    return _Read(found, problems)
-
-
-def _runs(signature: Signature, config: BaseModel, host: Host) -> dict[str, Run]:
-    named = {name: getattr(config, name) for name in signature.runs}
-    return {name: Run(where, host=host) for name, where in named.items() if where is not None}
-
-
-def _described(
-    entry: ComponentEntry, config: BaseModel, signature: Signature, nested: Mapping[str, Choice]
-) -> ComponentSpec:
-    """With its full id and every argument, and so those within it.
-
-    What the pipeline supplies, and the configuration does not say, is left out.
-    """
-    unsaid = {name for name in signature.supplied if getattr(config, name) is None}
-    data = config.model_dump(mode="json", exclude=unsaid)
-    full = {
-        name: _in_full(getattr(config, name), form, name, nested) for name, form in data.items()
-    }
-    return ComponentSpec(id=entry.id, config=full)
-
-
-def _in_full(value: Any, data: Any, place: str, nested: Mapping[str, Choice]) -> Any:
-    """The JSON form of a value, with each reference in it written out."""
-    if isinstance(value, ComponentSpec):
-        described = nested[place].described
-        assert described is not None
-        return described.model_dump(mode="json")
-    if isinstance(value, list | tuple):
-        pairs = enumerate(zip(value, data, strict=True))
-        return [_in_full(v, form, f"{place}[{i}]", nested) for i, (v, form) in pairs]
-    if isinstance(value, dict):
-        items = zip(value.items(), data.items(), strict=True)
-        return {key: _in_full(v, form, f"{place}.{k}", nested) for (k, v), (key, form) in items}
-    return data
-
-
-def _provenance(entry: ComponentEntry, nested: Mapping[str, Choice]) -> dict[str, Provenance]:
-    origin = entry.origin
-    own = Provenance(distribution=origin.distribution, version=origin.version, sha256=origin.sha256)
-    found = {entry.id: own}
-    for choice in nested.values():
-        found |= choice.provenance
-    return found
-
-
-# -- what the user gave ------------------------------------------------------------------------
-
-
 def _as_mapping(raw: RawSpec) -> Mapping[str, Any]:
     if isinstance(raw, PipelineSpec):
         return raw.model_dump(mode="json")
@@ -242,9 +109,9 @@ def _settings(plain: Mapping[str, Any]) -> tuple[PipelineSpec | None, tuple[Prob
     try:
         return PipelineSpec.model_validate_json(as_json(plain)), ()
     except ValidationError as error:
-        return None, _problems(explained(error, "", PipelineSpec.model_fields))
+        return None, problems_of(explained(error, "", PipelineSpec.model_fields))
     except (ValueError, RecursionError) as error:
-        return None, _problems([f"it cannot be read: {error}"])
+        return None, problems_of([f"it cannot be read: {error}"])
 
 
 def _reference(
@@ -258,104 +125,3 @@ def _reference(
         return ComponentSpec.model_validate_json(as_json(plain[kind]))
     except (KeyError, ValueError, RecursionError):
         return None
-
-
-def _instances_aside(
-    fields: Mapping[str, Any], host: Host
-) -> tuple[dict[str, Any], dict[str, Choice], tuple[Problem, ...]]:
-    """The fields with instances replaced by what describes them; those instances; what is wrong."""
-    plain = dict(fields)
-    choices: dict[str, Choice] = {}
-    problems: tuple[Problem, ...] = ()
-    for kind, value in fields.items():
-        if not isinstance(value, Component):
-            continue
-        if kind not in COMPONENT_FIELDS or value.kind != kind:
-            wrong = f"{kind}: an instance of a {value.kind} does not belong here"
-            problems += _problems([wrong])
-            del plain[kind]
-            continue
-        choices[kind] = _of_instance(kind, value, fields, host)
-        described = choices[kind].described
-        plain[kind] = (
-            {"id": f"{UNREGISTERED}{type(value).__name__}"}
-            if described is None
-            else described.model_dump(mode="json")
-        )
-    return plain, choices, problems
-
-
-def _of_instance(kind: str, component: Component, beside: Mapping[str, Any], host: Host) -> Choice:
-    """The choice of an instance, described without what the pipeline will supply again."""
-    supplied: Mapping[str, str] = {}
-    held = arguments_of(component)
-    try:
-        supplied = signature_of(type(component), host).supplied
-        elsewhere = {
-            name
-            for name, source in supplied.items()
-            # Facts of an encoder may not be there to supply it the next time.
-            if not is_fact(source) and not _own(held.get(name), beside.get(source))
-        }
-        described = reference_of(component, host, leave_out=elsewhere)
-    except ComponentError as error:
-        return Choice(
-            kind,
-            type(component),
-            supplied=supplied,
-            instance=component,
-            given=held,
-            undescribed=str(error),
-        )
-    as_read = read_choice(kind, described, host, {}).choice
-    provenance = {} if as_read is None else as_read.provenance
-    return Choice(
-        kind,
-        type(component),
-        supplied=supplied,
-        instance=component,
-        given=held,
-        described=described,
-        provenance=provenance,
-    )
-
-
-def _own(held: Any, supplied: Any) -> bool:
-    """Whether a component holds another one than the one that the pipeline supplies it with.
-
-    Of one that the pipeline has yet to make, that is seen when it is made.
-    """
-    if not isinstance(held, Component):
-        return False
-    return supplied is None or (isinstance(supplied, Component) and not alike(held, supplied))
-
-
-# -- advice ------------------------------------------------------------------------------------
-
-
-def _how_to_get(kind: str, full_id: str, host: Host, recorded: Mapping[str, Provenance]) -> str:
-    """Where a missing component of a saved spec came from."""
-    source = recorded.get(full_id)
-    if source is None or host.knows(kind, full_id):
-        return ""
-    if source.sha256 is not None:
-        return f". It came from the file {source.distribution}: name it as a plugin file"
-    return (
-        f". It came from {source.distribution} {source.version}, which is not here: "
-        f"pip install '{source.distribution}=={source.version}'"
-    )
-
-
-def _compare_file(entry: ComponentEntry, recorded: Mapping[str, Provenance]) -> None:
-    """Warn where a plugin file is not the one that the saved spec was made with."""
-    source = recorded.get(entry.id)
-    if source is not None and source.sha256 != entry.origin.sha256:
-        warnings.warn(
-            f"{entry.kind} '{entry.id}' comes from {entry.origin}, which has changed since this "
-            "spec was saved: samples may differ",
-            stacklevel=2,
-        )
-
-
-def _problems(texts: list[str]) -> tuple[Problem, ...]:
-    return tuple(Problem(text) for text in texts)

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diffkit.assembly.blueprint import Blueprint, Problem
-from diffkit.assembly.read import training_choices, training_instances_aside
+from diffkit.assembly.blueprint import Blueprint, problems_of
+from diffkit.assembly.instances import training_instances_aside
+from diffkit.assembly.read import training_choices
 from diffkit.assembly.training import changed_places
 from diffkit.config.signature import as_json, explained
 from diffkit.config.spec import TRAINING_KEYS, TrainingSpec, spelled_out
@@ -23,7 +24,7 @@ def with_training(blueprint: Blueprint, changes: Mapping[str, Any], host: Host) 
     try:
         changes = spelled_out(changes)
     except ValueError as error:
-        return replace(blueprint, problems=_problems([f"training.{error}"]))
+        return replace(blueprint, problems=problems_of([f"training.{error}"]))
     before = {name: choice for name, choice in blueprint.choices.items() if choice.instance}
     fields = {**{n: c.instance for n, c in before.items()}, "training": changes}
     plain, instances, problems = training_instances_aside(fields, host)
@@ -31,15 +32,11 @@ def with_training(blueprint: Blueprint, changes: Mapping[str, Any], host: Host) 
     try:
         training = TrainingSpec.model_validate_json(as_json(merged))
     except ValidationError as error:
-        wrong = _problems(explained(error, "training", TRAINING_KEYS))
+        wrong = problems_of(explained(error, "training", TRAINING_KEYS))
         return replace(blueprint, problems=(*problems, *wrong))
     except (ValueError, RecursionError) as error:
-        wrong = _problems([f"training: {error}"])
+        wrong = problems_of([f"training: {error}"])
         return replace(blueprint, problems=(*problems, *wrong))
     settings = settings.model_copy(update={"training": training})
     found, wrong = training_choices(settings, {**kept, **instances}, host)
     return replace(blueprint, settings=settings, training=found, problems=(*problems, *wrong))
-
-
-def _problems(texts: list[str]) -> tuple[Problem, ...]:
-    return tuple(Problem(text) for text in texts)

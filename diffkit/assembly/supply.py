@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffkit.assembly.blueprint import Blueprint, Choice, Problem
+from diffkit.assembly.choice_facts import SHAPE, fact_supplied, sources_of
 from diffkit.assembly.create import create_one
-from diffkit.assembly.facts import SHAPE, Gathered, fact_supplied, sources_of
+from diffkit.assembly.facts import Gathered
 from diffkit.config.spec import COMPONENT_FIELDS
 from diffkit.core.component import Component, alike, arguments_of
 from diffkit.core.data import is_fact
@@ -135,6 +136,8 @@ def supply_for(
                 f"it asks for the {source}, which is made only when data are read; ask for its "
                 'facts, as by Supplied("dataset.vocabulary")'
             )
+        if source == choice.kind:
+            raise ComponentError(f"it is made with another {source}; name one in its config")
         if source in blueprint.choices:
             raise ComponentError(f"it needs the {source}, which cannot be made")
         raise ComponentError(f"it needs a {source}, which the pipeline does not have")

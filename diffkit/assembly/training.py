@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from diffkit.assembly.blueprint import UNREGISTERED, Blueprint, Choice, Problem, raise_if
+from diffkit.assembly.choice_facts import filled_in, objections
 from diffkit.assembly.create import Supply, create_one
-from diffkit.assembly.facts import Gathered, filled_in, objections
+from diffkit.assembly.facts import Gathered
 from diffkit.config.spec import TRAINING_KINDS
 from diffkit.core.augmentation import Augmentation
 from diffkit.core.average import Average

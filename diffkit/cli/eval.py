@@ -152,7 +152,7 @@ def _reference(
     pipeline: Pipeline, kind: str, choice: str | Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     """The full id and the arguments of what was chosen, or of what the spec names, if any."""
-    from diffkit.assembly.read import read_choice
+    from diffkit.assembly.read_choice import read_choice
     from diffkit.config.spec import ComponentSpec
 
     if choice is None:

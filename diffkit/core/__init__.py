@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diffkit.core.data import Vocabulary as Vocabulary
     from diffkit.core.data import is_picture as is_picture
     from diffkit.core.dataset import Dataset as Dataset
+    from diffkit.core.dataset import WrappedDataset as WrappedDataset
     from diffkit.core.denoiser import DataRange as DataRange
     from diffkit.core.denoiser import Declared as Declared
     from diffkit.core.denoiser import Denoiser as Denoiser
@@ -121,7 +122,7 @@ _NAMES = {
         "ConditionInfo Conditions DataShape InCode Supplied TokenWidth VectorWidth Vocabulary "
         "is_picture"
     ),
-    "dataset": "Dataset",
+    "dataset": "Dataset WrappedDataset",
     "denoiser": "DataRange Declared Denoiser ModelDenoiser Times WrappedDenoiser",
     "encoder": "MASK TOKENS VECTOR ConditionGroup Encoder Given gives_of",
     "example": "Example",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from diffkit.core.component import Component
+from diffkit.core.component import Component, Config, facts_of
 from diffkit.core.data import Conditions, DataType
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -55,3 +55,46 @@ class Dataset(Component):
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples at these indices, of the declared dtype, on the host."""
+
+
+class WrappedDataset(Dataset):
+    """A dataset around another, with that one's length and all that it declares.
+
+    One that is a component calls its argument `dataset` too: facts are those of that one.
+    """
+
+    def __init__(self, *, dataset: Dataset) -> None:
+        self.wrapped = dataset
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """Those of the dataset within."""
+        return facts_of(config.dataset)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the dataset within."""
+        return self.wrapped.shape
+
+    @property
+    def range(self) -> DataRange | None:
+        """That of the dataset within."""
+        return self.wrapped.range
+
+    @property
+    def dtype(self) -> DataType:
+        """That of the dataset within."""
+        return self.wrapped.dtype
+
+    @property
+    def vocabulary(self) -> int | None:
+        """That of the dataset within."""
+        return self.wrapped.vocabulary
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """Those of the dataset within."""
+        return self.wrapped.conditions
+
+    def __len__(self) -> int:
+        return len(self.wrapped)

@@ -22,14 +22,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffkit.arguments import expanded
-from diffkit.assembly.components import Components
-from diffkit.assembly.range_check import RangeCheck
+from diffkit.assembly.encoded_data import Encoded
 from diffkit.core.component import arguments_of
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.weights import tensor_bytes
 from diffkit.distributed.world import World
-from diffkit.errors import CheckpointError, DataError
+from diffkit.errors import CheckpointError
 from diffkit.helpers.files import check_writable_folder, read_json, write_file, write_json
 from diffkit.helpers.lock import sole_writer
 from diffkit.helpers.progress import bar
@@ -48,52 +47,6 @@ _SHARD_NAME = re.compile(r"latents-\d{5}\.safetensors")
 _SHARD = 4096
 """Samples in a file."""
 _log = logging.getLogger("diffkit")
-
-
-class Encoded(Dataset):
-    """A dataset seen through an autoencoder, which is asked whenever a sample is read."""
-
-    def __init__(self, *, dataset: Dataset, parts: Components, device: torch.device) -> None:
-        assert parts.latents is not None
-        if tuple(dataset.shape) != parts.sample_shape:
-            raise DataError(
-                f"the dataset has samples of the shape {list(dataset.shape)}, and the pipeline "
-                f"was built for {list(parts.sample_shape)}; set data.shape, or the dataset in "
-                "the spec"
-            )
-        self.dataset, self.space, self._shape = dataset, parts.latents, parts.shape
-        self._device, self._look = device, RangeCheck(parts.sample_range)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of a latent."""
-        return self._shape
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """The latents, with the conditions of the samples.
-
-        Raises DataError where a latent is not finite, or not of the shape that was declared; or a
-        sample of the first batches is beyond the range.
-        """
-        read = self.dataset.batch(indices)
-        self._look(indices, read.x_0)
-        with torch.no_grad():
-            z = self.space.encode(read.x_0.to(self._device)).cpu()
-        name = type(self.space.autoencoder).__name__
-        if tuple(z.shape) != (len(indices), *self._shape):
-            raise DataError(
-                f"autoencoder: {name} declares latents of the shape {list(self._shape)} and gives "
-                f"{list(z.shape[1:])}; tell its authors"
-            )
-        if not bool(z.isfinite().all()):
-            raise DataError(
-                f"autoencoder: {name} gives latents that are not finite for some of the samples "
-                f"{list(indices)[:3]} ...; take another, or train it again"
-            )
-        return Batch(z, dict(read.condition))
 
 
 class Kept(Dataset):
@@ -185,7 +138,7 @@ def described(encoded: Encoded) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "autoencoder": encoded.space.digest(),
-        "data": _digest_of(encoded.dataset),
+        "data": _digest_of(encoded.wrapped),
         "count": len(encoded),
         "shape": list(encoded.shape),
         "dtype": "float32",

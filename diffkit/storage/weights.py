@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffkit.assembly.modules import refuse_divided, twin
 from diffkit.assembly.system import System
-from diffkit.core.weights import Nonfinite, load_state, state_of
+from diffkit.core.weights import Nonfinite, fit_tensors, load_state, state_of
 from diffkit.errors import SpecError
 from diffkit.helpers.files import write_json
 from diffkit.helpers.lock import sole_writer
@@ -91,7 +91,11 @@ class Weights:
             self.preferred = None
 
     def take_average(self, name: str, state: Mapping[str, Tensor]) -> None:
-        """Have an average of this name with this state, before all others."""
+        """Have an average of this name with this state, before all others.
+
+        Raises CheckpointError where that is not the state of the system.
+        """
+        state = fit_tensors(state, state_of(self.system), f"the state of the average {name}")
         made = twin(self.system).requires_grad_(False)
         load_state(made, state)
         self.averages = {name: made, **self.averages}

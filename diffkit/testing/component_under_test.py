@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from diffkit.assembly.create import component_of
-from diffkit.assembly.read import read_choice
+from diffkit.assembly.read_choice import read_choice
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.assembly.facts import filled_in
-from diffkit.assembly.read import read_choice
+from diffkit.assembly.choice_facts import filled_in
+from diffkit.assembly.read_choice import read_choice
 from diffkit.config.spec import ComponentSpec, DataSpec
 from diffkit.core.component import Config
 from diffkit.core.model import Condition, EpsilonModel, Output

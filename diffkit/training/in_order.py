@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffkit.core.data import Conditions, DataType
-from diffkit.core.dataset import Dataset
+from diffkit.core.dataset import Dataset, WrappedDataset
 from diffkit.core.loss import Batch
 from diffkit.core.stream import Share, Stream
 from diffkit.distributed.world import World
 
 
-class InOrder(Dataset):
+class InOrder(WrappedDataset):
     """A stream as a dataset whose index is the number of a sample in training.
 
     Of a batch of `size` each process has a share, whose numbers follow on each other; it is given
@@ -20,33 +19,11 @@ class InOrder(Dataset):
     """
 
     def __init__(self, *, stream: Stream, world: World, size: int) -> None:
+        super().__init__(dataset=stream)
         self._stream, self._world, self._size = stream, world, size
         self._mine = size // world.count
         self._share: Share | None = None
         self._began = 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The stream's."""
-        return self._stream.shape
-
-    @property
-    def range(self) -> tuple[float, float] | None:
-        """The stream's."""
-        return self._stream.range
-
-    @property
-    def dtype(self) -> DataType:
-        """The stream's."""
-        return self._stream.dtype
-
-    @property
-    def conditions(self) -> Conditions | None:
-        """The stream's."""
-        return self._stream.conditions
-
-    def __len__(self) -> int:
-        return len(self._stream)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples of these numbers, all of one update."""
@@ -59,6 +36,13 @@ class InOrder(Dataset):
             if own:
                 self._share.take(own)
         return self._share.take(len(indices))
+
+
+def in_order(dataset: Dataset) -> bool:
+    """Whether samples are read by their numbers: of a stream, or of what is around one."""
+    if isinstance(dataset, WrappedDataset):
+        return isinstance(dataset, InOrder) or in_order(dataset.wrapped)
+    return False
 
 
 class NumberOrder:

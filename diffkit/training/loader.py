@@ -13,9 +13,8 @@ from torch import Tensor
 from diffkit.core.dataset import Dataset
 from diffkit.core.guided import joined
 from diffkit.core.loss import Batch
-from diffkit.core.stream import Stream
 from diffkit.errors import DataError
-from diffkit.training.in_order import NumberOrder
+from diffkit.training.in_order import NumberOrder, in_order
 from diffkit.training.order import DataOrder
 
 Order = DataOrder | NumberOrder
@@ -106,7 +105,7 @@ def loader_for(
 
 def check_samples(dataset: Dataset, shape: tuple[int, ...]) -> None:
     """Raise DataError where there are no samples, or of another shape than the network works in."""
-    if not isinstance(dataset, Stream) and len(dataset) == 0:
+    if not in_order(dataset) and len(dataset) == 0:
         raise DataError("the dataset is empty; training needs at least one sample")
     if tuple(dataset.shape) != shape:
         raise DataError(

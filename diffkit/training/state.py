@@ -1,29 +1,8 @@
-"""What a training is about, how far it has come, and what observers may do in it."""
+"""How far a training has come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
-
-from diffkit.arguments import instance, number
-from diffkit.errors import SpecError
-
-
-class Looking(Protocol):
-    """What a pipeline does for the observers of its training, in this process alone."""
-
-    def sample(
-        self, go_on: Callable[[], None], num: int, seed: int, options: Mapping[str, Any]
-    ) -> Tensor:
-        """Samples; `go_on` is called after every step of a trajectory, and may raise."""
-
-    def evaluate(self, go_on: Callable[[], None], metric: Any, seed: int) -> dict[str, float]:
-        """A metric's values, likewise."""
+from dataclasses import dataclass
 
 
 @dataclass
@@ -32,72 +11,3 @@ class TrainState:
 
     step: int = 0
     seconds: float = 0.0
-
-
-@dataclass
-class Abilities:
-    """What observers can do in a training; the trainer says how."""
-
-    looking: Looking
-    system: nn.Module
-    average: nn.Module | None
-    go_on: Callable[[], None]
-    log: Callable[[str, float | Tensor], None]
-    stop: Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What observers are told."""
-
-    directory: Path | None
-    spec: Mapping[str, Any]
-    _able: list[Abilities] = field(default_factory=list)
-    """Empty where nothing is trained."""
-
-    def enable(self, abilities: Abilities) -> None:
-        """From now on observers can do these."""
-        self._able[:] = [abilities]
-
-    @property
-    def system(self) -> nn.Module:
-        """The module in training."""
-        return self._abilities("system").system
-
-    @property
-    def average(self) -> nn.Module | None:
-        """The first average."""
-        return self._abilities("average").average
-
-    def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
-        """Samples of the weights of now."""
-        able = self._abilities("sample")
-        return able.looking.sample(able.go_on, num, seed, options)
-
-    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
-        """The values of a metric."""
-        able = self._abilities("evaluate")
-        return able.looking.evaluate(able.go_on, metric, seed)
-
-    def log(self, name: str, value: float | Tensor) -> None:
-        """Tell every observer of a number or a picture. Raises SpecError for what is neither."""
-        instance(name, "name", str, "what is logged")
-        self._abilities("log").log(name, _loggable(value))
-
-    def stop(self, reason: str) -> None:
-        """End training after this update."""
-        self._abilities("stop").stop(instance(reason, "reason", str, "why training ends"))
-
-    def _abilities(self, what: str) -> Abilities:
-        if not self._able:
-            raise SpecError([f"run.{what}: nothing is trained here; it is for training's events"])
-        return self._able[0]
-
-
-def _loggable(value: Any) -> float | Tensor:
-    if isinstance(value, Tensor) and value.ndim == 3 and value.shape[0] in (1, 3):
-        return value.detach().to("cpu", torch.float32)
-    allowed = "a number, or a picture: a tensor [c, h, w] with 1 channel or 3, in [0, 1]"
-    if isinstance(value, Tensor) and value.ndim:
-        raise SpecError([f"value is {allowed}, not a tensor of the shape {list(value.shape)}"])
-    return float(number(value, "value", allowed, lambda _: True))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffkit.assembly.conditions import prepared
+from diffkit.assembly.prepared_data import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
 from diffkit.assembly.training import TrainingComponents
@@ -19,13 +19,12 @@ from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Loss
 from diffkit.core.process import GaussianProcess
 from diffkit.core.random_state import sole_use
-from diffkit.core.stream import Stream
 from diffkit.distributed.world import World
 from diffkit.errors import ComponentError, SpecError, TrainingError
 from diffkit.storage.optimizer_state import OptimizerState
 from diffkit.training.average import AverageDenoiser, Followers
 from diffkit.training.draws import Draws
-from diffkit.training.in_order import InOrder
+from diffkit.training.in_order import in_order
 from diffkit.training.learned_times import LearnedTimes
 from diffkit.training.loader import loader_for
 from diffkit.training.loss_record import checked_record
@@ -71,15 +70,7 @@ class TrainStep:
         world: World,
         steps: int | None = None,
     ) -> None:
-        share = world.count * spec.accumulate
-        if spec.batch_size % share:
-            raise SpecError(
-                [
-                    f"training.batch_size = {spec.batch_size} cannot be shared by "
-                    f"{world.count} processes in {spec.accumulate} micro-batches each; take a "
-                    f"multiple of {share}"
-                ]
-            )
+        _check_shared(spec, world)
         self._spec, self._world = spec, world
         self._steps = spec.steps if steps is None else steps
         self.learned_times = LearnedTimes(system.parts.times, system.parts.schedule, world)
@@ -92,13 +83,10 @@ class TrainStep:
         """Whether weights, optimiser and average are all of one update, which was counted: whoever
         counts says so."""
         device = self.weights[0].device
-        streams = isinstance(dataset, Stream)
-        if isinstance(dataset, Stream):
-            dataset = InOrder(stream=dataset, world=world, size=spec.batch_size)
         read = prepared(dataset, system.parts)
         gaussian = isinstance(system.parts.process, GaussianProcess)
         looked = RangeChecked(dataset=read, data_range=system.parts.data_range, numbers=gaussian)
-        self._loader = loader_for(looked, seed, device, streams=streams)
+        self._loader = loader_for(looked, seed, device, streams=in_order(dataset))
         self._draws = Draws(system, spec, components.augmentations, seed, device)
         self.updates = Updates(components, trained, spec.warmup_steps)
         self._followers = Followers(components, averages, system, world.local_shard)
@@ -161,6 +149,18 @@ class TrainStep:
         (marked / self._spec.accumulate).backward()  # type: ignore[no-untyped-call]
         terms = {name: value.detach().mean() for name, value in record.terms.items()}
         return {"loss": loss.detach(), **{f"loss/{name}": term for name, term in terms.items()}}
+
+
+def _check_shared(spec: TrainingSpec, world: World) -> None:
+    """Raise SpecError where not every process has as many rows, and every micro-batch."""
+    share = world.count * spec.accumulate
+    if spec.batch_size % share:
+        raise SpecError(
+            [
+                f"training.batch_size = {spec.batch_size} cannot be shared by {world.count} "
+                f"processes in {spec.accumulate} micro-batches each; take a multiple of {share}"
+            ]
+        )
 
 
 def trainable(system: System) -> dict[str, nn.Parameter]:

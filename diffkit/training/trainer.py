@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 import torch
@@ -22,24 +19,20 @@ from diffkit.core.random_state import generators_restored
 from diffkit.distributed.world import World
 from diffkit.errors import TrainingError, TrainingInterrupted
 from diffkit.helpers.files import write_json
-from diffkit.helpers.interruption import Request, requests_noted
+from diffkit.helpers.interruption import requests_noted
 from diffkit.helpers.progress import Progress, bar
 from diffkit.plugins.events import Events
 from diffkit.storage import run_directory
 from diffkit.storage.ownership import set_aside_after
 from diffkit.storage.weights import Continuation, Weights
 from diffkit.training.checkpoints import Checkpoints
+from diffkit.training.ending import Ending
 from diffkit.training.loader import check_samples
 from diffkit.training.loss_meter import LossMeter
 from diffkit.training.metric_log import own_log
-from diffkit.training.state import Abilities, Looking, Run, TrainState
+from diffkit.training.observed_run import Abilities, Looking, ObservedRun
+from diffkit.training.state import TrainState
 from diffkit.training.train_step import TrainStep
-
-_log = logging.getLogger("diffkit")
-_TIME_IS_UP = 1
-"""Beside the numbers of SIGINT and SIGTERM, which are larger."""
-_AGREE_EVERY = 10
-"""Updates between two questions to all processes whether to stop."""
 
 
 class Trainer:
@@ -80,11 +73,9 @@ class Trainer:
         looking: Looking | None = None,
     ) -> None:
         check_samples(dataset, weights.system.parts.shape)
-        before = goes_on_from.step if isinstance(goes_on_from, Continuation) else 0
-        steps = spec.training.steps + before
-        training = spec.training.model_copy(update={"steps": steps})
-        recorded = spec.model_copy(update={"training": training}).model_dump(mode="json")
-        self._run, self._events = Run(directory, recorded), events
+        before = goes_on_from if isinstance(goes_on_from, Continuation) else None
+        self._target = spec.training.steps + (0 if before is None else before.step)
+        self._run, self._events = ObservedRun(directory, _recorded(spec, self._target)), events
         self._spec, self._world, self._weights = spec.training, world, weights
         self._given = {"": weights.system, **weights.averages}
         self._trained = {name: _shard(world, module) for name, module in self._given.items()}
@@ -98,7 +89,7 @@ class Trainer:
             spec=spec.training,
             seed=spec.seed,
             world=world,
-            steps=steps,
+            steps=self._target,
         )
         self._checkpoints = Checkpoints(
             run=self._run,
@@ -109,17 +100,17 @@ class Trainer:
             world=world,
             described=described or {},
         )
-        writes = directory is not None and world.is_main
-        self._own_log = own_log(directory) if directory is not None and writes else None
+        self._own_log = own_log(directory) if directory is not None and world.is_main else None
         self._device = self._train_step.weights[0].device
-        self._meter, self._target = LossMeter(), steps
-        self._limit = math.inf if self._spec.max_seconds is None else self._spec.max_seconds
+        self._meter = LossMeter()
         self.state = self._beginning(goes_on_from)
         self._first = self.state.step
         if goes_on_from is not None:
             weights.steps = self.state.step
-        self._request, self._last = Request(), time.perf_counter()
-        self._stop_reason: str | None = None
+        limit = self._spec.max_seconds
+        if limit is not None and before is not None:
+            limit += before.seconds
+        self._ending = Ending(self.state, limit, world)
         if looking is not None:
             self._enable(looking)
 
@@ -129,28 +120,16 @@ class Trainer:
             looking=looking,
             system=self._weights.system,
             average=self._weights.average,
-            go_on=self._go_on,
+            go_on=self._ending.check,
             log=lambda name, value: self._tell(
                 self._events.log, self._run, self.state.step, name, value
             ),
-            stop=self._stop,
+            stop=self._ending.stop,
         )
         self._run.enable(able)
 
-    def _go_on(self) -> None:
-        """Raise TrainingError, for observers, where training is to end: they are not waited for."""
-        spent = self.state.seconds + time.perf_counter() - self._last
-        if self._request.signal is not None or spent >= self._limit:
-            raise TrainingError("training ends, and what an observer was at is left unfinished")
-
-    def _stop(self, reason: str) -> None:
-        if self._stop_reason is None:
-            self._stop_reason = reason
-            _log.warning("training ends after update %d: %s", self.state.step, reason)
-
     def _beginning(self, goes_on_from: Path | Continuation | None) -> TrainState:
         if isinstance(goes_on_from, Continuation):
-            self._limit += goes_on_from.seconds
             return self._checkpoints.go_on(goes_on_from)
         return TrainState() if goes_on_from is None else self._checkpoints.resume(goes_on_from)
 
@@ -167,13 +146,13 @@ class Trainer:
         if self._run.directory is not None and self._world.is_main:
             self._prepare(self._run.directory)
         try:
-            request = self._updates(show)
+            self._updates(show)
         finally:
             self._weights.continuation = self._checkpoints.continuation(self.state)
         for name, module in self._given.items():
             self._world.unshard_into(self._trained[name], module)
-        if request.signal is not None:
-            raise TrainingInterrupted(request.signal, self._checkpoints.what_remains())
+        if (signal := self._ending.request.signal) is not None:
+            raise TrainingInterrupted(signal, self._checkpoints.what_remains())
 
     def _prepare(self, directory: Path) -> None:
         """The first that is written: everything that could refuse the run has been asked."""
@@ -182,8 +161,8 @@ class Trainer:
         run_directory.drop_metrics_after(directory, self.state.step)
         write_json(directory / run_directory.SPEC, self._run.spec)
 
-    def _updates(self, show: bool | None) -> Request:
-        """All updates, in the modes that they need; the signal that ended them, if one did."""
+    def _updates(self, show: bool | None) -> None:
+        """All updates, in the modes that they need."""
         self._tell(self._events.run_start, self._run)
         self._system.train()
         with ExitStack() as around:
@@ -194,28 +173,28 @@ class Trainer:
             around.enter_context(torch.enable_grad())
             around.enter_context(without_autocast(self._device))
             around.enter_context(generators_restored(self._device))
-            request = self._request = around.enter_context(requests_noted())
+            self._ending.request = around.enter_context(requests_noted())
             shown = show if self._world.is_main else False
             progress = around.enter_context(bar("training", 1.0, shown))
             try:
-                self._loop(progress, request)
+                self._loop(progress)
                 self._checkpoint()
             except BaseException:
                 self._checkpoints.rescue(self.state)
                 raise
         self._tell(self._events.run_end, self._run, self.state.step)
-        return request
 
-    def _loop(self, progress: Progress, request: Request) -> None:
+    def _loop(self, progress: Progress) -> None:
         spec, here = self._spec, self.state
         since, before, began = 0, time.perf_counter(), time.perf_counter() - here.seconds
-        while here.step < self._target and not self._to_stop(request):
+        while here.step < self._target and not self._ending.is_due():
             self._meter.add(self._train_step.make(here.step))
             here.step += 1
             since += 1
             self._train_step.learned_times.hand_over(here.step)
-            self._last = time.perf_counter()
-            here.seconds = self._last - began
+            now = time.perf_counter()
+            here.seconds = now - began
+            self._ending.updated(now)
             self._weights.steps = here.step
             self._train_step.whole = True
             if here.step == self._first + 1:
@@ -227,19 +206,6 @@ class Trainer:
                 self._checkpoint()
         if since:
             self._log(since / (time.perf_counter() - before), progress)
-
-    def _to_stop(self, request: Request) -> bool:
-        """Whether somebody asked to stop, or time is up; processes agree now and then."""
-        ends = self.state.seconds >= self._limit or self._stop_reason is not None
-        wanted = _TIME_IS_UP if ends else 0
-        wanted = wanted if request.signal is None else int(request.signal)
-        if self._world.count > 1:
-            if self.state.step % _AGREE_EVERY:
-                return False
-            wanted = self._world.all_max(wanted)
-            if wanted > _TIME_IS_UP:
-                request.signal = Signals(wanted)
-        return wanted > 0
 
     def _log(self, updates_per_second: float, progress: Progress) -> None:
         spec, here = self._spec, self.state
@@ -264,7 +230,7 @@ class Trainer:
             if self._own_log is not None:
                 self._own_log(here.step, metrics)
             self._tell(self._events.step, self._run, here.step, metrics)
-        done = max(here.step / self._target, here.seconds / self._limit)
+        done = max(here.step / self._target, self._ending.spent())
         progress.update(done, f"loss {metrics['loss']:.4f}  {rate:.0f} images/s")
 
     def _checkpoint(self) -> None:
@@ -287,6 +253,12 @@ class Trainer:
         finally:
             for module, mode in modes.items():
                 module.training = mode
+
+
+def _recorded(spec: PipelineSpec, steps: int) -> dict[str, Any]:
+    """The spec as a run keeps it: with the updates of all trainings together."""
+    training = spec.training.model_copy(update={"steps": steps})
+    return spec.model_copy(update={"training": training}).model_dump(mode="json")
 
 
 def _shard(world: World, module: System) -> System:

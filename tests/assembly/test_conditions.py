@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import diffkit
-from diffkit.assembly.conditions import conditions_of, prepared_batch
+from diffkit.assembly.conditions import conditions_of
+from diffkit.assembly.prepared_data import prepared_batch
 from diffkit.bundled.encoders.renamed import Renamed
 from diffkit.bundled.encoders.several import Several
 from diffkit.bundled.losses.simple import Simple

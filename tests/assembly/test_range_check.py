@@ -70,12 +70,18 @@ def test_a_range_that_the_dataset_declares_otherwise_is_refused():
 
 
 def test_only_the_first_batches_are_looked_at():
-    look = RangeCheck((-1.0, 1.0))
-    for _ in range(10):
-        look([0], torch.zeros(1, 2))
-    look([0], torch.full((1, 2), 9.0))
-    none = RangeCheck(None)
-    none([0], torch.full((1, 2), 9.0))
+    def refused(after, data_range=(-1.0, 1.0)):
+        look = RangeCheck(data_range)
+        for _ in range(after):
+            look([0], torch.zeros(1, 2))
+        try:
+            look([0], torch.full((1, 2), 9.0))
+        except DataError:
+            return True
+        return False
+
+    assert [refused(after) for after in (0, 9, 10)] == [True, True, False]
+    assert not refused(0, None)
 
 
 def test_what_is_nan_is_left_to_training():

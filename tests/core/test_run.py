@@ -143,3 +143,4 @@ def test_a_run_of_components_from_files_is_read_by_the_same_host(tmp_path):
     loss = {"id": "local.distilled", "config": {"teacher": str(where)}}
     student = diffkit.build({**SPEC, "loss": loss}, host=host)
     student.train(Points(), steps=1, batch_size=4, progress=False)
+    assert type(student.parts.loss.teacher.pipeline.parts.model).__name__ == "Mine"

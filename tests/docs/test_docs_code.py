@@ -66,6 +66,10 @@ def _pages_with(*languages: str) -> list[Path]:
     return [page for page in PAGES if any(b.language in languages for b in blocks_of(page))]
 
 
+def _specs_in(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page) if block.language == "yaml" and block.run]
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -115,22 +119,22 @@ def test_python_blocks_run_in_order(page: Path, folder: Path) -> None:
     module = ModuleType("documented")
     sys.modules["documented"] = module
     try:
-        for block in blocks:
-            if block.language == "python" and block.title is None and block.run:
-                # Blank lines before it, so that a traceback shows the line of the page.
-                source = "\n" * (block.line - 1) + block.text
-                exec(compile(source, str(page), "exec"), module.__dict__)
+        run = [b for b in blocks if b.language == "python" and b.title is None and b.run]
+        assert run
+        for block in run:
+            # Blank lines before it, so that a traceback shows the line of the page.
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, str(page), "exec"), module.__dict__)
     finally:
         del sys.modules["documented"]
 
 
-@pytest.mark.parametrize("page", _pages_with("yaml"), ids=_name)
+@pytest.mark.parametrize("page", [page for page in PAGES if _specs_in(page)], ids=_name)
 def test_spec_blocks_build(page: Path, folder: Path) -> None:
-    for block in blocks_of(page):
-        if block.language == "yaml" and block.run:
-            spec = parse_yaml(block.text)
-            assert "schedule" in spec, f"{page}:{block.line} is not a spec"
-            diffkit.build(spec, device="cpu")
+    for block in _specs_in(page):
+        spec = parse_yaml(block.text)
+        assert "schedule" in spec, f"{page}:{block.line} is not a spec"
+        diffkit.build(spec, device="cpu")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=_name)

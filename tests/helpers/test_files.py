@@ -25,6 +25,14 @@ def failing(number: int, real, fails):
     return call
 
 
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def is_folder(descriptor: int) -> bool:
     return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
@@ -100,6 +108,6 @@ def test_a_lock_dies_with_its_process_though_a_child_lives_on(tmp_path) -> None:
         os.kill(child, 9)
         os.waitpid(child, 0)
         with sole_writer(tmp_path / "run"):
-            pass
+            assert _lives(worker)
     finally:
         os.kill(worker, 9)

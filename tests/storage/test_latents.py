@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,16 +13,18 @@ from torch import nn
 
 import diffkit
 from diffkit import DataError, SpecError
+from diffkit.assembly.encoded_data import Encoded
 from diffkit.assembly.latents import LatentSpace
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.stream import Stream
 from diffkit.errors import CheckpointError, ComponentError
 from diffkit.plugins.entries import ComponentEntry, Origin
 from diffkit.plugins.host import Host
 from diffkit.storage import run_directory
-from diffkit.storage.latents import Encoded, in_folder
+from diffkit.storage.latents import in_folder
 
 FIVE = {
     "schedule": "cosine",
@@ -96,6 +99,24 @@ class Unfolded(Dataset):
         return Batch(2 * nn.functional.pixel_unshuffle(self._digits.batch(indices).x_0, 2))
 
 
+class Endless(Stream):
+    """The digits over and over, in batches whose sizes go 1, 2, 3, 1, 2, 3; or their latents."""
+
+    def __init__(self, *, folded: bool = False) -> None:
+        self._data = Unfolded() if folded else Digits()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    def iterate(self, rank: int, world: int, position: int) -> Iterator[Batch]:
+        number, size = position + rank, 0
+        while True:
+            size = size % 3 + 1
+            yield self._data.batch([(number + world * i) % len(self._data) for i in range(size)])
+            number += world * size
+
+
 @pytest.fixture
 def host() -> Host:
     host = Host()
@@ -139,13 +160,17 @@ def test_the_model_works_in_latents_and_samples_are_data(host: Host) -> None:
 def test_another_part_for_one_run_makes_no_network_again(host: Host, monkeypatch) -> None:
     pipeline = built(host)
 
-    def again(self: Folded, *, gain: float = 2.0) -> None:
-        raise AssertionError("the autoencoder was made again")
+    made, make = [], Folded.__init__
 
-    monkeypatch.setattr(Folded, "__init__", again)
+    def noted(self: Folded, *, gain: float = 2.0) -> None:
+        made.append(gain)
+        make(self, gain=gain)
+
+    monkeypatch.setattr(Folded, "__init__", noted)
     for choices in ({"sampler": "ddpm"}, {"schedule": "linear"}, {"spacing": "leading"}):
         pipeline.sample(1, steps=2, progress=False, **choices)
     pipeline.evaluate(metric={"id": "bits-per-dim", "config": {"draws": 1, "levels": None}})
+    assert made == []
 
 
 def test_training_in_latents_is_training_on_a_dataset_of_them(host: Host) -> None:
@@ -156,6 +181,26 @@ def test_training_in_latents_is_training_on_a_dataset_of_them(host: Host) -> Non
         pipeline.train(steps=3, batch_size=8)
     for mine, other in zip(ours.system.parameters(), plain.system.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+def test_latents_of_a_stream_are_computed_as_its_samples_come(host: Host, tmp_path) -> None:
+    latent = diffkit.build({**FIVE, "data": {"shape": [4, 4, 4]}}, device="cpu")
+    latent.train(Endless(folded=True), steps=5, batch_size=8, progress=False)
+    whole, kept = built(host), {"out": tmp_path, "batch_size": 8, "progress": False}
+    CALLS.clear()
+    whole.train(Endless(), steps=5, batch_size=8, progress=False)
+    assert CALLS == [8] * 5
+    built(host).train(Endless(), steps=3, **kept)
+    resumed = built(host).train(Endless(), steps=5, resume=True, **kept)
+    assert not (tmp_path / "latents").exists()
+    for one in (whole, resumed):
+        for mine, other in zip(one.system.parameters(), latent.system.parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+
+def test_latents_of_a_stream_are_kept_nowhere(host: Host, tmp_path) -> None:
+    with pytest.raises(SpecError, match="as they come and kept nowhere"):
+        built(host).train(Endless(), steps=1, latents=str(tmp_path))
 
 
 def test_a_run_refers_to_its_autoencoder_and_does_not_hold_it(host: Host, tmp_path) -> None:

@@ -97,8 +97,17 @@ def test_what_is_refused_changes_nothing_in_memory(run) -> None:
     assert pipeline.spec == before
 
 
-@pytest.mark.parametrize("what", ["train", "to"])
-def test_an_observer_only_looks_on(what, tmp_path) -> None:
+MEDDLING = {
+    "train": lambda pipeline: pipeline.train(steps=1),
+    "to": lambda pipeline: pipeline.to("cpu"),
+    "restore": lambda pipeline: pipeline.restore("no such"),
+    "update_average": lambda pipeline: pipeline.update_average(),
+    "take_average": lambda pipeline: pipeline.take_average("mine", {}),
+}
+
+
+@pytest.mark.parametrize("what", MEDDLING)
+def test_an_observer_only_looks_on(what) -> None:
     alone, pipeline = diffkit.build(SPEC).train(progress=False), diffkit.build(SPEC)
     said = []
 
@@ -106,7 +115,7 @@ def test_an_observer_only_looks_on(what, tmp_path) -> None:
         @diffkit.hookimpl
         def diffkit_run_start(self) -> None:
             with pytest.raises(diffkit.SpecError, match="is being trained") as caught:
-                pipeline.train(steps=1) if what == "train" else pipeline.to("cpu")
+                MEDDLING[what](pipeline)
             said.append(caught)
 
     pipeline.train(observers=[Meddles()], progress=False)

@@ -11,7 +11,7 @@ import pytest
 from diffkit.bundled.observers.tensorboard import TensorBoard
 from diffkit.plugins.events import Events
 from diffkit.training.metric_log import own_log
-from diffkit.training.state import Run
+from diffkit.training.observed_run import ObservedRun
 
 
 def test_a_folder_that_is_deleted_is_told_once(
@@ -19,7 +19,7 @@ def test_a_folder_that_is_deleted_is_told_once(
 ) -> None:
     pytest.importorskip("tensorboard")
     events = Events([("board", TensorBoard())])
-    run = Run(tmp_path / "run", {})
+    run = ObservedRun(tmp_path / "run", {})
     with caplog.at_level(logging.WARNING, logger="diffkit"):
         events.step(run, 1, {"step": 1, "loss": 0.5})
         assert not caplog.records

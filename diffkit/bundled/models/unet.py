@@ -20,6 +20,7 @@ from diffkit.bundled.models.unet_blocks import (
     norm,
     silu_inplace,
 )
+from diffkit.bundled.models.unet_stages import Stages
 from diffkit.core.component import Config, Facts
 from diffkit.core.data import DataShape, TokenWidth, VectorWidth
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
@@ -102,51 +103,30 @@ class UNet(EpsilonModel):
             raise ComponentError("unet: " + "; ".join(problems))
         heights = _level_heights(shape[1], len(multipliers))
         attended = _attended(heights, attention)
-        channels = [width * m for m in multipliers]
-
-        def residual(inside: int, outside: int) -> ResidualBlock:
-            return ResidualBlock(inside, outside, 4 * width, dropout, groups)
-
-        def attend(level: int) -> nn.Module:
-            if heights[level] not in attended:
-                return nn.Identity()
-            return AttentionBlock(channels[level], heads, groups)
-
-        def cross_attention(level: int) -> list[nn.Module]:
-            if tokens is None or heights[level] not in attended:
-                return []
-            return [CrossAttentionBlock(channels[level], tokens, heads, groups)]
-
+        stages = Stages(
+            width=width,
+            channels=[width * m for m in multipliers],
+            attended=[level for level, height in enumerate(heights) if height in attended],
+            blocks=blocks,
+            heads=heads,
+            dropout=dropout,
+            groups=groups,
+            tokens=tokens,
+        )
         self.embed = NoiseEmbedding(width)
         if vector is not None:
             self.embed_vector = nn.Linear(vector, 4 * width)
         self.first = nn.Conv2d(shape[0], width, 3, padding=1)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        here, skips = width, [width]
-        for level, out in enumerate(channels):
-            if level:
-                self.down.append(Downsample(here))
-                skips.append(here)
-            for _ in range(blocks):
-                self.down.append(
-                    nn.ModuleList([residual(here, out), attend(level), *cross_attention(level)])
-                )
-                here = out
-                skips.append(here)
-        self.middle = nn.ModuleList(
-            [residual(here, here), AttentionBlock(here, heads, groups), residual(here, here)]
-        )
+        self.down, kept = stages.down()
+        self.up = nn.ModuleList()  # Here, as weights are drawn in the order of registration.
+        self.middle = stages.middle()
         if tokens is not None:
-            self.middle_cross_attention = CrossAttentionBlock(here, tokens, heads, groups)
-        for level, out in reversed(list(enumerate(channels))):
-            for _ in range(blocks + 1):
-                block = residual(here + skips.pop(), out)
-                self.up.append(nn.ModuleList([block, attend(level), *cross_attention(level)]))
-                here = out
-            if level:
-                self.up.append(Upsample(here))
-        self.last_norm = norm(here, groups)
-        self.last = nn.Conv2d(here, (1 + learned_variance) * shape[0], 3, padding=1)
+            (self.middle_cross_attention,) = stages.cross_attention(-1)
+        self.up.extend(stages.up(kept))
+        self.last_norm = norm(width * multipliers[0], groups)
+        self.last = nn.Conv2d(
+            width * multipliers[0], (1 + learned_variance) * shape[0], 3, padding=1
+        )
         _initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffkit.assembly.read import read_choice
+from diffkit.assembly.read_choice import read_choice
 from diffkit.config.signature import reference_of, signature_of, validated
 from diffkit.config.spec import ComponentSpec
-from diffkit.core.data import is_fact
 from diffkit.errors import ComponentError, DataError
 from diffkit.testing.check import NEVER_EXEMPT, Check, check
 from diffkit.testing.checks import checks_of
@@ -263,9 +262,8 @@ def _in_full(subject: ComponentUnderTest, reference: ComponentSpec) -> Mapping[s
 
 def _reference(subject: ComponentUnderTest, component: Any) -> ComponentSpec:
     supplied = signature_of(subject.cls, subject.host).supplied
-    # Widths are only supplied where an encoder is: those that were given are the component's own.
-    given = subject.config
-    elsewhere = {n for n, s in supplied.items() if not is_fact(s) or given.get(n) is None}
+    # What was given is the component's own, whoever would supply it otherwise.
+    elsewhere = {name for name in supplied if subject.config.get(name) is None}
     return reference_of(component, subject.host, leave_out=elsewhere)
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Config
-from diffkit.core.dataset import Dataset
-from diffkit.core.denoiser import DataRange
+from diffkit.core.dataset import WrappedDataset
 from diffkit.core.loss import Batch
 from diffkit.core.metric import Embedding, FeatureExtractor
 from diffkit.testing.check import Check, check
@@ -96,12 +95,12 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-class _LabelledPoints(Dataset):
+class _LabelledPoints(WrappedDataset):
     """Points, labelled by which side of a plane they are on."""
 
     def __init__(self, *, shape: tuple[int, ...]) -> None:
-        self._points = Points(shape=shape)
-        x_0 = self._points.batch(range(len(self._points))).x_0.flatten(1)
+        super().__init__(dataset=Points(shape=shape))
+        x_0 = self.wrapped.batch(range(len(self))).x_0.flatten(1)
         normal = torch.randn(x_0.shape[1], generator=torch.Generator().manual_seed(0))
         along = x_0 @ normal
         self._labels = (along > along.median()).long()
@@ -110,20 +109,9 @@ class _LabelledPoints(Dataset):
     def facts(cls, config: Config) -> Mapping[str, Any]:
         return Points.facts(config)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._points.shape
-
-    @property
-    def range(self) -> DataRange | None:
-        return self._points.range
-
-    def __len__(self) -> int:
-        return len(self._points)
-
     def batch(self, indices: Sequence[int]) -> Batch:
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        return Batch(self._points.batch(indices).x_0, {"label": self._labels[rows]})
+        return Batch(self.wrapped.batch(indices).x_0, {"label": self._labels[rows]})
 
 
 def _fitted(subject: ComponentUnderTest) -> Embedding:

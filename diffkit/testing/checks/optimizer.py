@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable, require
 from diffkit.testing.usages.training import named_weights, one_update, updates_of
 from diffkit.training.optimizer import Updates, made_optimizer
+
+_STEPS = 20
 
 
 @check
@@ -37,16 +40,12 @@ def every_weight_is_taken_once(subject: ComponentUnderTest) -> None:
 @check
 def updates_descend(subject: ComponentUnderTest) -> None:
     """Small updates lower the squared norm of the weights, by their own gradient."""
-    named = named_weights(subject)
-    updates = updates_of(subject.make(), named, 1e-3)
-    before = _squares(named)
+    updated = _Updated(subject, rate=1e-3)
+    before = _squares(updated.weights)
     for step in range(20):
-        for weight in named.values():
-            weight.grad = 2.0 * weight.detach()
-        updates.set_rate(step, 20)
-        updates.apply(torch.ones(()))
-    after = _squares(named)
-    worse = [name for name in named if not after[name] < before[name]]
+        updated.along({n: 2.0 * w.detach() for n, w in updated.weights.items()}, step)
+    after = _squares(updated.weights)
+    worse = [name for name in before if not after[name] < before[name]]
     require(
         not worse,
         "the squared norm of weights after 20 updates along their gradient",
@@ -59,19 +58,15 @@ def updates_descend(subject: ComponentUnderTest) -> None:
 @check
 def a_rate_of_zero_changes_nothing(subject: ComponentUnderTest) -> None:
     """An update whose learning rate is 0 leaves the weights as they are."""
-    named = named_weights(subject)
-    updates = updates_of(subject.make(), named, 0.1)
-    one_update(updates, named, 0)
-    before = {name: weight.detach().clone() for name, weight in named.items()}
-    for group in updates.optimizer.param_groups:
+    updated = _Updated(subject)
+    updated.once(0)
+    before = updated.copies()
+    for group in updated.updates.optimizer.param_groups:
         group["lr"] = 0.0
-    updates.optimizer.step()
-    moved = [name for name, weight in named.items() if not torch.equal(weight, before[name])]
-    require(
-        not moved,
+    updated.updates.optimizer.step()
+    _require_none(
+        updated.other_than(before),
         "weights that an update of rate 0 moved",
-        measured=", ".join(moved),
-        expected="none",
         why="the trainer sets the rate in each group's `lr`, which has to scale all that is done",
     )
 
@@ -79,35 +74,30 @@ def a_rate_of_zero_changes_nothing(subject: ComponentUnderTest) -> None:
 @check
 def what_has_no_gradient_stays(subject: ComponentUnderTest) -> None:
     """A weight without a gradient is left as it is, and the others are updated."""
-    named = named_weights(subject)
-    updates = updates_of(subject.make(), named, 0.1)
-    left, *others = named
-    before = {name: weight.detach().clone() for name, weight in named.items()}
-    for name in others:
-        named[name].grad = torch.ones_like(named[name])
-    updates.set_rate(0, 10)
-    updates.apply(torch.ones(()))
+    updated = _Updated(subject)
+    before = updated.copies()
+    left, *others = before
+    updated.along({name: torch.ones_like(before[name]) for name in others}, 0)
+    moved = updated.other_than(before)
     require(
-        torch.equal(named[left], before[left]),
+        left not in moved,
         f"the weight {left}, whose gradient is None",
         measured="moved",
         expected="as it was",
     )
-    idle = [name for name in others if torch.equal(named[name], before[name])]
-    require(not idle, "weights that an update did not move", measured=idle, expected="none")
+    idle = [name for name in others if name not in moved]
+    _require_none(idle, "weights that an update did not move")
 
 
 @check
 def its_state_goes_on_bit_by_bit(subject: ComponentUnderTest) -> None:
     """Written to a checkpoint and read into a new optimiser, training goes on to the bit."""
-    named = named_weights(subject)
-    updates = updates_of(subject.make(), named, 0.1)
+    updated = _Updated(subject)
     for step in range(3):
-        one_update(updates, named, step)
-    other = {name: nn.Parameter(weight.detach().clone()) for name, weight in named.items()}
-    again = updates_of(subject.make(), other, 0.1)
+        updated.once(step)
+    again = _Updated(subject, weights=updated.copies())
     try:
-        _carry_over(updates, again)
+        _carry_over(updated.updates, again.updates)
     except DiffkitError as error:
         raise LawBroken(
             "its state after three updates",
@@ -115,14 +105,11 @@ def its_state_goes_on_bit_by_bit(subject: ComponentUnderTest) -> None:
             expected="one that a checkpoint holds, and that a new optimiser takes",
         ) from error
     for step in range(3, 6):
-        one_update(updates, named, step)
-        one_update(again, other, step)
-    apart = [name for name in named if not torch.equal(named[name], other[name])]
-    require(
-        not apart,
+        updated.once(step)
+        again.once(step)
+    _require_none(
+        updated.other_than(again.copies()),
         "weights that differ after the run was resumed",
-        measured=", ".join(apart),
-        expected="none",
         why="what it keeps must be in its `state` and `param_groups`, not beside them",
     )
 
@@ -130,30 +117,63 @@ def its_state_goes_on_bit_by_bit(subject: ComponentUnderTest) -> None:
 @check
 def what_is_not_finite_changes_nothing(subject: ComponentUnderTest) -> None:
     """An optimiser that says it looks at `found_inf` changes nothing where that is 1."""
-    named = named_weights(subject)
-    updates = updates_of(subject.make(), named, 0.1)
-    if not supports_found_inf(updates.optimizer):
+    updated = _Updated(subject)
+    if not supports_found_inf(updated.updates.optimizer):
         raise NotApplicable("it does not look at found_inf; the host leaves such updates out")
-    one_update(updates, named, 0)
-    before = {name: weight.detach().clone() for name, weight in named.items()}
-    state = copy.deepcopy(updates.slots.read())
-    for weight in named.values():
-        weight.grad = torch.full_like(weight, torch.nan)
-    updates.set_rate(1, 10)
-    updates.apply(torch.tensor(torch.nan))
-    after = updates.slots.read().tensors
-    moved = [name for name, weight in named.items() if not torch.equal(weight, before[name])]
-    moved += [name for name, value in state.tensors.items() if not torch.equal(value, after[name])]
-    require(
-        not moved,
+    updated.once(0)
+    before = updated.copies()
+    state = copy.deepcopy(updated.updates.slots.read().tensors)
+    updated.along({n: torch.full_like(w, torch.nan) for n, w in before.items()}, 1, torch.nan)
+    _require_none(
+        [*updated.other_than(before), *_other(updated.updates.slots.read().tensors, state)],
         "what an update with gradients that are not finite changed",
-        measured=", ".join(moved),
-        expected="nothing",
     )
 
 
-def _squares(named: dict[str, nn.Parameter]) -> dict[str, float]:
-    return {name: float(weight.detach().double().square().sum()) for name, weight in named.items()}
+class _Updated:
+    """Weights, and the updates that the component's optimiser makes of them."""
+
+    def __init__(
+        self,
+        subject: ComponentUnderTest,
+        *,
+        rate: float = 0.1,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        given = named_weights(subject) if weights is None else weights
+        self.weights = {name: nn.Parameter(weight.detach()) for name, weight in given.items()}
+        self.updates = updates_of(subject.make(), self.weights, rate)
+
+    def once(self, step: int) -> None:
+        """On gradients that depend on the weights and on the step."""
+        one_update(self.updates, self.weights, step)
+
+    def along(self, gradients: Mapping[str, Tensor], step: int, norm: float = 1.0) -> None:
+        """On these; a weight that is left out has none."""
+        for name, weight in self.weights.items():
+            weight.grad = gradients.get(name)
+        self.updates.set_rate(step, _STEPS)
+        self.updates.apply(torch.tensor(norm))
+
+    def copies(self) -> dict[str, Tensor]:
+        """The weights as they are now."""
+        return {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    def other_than(self, before: Mapping[str, Tensor]) -> list[str]:
+        """The weights that are not as they were, by name."""
+        return _other(self.weights, before)
+
+
+def _other(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, value in before.items() if not torch.equal(now[name], value)]
+
+
+def _require_none(names: Sequence[str], what: str, why: str = "") -> None:
+    require(not names, what, measured=", ".join(names), expected="none", why=why)
+
+
+def _squares(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach().double().square().sum()) for name, value in weights.items()}
 
 
 def _carry_over(one: Updates, other: Updates) -> None:

@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from diffkit.assembly.facts import LATENTS, SHAPE
+from diffkit.assembly.choice_facts import SHAPE
+from diffkit.assembly.facts import LATENTS
 from diffkit.assembly.training import TrainingComponents
 from diffkit.bundled.learning_rates.constant import Constant
 from diffkit.config.signature import signature_of, validated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffkit.assembly.conditions import prepared
+from diffkit.assembly.prepared_data import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
 from diffkit.core.clipping import Clipping
@@ -13,7 +13,7 @@ from diffkit.core.model import Condition, Network
 from diffkit.core.process import GaussianProcess
 
 
-def measured(
+def measured_by_model(
     metric: ModelMetric,
     data: Dataset,
     system: System,

@@ -54,7 +54,7 @@ def conditions_of(
     known = {*flow.taken, *flow.added, *needed, *optional}
     if absent is None or set(given) - known:
         raise SpecError([_taken_are({*flow.taken, *needed}, optional, given)])
-    raw = {name: _as_tensor(name, value, flow) for name, value in given.items()}
+    raw = {name: _declared(name, value, flow) for name, value in given.items()}
     also = {name: raw[name] for name in (*needed, *optional) if name in raw}
     passed = {name: raw[name] if name in raw else _null_of(name, flow) for name in flow.passed}
     told = _prepared_of(raw, parts, absent)
@@ -150,7 +150,7 @@ def prepared_conditions(given: Given, parts: Components, count: int) -> Batch:
         SpecError: a value is no tensor, text or whole number.
         DataError: one that is taken is missing, or has not a row for each sample.
     """
-    raw = {name: _as_tensor(name, value, parts.flow) for name, value in given.items()}
+    raw = {name: _declared(name, value, parts.flow) for name, value in given.items()}
     for name, value in raw.items():
         if value.ndim == 0 or len(value) != count:
             raise DataError(
@@ -179,6 +179,26 @@ def rows_of(condition: Condition, count: int) -> dict[str, Tensor]:
                 "give a row for each of them, or one for all"
             )
     return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
+
+
+def _declared(name: str, value: Any, flow: ConditionFlow) -> Tensor:
+    """A condition as people give it, as a tensor. Raises SpecError, DataError: it is none, or not
+    what the data declare. What an encoder takes, the encoder looks at.
+    """
+    told, info = _as_tensor(name, value, flow), (flow.declared or {}).get(name)
+    if info is None or info.text or name in (flow.encoder or ()):
+        return told
+    if tuple(told.shape[1:]) != tuple(info.shape):
+        raise DataError(
+            f"condition.{name} has the shape {list(told.shape)}, and the data have "
+            f"{['n', *info.shape]}, a row for each sample or one for all".replace("'", "")
+        )
+    dtype = getattr(torch, info.dtype)
+    if told.dtype == dtype:
+        return told
+    if told.is_floating_point() and not dtype.is_floating_point:
+        raise DataError(f"condition.{name} is {told.dtype}, and the data have {dtype}")
+    return told.to(dtype)
 
 
 def _as_tensor(name: str, value: Any, flow: ConditionFlow) -> Tensor:

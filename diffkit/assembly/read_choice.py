@@ -147,7 +147,7 @@ def _compare_file(entry: ComponentEntry, recorded: Mapping[str, Provenance]) -> 
     source = recorded.get(entry.id)
     if source is not None and source.sha256 != entry.origin.sha256:
         warnings.warn(
-            f"{entry.kind} '{entry.id}' comes from {entry.origin}, which has changed since this "
-            "spec was saved: samples may differ",
+            # Of all its components alike, so that it is shown once.
+            f"{entry.origin} has changed since this spec was saved: samples may differ",
             stacklevel=2,
         )

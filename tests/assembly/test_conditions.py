@@ -265,6 +265,23 @@ def test_conditions_are_dropped_by_name_each_on_its_own():
     assert not found[0.0, 0.25][0].any()
 
 
+def test_what_is_given_is_what_the_data_declare():
+    pipeline = diffkit.build(spec(model=Reads(names=("low", "number"), null=False)))
+    given = {"low": torch.zeros(1, *SHAPE), "number": [3]}
+    assert pipeline.sample(2, condition=given, steps=2).isfinite().all()
+    doubled = {**given, "low": given["low"].double()}
+    assert pipeline.sample(2, condition=doubled, steps=2).isfinite().all()
+    for wrong, words in (
+        ({"low": torch.zeros(1, 1, 2, 2)}, r"low has the shape \[1, 1, 2, 2\], .*\[n, 1, 4, 4\]"),
+        ({"low": [1.0, 2.0]}, r"condition.low has the shape \[2\]"),
+        ({"number": torch.tensor([3.0])}, r"condition.number is torch.float32, .* torch.int64"),
+    ):
+        with pytest.raises(diffkit.DataError, match=words):
+            pipeline.sample(2, condition={**given, **wrong}, steps=2)
+        with pytest.raises(diffkit.DataError, match=words):
+            pipeline.denoiser(condition={**given, **wrong})
+
+
 def test_what_is_left_out_in_sampling_stands_for_none():
     model = Reads(names=("low", "vector"))
     pipeline = diffkit.build(spec(model=model, encoder=Numbers()))

@@ -525,10 +525,19 @@ class Pipeline:
         return measured_by_model(metric, self.encoded(data), system, network, clipping, asked.seed)
 
     def _measured_alone(
-        self, go_on: Callable[[], None], metric: Choice | None, seed: int
+        self,
+        go_on: Callable[[], None],
+        metric: Choice | None = None,
+        *,
+        seed: int = 0,
+        num: int | None = None,
+        features: Choice | None = None,
+        dataset: Choice | None = None,
+        **choices: Unpack[SamplingOptions],
     ) -> dict[str, float]:
         """The values of a metric, measured by this process, which stops likewise."""
-        asked = checked_measuring_options(None, None, None, {"metric": metric}, seed, {})
+        others = {"metric": metric, "features": features, "dataset": dataset}
+        asked = checked_measuring_options(None, None, num, others, seed, choices)
         return dict(self._measured(asked, partial(self._drawn_alone, go_on)).values)
 
     def _own(self) -> OwnLoop:

@@ -109,8 +109,8 @@ class _Told:
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         return self._run.sample(num, seed=seed, **options)
 
-    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
-        return self._run.evaluate(metric, seed=seed)
+    def evaluate(self, metric: Any = None, *, seed: int = 0, **options: Any) -> dict[str, float]:
+        return self._run.evaluate(metric, seed=seed, **options)
 
     def log(self, name: str, value: float | Tensor) -> None:
         self._run.log(name, value)

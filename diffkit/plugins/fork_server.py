@@ -1,7 +1,8 @@
-"""Processes that begin with torch imported, forked from one that imported it."""
+"""Processes that begin with torch and the kinds imported, forked from one that imported them."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from diffkit.plugins.kinds import KINDS
 from diffkit.plugins.probe_worker import main
 
 _SERVER = (
@@ -104,13 +106,9 @@ def _number(channel: socket.socket, timeout: float | None) -> int | None:
 
 
 def serve() -> NoReturn:
-    """Import, and then fork a process for each request that comes from standard input."""
-    import torch  # noqa: F401 - for those that are forked
-
-    import diffkit.core
-
-    for name in diffkit.core.__all__:
-        getattr(diffkit.core, name)
+    """Import the kinds, and so torch, and then fork a process for each request that comes from standard input."""
+    for kind in KINDS.values():
+        importlib.import_module(kind.interface.partition(":")[0])
     channel = socket.socket(fileno=os.dup(0))
     channel.sendall(b"0\n")
     while True:

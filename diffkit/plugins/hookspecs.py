@@ -39,11 +39,11 @@ class RunInfo(Protocol):
 
     @property
     def system(self) -> nn.Module:
-        """The module in training, to be looked at."""
+        """A copy of the module in training, made when it is asked for."""
 
     @property
     def average(self) -> nn.Module | None:
-        """The first average, where there is one, to be looked at."""
+        """A copy of the first average, where there is one."""
 
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         """Samples `[num, *data]` of the weights of now, as `Pipeline.sample` draws them: with the
@@ -51,8 +51,10 @@ class RunInfo(Protocol):
         to end, by a signal or as its time is up, it raises TrainingError, and training ends.
         """
 
-    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
-        """The values of a metric, the spec's by default, on the spec's dataset."""
+    def evaluate(self, metric: Any = None, *, seed: int = 0, **options: Any) -> dict[str, float]:
+        """The values of a metric, the spec's by default, likewise; the options, such as `num`,
+        `dataset` and `steps`, are those of `Pipeline.evaluate`.
+        """
 
     def log(self, name: str, value: Logged) -> None:
         """Tell every observer of a number, or of a picture `[c, h, w]` in [0, 1]."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffkit.arguments import instance, number
+from diffkit.assembly.modules import refuse_divided, twin
 from diffkit.errors import SpecError
 
 
@@ -24,8 +25,8 @@ class Looking:
 
     sample: Callable[..., Tensor]
     """Samples of the weights of now, as `Pipeline.sample` draws them."""
-    evaluate: Callable[[Callable[[], None], Any, int], dict[str, float]]
-    """The values of a metric, with a seed."""
+    evaluate: Callable[..., dict[str, float]]
+    """The values of a metric, as `Pipeline.evaluate` measures them."""
 
 
 @dataclass
@@ -55,23 +56,24 @@ class ObservedRun:
 
     @property
     def system(self) -> nn.Module:
-        """The module in training."""
-        return self._abilities("system").system
+        """A copy of the module in training."""
+        return _copied(self._abilities("system").system, "run.system")
 
     @property
     def average(self) -> nn.Module | None:
-        """The first average."""
-        return self._abilities("average").average
+        """A copy of the first average."""
+        average = self._abilities("average").average
+        return None if average is None else _copied(average, "run.average")
 
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         """Samples of the weights of now."""
         able = self._abilities("sample")
         return able.looking.sample(able.go_on, num, seed=seed, **options)
 
-    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
+    def evaluate(self, metric: Any = None, *, seed: int = 0, **options: Any) -> dict[str, float]:
         """The values of a metric."""
         able = self._abilities("evaluate")
-        return able.looking.evaluate(able.go_on, metric, seed)
+        return able.looking.evaluate(able.go_on, metric, seed=seed, **options)
 
     def log(self, name: str, value: float | Tensor) -> None:
         """Tell every observer of a number or a picture. Raises SpecError for what is neither."""
@@ -86,6 +88,12 @@ class ObservedRun:
         if not self._able:
             raise SpecError([f"run.{what}: nothing is trained here; it is for training's events"])
         return self._able[0]
+
+
+def _copied(module: nn.Module, name: str) -> nn.Module:
+    """What an observer does to it is no business of training."""
+    refuse_divided(module, name, "look at samples, or at a checkpoint")
+    return twin(module)
 
 
 def _loggable(value: Any) -> float | Tensor:

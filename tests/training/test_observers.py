@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.core import Observer
+from diffkit.core import Observer, SampleMetric
 from diffkit.storage import run_directory
 
 UNET = {"width": 4, "multipliers": [1], "blocks": 1, "attention": [], "groups": 2, "dropout": 0.5}
@@ -90,8 +90,9 @@ def test_looking_on_changes_nothing() -> None:
             assert torch.equal(run.sample(3, seed=5), run.sample(3, seed=5)), "dropout was on"
             one_by_one = run.sample(3, seed=5, batch_size=1)
             torch.testing.assert_close(one_by_one, run.sample(3, seed=5), rtol=0, atol=1e-5)
-            assert run.system is pipeline.system
-            assert run.average is pipeline.average
+            for mine, theirs in ((run.system, pipeline.system), (run.average, pipeline.average)):
+                pairs = zip(mine.parameters(), theirs.parameters(), strict=True)
+                assert all(torch.equal(one, other) for one, other in pairs)
             torch.rand(5)
             seen.append(step)
 
@@ -99,6 +100,16 @@ def test_looking_on_changes_nothing() -> None:
     pipeline.train(observers=[Looks()], progress=False)
     assert seen == [2, 4, 6, 8]
     assert all(map(torch.equal, weights(alone), weights(pipeline)))
+
+
+class Spread(SampleMetric):
+    """The deviation of samples."""
+
+    def samples_needed(self, dataset) -> int:
+        return 4
+
+    def measure(self, samples, dataset, seed, of=None) -> dict[str, float]:
+        return {"spread": float(samples.std()), "count": float(len(samples))}
 
 
 def test_it_measures_as_evaluate_does(tmp_path) -> None:
@@ -110,9 +121,26 @@ def test_it_measures_as_evaluate_does(tmp_path) -> None:
     class Bits(Observer):
         def diffkit_run_end(self, run) -> None:
             found.append(run.evaluate(config, seed=2))
+            found.append(run.evaluate(Spread(), seed=2, num=6, steps=2))
 
     pipeline.train(observers=[Bits()], progress=False)
-    assert found == [pipeline.evaluate(metric=config, seed=2)]
+    assert found == [
+        pipeline.evaluate(metric=config, seed=2),
+        pipeline.evaluate(metric=Spread(), seed=2, num=6, steps=2),
+    ]
+
+
+def test_what_it_does_to_the_weights_it_looks_at_is_done_to_a_copy() -> None:
+    class Meddles(Observer):
+        def diffkit_step(self, run, step, metrics) -> None:
+            for module in (run.system, run.average):
+                module.requires_grad_(False).eval()
+                for weight in module.parameters():
+                    weight.zero_()
+
+    alone, pipeline = built().train(progress=False), built()
+    pipeline.train(observers=[Meddles()], progress=False)
+    assert all(map(torch.equal, weights(alone), weights(pipeline)))
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,17 @@ def use_augmentation(
         done.outputs.update({f"condition {name} {step}": value for name, value in named})
 
 
+class _AnyValue(dict[str, float]):
+    """The values of a metric, of which the kit does not know the names."""
+
+    def __missing__(self, name: str) -> float:
+        return self["value"]
+
+
+def _falling(number: int) -> float:
+    return max(1.0 / max(number, 1), 0.25)
+
+
 class NotedRun:
     """A run without a directory, or with one, that notes what an observer asks of it."""
 
@@ -152,10 +163,10 @@ class NotedRun:
         self.asked.append(("sample", float(num)))
         return torch.zeros(num, 1, 8, 8)
 
-    def evaluate(self, metric: Any = None, *, seed: int = 0) -> dict[str, float]:
-        """One number."""
+    def evaluate(self, metric: Any = None, *, seed: int = 0, **options: Any) -> dict[str, float]:
+        """What falls as the loss does, by whatever name it is asked for."""
         self.asked.append(("evaluate", float(self.step)))
-        return {"value": 1.0}
+        return _AnyValue(value=_falling(self.step // 1000))
 
     def log(self, name: str, value: float | Tensor) -> None:
         """Noted."""
@@ -172,8 +183,8 @@ def watched(observer: Observer, run: NotedRun) -> Events:
     events.run_start(run)
     for number in range(1, 41):
         run.step = 1000 * number
-        loss = max(1.0 / number, 0.25)
-        metrics = {"step": run.step, "loss": loss, "grad_norm": 1.0, "learning_rate": 1e-3}
+        found = {"step": run.step, "loss": _falling(number), "grad_norm": 1.0}
+        metrics = {**found, "learning_rate": 1e-3}
         events.step(run, run.step, {**metrics, "seconds": float(number)})
     events.log(run, run.step, "number", 0.5)
     events.log(run, run.step, "picture", torch.zeros(1, 8, 8))

@@ -170,6 +170,8 @@ def _value_as_data(value: Any, where: str, host: Host) -> Any:
     if isinstance(value, Component):
         return reference_of(value, host).model_dump(mode="json")
     if isinstance(value, Run):
+        if value.directory is None:
+            raise Unsaveable(f"{where} is a run in memory; save it, and give Run(its directory)")
         return value.directory
     if isinstance(value, list | tuple):
         return [_value_as_data(item, f"{where}[{i}]", host) for i, item in enumerate(value)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
-from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.process import ForwardProcess
 
 
@@ -32,17 +33,30 @@ class Run:
     """
 
     def __init__(self, directory: str | Path, *, host: Any = None) -> None:
-        self.directory, self._host = str(directory), host
+        self.directory: str | None = str(directory)
+        self._host = host
         self._pipeline: Any = None
+
+    @classmethod
+    def of(cls, pipeline: Any) -> Run:
+        """The run that a pipeline in memory is, which no file can name; it is frozen.
+
+        For a component's `examples`, and for trying things out.
+        """
+        run = cls("")
+        run.directory, run._pipeline = None, _frozen(pipeline)
+        return run
 
     def __repr__(self) -> str:
         return f"Run({self.directory!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and other.directory == self.directory
+        if not isinstance(other, Run) or self.directory is None:
+            return self is other
+        return other.directory == self.directory
 
     def __hash__(self) -> int:
-        return hash((Run, self.directory))
+        return hash((Run, self.directory or id(self)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Run:
         return self
@@ -53,18 +67,36 @@ class Run:
         if self._pipeline is None:
             # By the public name, as a plugin would: the core imports nothing that is above it.
             load = importlib.import_module("diffkit").load
-            where = Path(self.directory).expanduser()
-            self._pipeline = load(where, host=self._host, device="cpu")
-            for system in (self._pipeline.system, self._pipeline.average):
-                if system is not None:
-                    system.requires_grad_(False).eval()
+            where = Path(str(self.directory)).expanduser()
+            self._pipeline = _frozen(load(where, host=self._host, device="cpu"))
         return self._pipeline
 
     @property
     def model(self) -> EpsilonModel:
-        """Its network, of the weights that its samples are drawn with: the base of another one."""
+        """Its network, of the weights that its samples are drawn with: the base of another one.
+
+        It is where it was last used; call it by `network`.
+        """
         found: EpsilonModel = (self.pipeline.average or self.pipeline.system).model
         return found
+
+    def network(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
+        """What `model` gives, on the device of `x` and in its precision.
+
+        It is computed in the network's own, whatever the precision of who asks.
+        """
+        if x.device != self.pipeline.device:
+            self.pipeline.to(x.device)
+        model = self.model
+        own = next((w.dtype for w in model.parameters() if w.is_floating_point()), x.dtype)
+        if own == x.dtype or not x.is_floating_point():
+            return cast("Tensor | Output", model(x, c_noise, condition))
+        told = {name: _cast(value, own) for name, value in condition.items()}
+        said = model(_cast(x, own), c_noise, told)
+        if isinstance(said, Output):
+            extras = {name: _cast(value, x.dtype) for name, value in said.extras.items()}
+            return Output(_cast(said.output, x.dtype), extras)
+        return _cast(said, x.dtype)
 
     def denoiser(
         self,
@@ -91,5 +123,16 @@ class Run:
         system = pipeline.average or pipeline.system
         with torch.no_grad():
             encoded = system.encoded(condition) if pipeline.parts.taken else {}
-        found: Denoiser = system.denoiser(process, encoded)
+        found: Denoiser = system.denoiser(process, encoded, network=self.network)
         return found
+
+
+def _frozen(pipeline: Any) -> Any:
+    for system in (pipeline.system, pipeline.average):
+        if system is not None:
+            system.requires_grad_(False).eval()
+    return pipeline
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value

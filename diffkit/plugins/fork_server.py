@@ -106,7 +106,7 @@ def _number(channel: socket.socket, timeout: float | None) -> int | None:
 
 
 def serve() -> NoReturn:
-    """Import the kinds, and so torch, and then fork a process for each request that comes from standard input."""
+    """Import the kinds, and so torch; then fork a process for each request from standard input."""
     for kind in KINDS.values():
         importlib.import_module(kind.interface.partition(":")[0])
     channel = socket.socket(fileno=os.dup(0))

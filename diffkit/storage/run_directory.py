@@ -127,7 +127,8 @@ def holds_a_run(directory: Path) -> bool:
 def latest_checkpoint(run: Path) -> Path:
     """The newest checkpoint. Raises CheckpointError where there is none."""
     if not os.path.isdir(run):
-        raise CheckpointError(f"{run}: there is no such run directory")
+        below = "" if run.is_absolute() else f", below {Path.cwd()}"
+        raise CheckpointError(f"{run}: there is no such run directory{below}")
     found = checkpoints(run)
     if not found and names_a_checkpoint(run.resolve()):
         whole = run.resolve()

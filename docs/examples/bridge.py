@@ -19,8 +19,6 @@ from diffkit.core import (
     LossRecord,
     NoiseSchedule,
     Prediction,
-    State,
-    StepSampler,
 )
 from diffkit.functional.coefficients import broadcast_right
 
@@ -131,11 +129,3 @@ class ToTheData(Loss):
         drawn = context.process.draw(batch.x_0, context.noise, batch.given)
         prediction = context.denoiser(context.process.diffuse(batch.x_0, t, drawn), t)
         return LossRecord((prediction.x_0 - batch.x_0).square().flatten(1).mean(1), t)
-
-
-class Ancestral(StepSampler):
-    """Any process that has a `reverse`."""
-
-    def step(self, denoiser, x_t, t, s, noise):
-        prediction = denoiser(x_t, t)
-        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)

@@ -20,8 +20,6 @@ from diffkit.core import (
     NoiseSchedule,
     Prediction,
     SampleNoise,
-    State,
-    StepSampler,
     Vocabulary,
     as_time,
 )
@@ -113,14 +111,6 @@ class MaskedCrossEntropy(Loss):
         t, weight = context.draw_times(len(batch))
         nats = _nats(batch.x_0, context.process, context.denoiser, t, context.noise)
         return LossRecord(values=weight.to(nats.dtype) * nats, t=t)
-
-
-class Ancestral(StepSampler):
-    """Any process that has a `reverse`."""
-
-    def step(self, denoiser, x_t, t, s, noise):
-        prediction = denoiser(x_t, t)
-        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)
 
 
 class Reader(EpsilonModel):

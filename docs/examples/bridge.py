@@ -14,6 +14,7 @@ from diffkit.core import (
     Batch,
     ConditionInfo,
     Dataset,
+    Example,
     ForwardProcess,
     Loss,
     LossRecord,
@@ -23,6 +24,8 @@ from diffkit.core import (
 from diffkit.functional.coefficients import broadcast_right
 
 SOURCE = ConditionInfo(shape=(1, 8, 8), picture=True)
+TRIED = Example(conditions={"source": lambda count: torch.ones(count, *SOURCE.shape).cumsum(0)})
+"""What the conformance kit tries these components with: another grey for each sample."""
 
 
 class BlurredDigits(Dataset):
@@ -85,6 +88,10 @@ class Bridge(ForwardProcess):
     def __init__(self, *, schedule: NoiseSchedule, scale: float = 0.3) -> None:
         self._schedule, self._scale = schedule, scale
 
+    @classmethod
+    def examples(cls):
+        return [TRIED]
+
     @property
     def schedule(self):
         return self._schedule
@@ -123,6 +130,10 @@ class ToTheData(Loss):
     """The squared error of the predicted data."""
 
     process_class = Bridge
+
+    @classmethod
+    def examples(cls):
+        return [TRIED]
 
     def __call__(self, batch, context):
         t, _ = context.draw_times(len(batch))

@@ -10,7 +10,15 @@ from .common import host_of
 
 
 @pytest.mark.parametrize(
-    "name", ["mean_flow", "self_conditioning", "representation_alignment", "cfg_plus_plus"]
+    "name",
+    [
+        "mean_flow",
+        "self_conditioning",
+        "representation_alignment",
+        "cfg_plus_plus",
+        "masked_text",
+        "bridge",
+    ],
 )
 def test_an_example_passes_the_kit(name) -> None:
     found = components_under_test("local.*", host=host_of(name))

@@ -13,10 +13,9 @@ from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess
-from diffkit.errors import ComponentError
 from diffkit.testing.check import Check, check
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import require
+from diffkit.testing.laws import NotChecked, require
 
 _COUNT = 3
 
@@ -40,11 +39,11 @@ def trial_of(
 ) -> Trial:
     """Data of the fixtures' shape: tokens, where they have a vocabulary; else numbers.
 
-    Raises ComponentError where the process takes a condition that the fixtures do not have.
+    Raises NotChecked where the process takes a condition that the fixtures do not have.
     """
     shape, offered = (count, *subject.fixtures.shape), subject.fixtures.condition(count)
     if missing := [name for name in process.takes if name not in offered]:
-        raise ComponentError(
+        raise NotChecked(
             f"the process takes {', '.join(missing)}; give `Fixtures(conditions={{...}})`"
         )
     condition = {

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 from diffkit.errors import ComponentError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Shaped
 
 Number = float | Tensor
 """A coefficient: one for all samples as a Python number, which costs nothing; else float64, one a
@@ -73,7 +73,7 @@ def full_like(x: Number, value: float) -> Number:
     return torch.full_like(x, value) if isinstance(x, Tensor) else value
 
 
-def broadcast_right(coefficient: Number, like: Float[Tensor, "..."]) -> Number:
+def broadcast_right(coefficient: Number, like: Shaped[Tensor, "..."]) -> Number:
     """Shape a coefficient so that it multiplies `like` sample by sample.
 
     One for the whole batch stays the host number that it is: torch passes it to the kernel by

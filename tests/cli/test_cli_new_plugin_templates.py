@@ -65,6 +65,18 @@ def test_process(whole):
     torch.testing.assert_close(2 * (alpha.log() - sigma.log()), log_snr)
 
 
+def test_masking_stays_on_the_device(whole):
+    # There, a tensor of another device or a value that the host reads is an error.
+    process = whole.Masking(schedule=Linear(), vocabulary=3)
+    noise = SampleNoise(seed=0, indices=range(2), device="meta")
+    x_0 = torch.zeros(2, 4, dtype=torch.int64, device="meta")
+    t = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    for x_t in (process.prior((2, 4), noise), process.diffuse(x_0, t, process.draw(x_0, noise))):
+        prediction = process.interpret(torch.zeros(2, 4, 3, device="meta"), x_t, 0.7)
+        x_s = process.reverse(prediction, x_t, 0.7, 0.3, noise)
+        assert (x_t.device.type, x_s.device.type, x_s.dtype) == ("meta", "meta", torch.int64)
+
+
 def test_masked_cross_entropy(whole):
     # Nothing is hidden at a tiny t, and all at t = 1 of a schedule that leaves no signal there.
     process = whole.Masking(schedule=Rectified(), vocabulary=3)

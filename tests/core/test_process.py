@@ -375,6 +375,7 @@ ASKED = {
 
 
 # More than samples, fewer, one for each of some axes, for each pixel of each sample.
+@pytest.mark.wrong_shapes
 @pytest.mark.parametrize("shape", [(5,), (3,), (4, 3), (4, 6), (4, 1, 6), (4, 1, 6, 6, 1)])
 @pytest.mark.parametrize("name", ASKED)
 def test_times_of_another_shape_are_refused(name, shape):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffkit.cli.new_plugin import EXAMPLES
+from diffkit.cli.new_plugin import EXAMPLES, FURTHER, parts_of
 
 from .fresh_environment import ROOT, FreshEnvironment
 
@@ -34,17 +34,19 @@ def test_a_new_plugin_is_written_installed_checked_trained_and_sampled(tmp_path:
     (tmp_path / "spec.yaml").write_text(SPEC)
     call = FreshEnvironment(tmp_path)
     call.install(ROOT)
-    kinds = [word for kind in EXAMPLES for word in ("--kind", kind)]
+    templates = (*EXAMPLES, *FURTHER)
+    kinds = [word for template in templates for word in ("--kind", template)]
+    parts = [(kind, f"acme.{name}") for t in templates for kind, name, _ in parts_of(t)]
     # From the installed wheel, so that the templates are seen to be in it.
     call("diffkit", "new-plugin", "acme", *kinds)
     call.install("-e", "./diffkit-acme[test]")
 
     listed = json.loads(call("diffkit", "list", "--json").stdout)
     ids = {(entry["kind"], entry["id"]) for entry in listed}
-    assert {(kind, f"acme.{name}") for kind, (name, _) in EXAMPLES.items()} <= ids
+    assert set(parts) <= ids
     found = json.loads(call("diffkit", "doctor", "--json", "--disable", "diffkit").stdout)
     ours = [f for f in found["findings"] if f["distribution"] == "diffkit-acme"]
-    assert len(ours) == len(EXAMPLES)
+    assert len(ours) == len(parts)
     assert {finding["status"] for finding in ours} == {"ok"}
 
     call("diffkit", "check", "acme.*")

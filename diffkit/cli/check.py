@@ -51,8 +51,9 @@ def command(
     """Run the conformance kit on components.
 
     WHAT is a full id (acme.heun), a short name that only one has, a pattern of ids ('acme.*') or a
-    Python file with component classes. A check that is skipped says nothing about the component;
-    with --json its reason is shown. The exit code is 1 where a check failed.
+    Python file with component classes. A check that is skipped says nothing about the component:
+    its reason is shown where the kit lacks something, and of all with --json. The exit code is 1
+    where a check failed.
     """
     from diffkit.testing.kit import run_checks
     from diffkit.testing.report import Report, summary

@@ -45,6 +45,15 @@ EXAMPLES = {
 }
 """By kind: the name and the class of the component in the kind's template."""
 
+FURTHER = {
+    "process:masking": (
+        ("process", "masking", "Masking"),
+        ("loss", "masked-cross-entropy", "MaskedCrossEntropy"),
+        ("model", "token-mlp", "TokenMLP"),
+    ),
+}
+"""By further template, `kind:name`: the kind, the name and the class of each component in it."""
+
 _USAGES = {
     "weighting": "of a loss: `loss: {{id: simple, config: {{weighting: {}}}}}`",
     "optimizer": "of training: `training: {{optimizer: {}}}`",
@@ -67,11 +76,12 @@ _LINE = 100
 @click.argument("name")
 @click.option(
     "--kind",
-    "kinds",
+    "templates",
     multiple=True,
     required=True,
-    type=click.Choice(list(KINDS)),
-    help="A kind of component to begin with; repeatable.",
+    type=click.Choice([*KINDS, *FURTHER]),
+    help="A kind of component to begin with; repeatable. process:masking is of tokens, with the "
+    "loss and the network that go with it.",
 )
 @click.option(
     "--out",
@@ -80,7 +90,7 @@ _LINE = 100
     help="The package's folder; must not exist, or be empty.  [default: diffkit-NAME]",
 )
 @debug_option
-def command(name: str, kinds: tuple[str, ...], out: Path | None) -> None:
+def command(name: str, templates: tuple[str, ...], out: Path | None) -> None:
     """Write a package of components, NAME or diffkit-NAME, that works as it is.
 
     It has one small component of each kind asked for, a test that runs the conformance kit on
@@ -90,7 +100,7 @@ def command(name: str, kinds: tuple[str, ...], out: Path | None) -> None:
     _warn_of_installed(namespace)
     folder = Path(f"diffkit-{namespace}") if out is None else out
     _check_free(folder)
-    chosen = [kind for kind in KINDS if kind in kinds]
+    chosen = [template for template in (*KINDS, *FURTHER) if template in templates]
     files = package(namespace, chosen)
     try:
         for path, text in files.items():
@@ -135,9 +145,9 @@ def _warn_of_installed(namespace: str) -> None:
     )
 
 
-def package(namespace: str, kinds: Sequence[str]) -> dict[str, str]:
-    """The files of a package with one component of each kind: path to text."""
-    values = _values(namespace, kinds)
+def package(namespace: str, templates: Sequence[str]) -> dict[str, str]:
+    """The files of a package with the components of each template: path to text."""
+    values = _values(namespace, templates)
     module = f"src/{values['module']}"
     sources = {
         "pyproject.toml": "pyproject.toml.txt",
@@ -153,46 +163,53 @@ def package(namespace: str, kinds: Sequence[str]) -> dict[str, str]:
     return {**files, f"{module}/py.typed": "", "LICENSE": _template("LICENSE.txt")}
 
 
-def _values(namespace: str, kinds: Sequence[str]) -> dict[str, str]:
+def parts_of(template: str) -> tuple[tuple[str, str, str], ...]:
+    """The kind, the name and the class of each component in a template."""
+    return FURTHER[template] if template in FURTHER else ((template, *EXAMPLES[template]),)
+
+
+def _values(namespace: str, templates: Sequence[str]) -> dict[str, str]:
     module = f"diffkit_{namespace.replace('-', '_')}"
-    entry_points, table = [], []
-    for kind in kinds:
-        name, class_name = EXAMPLES[kind]
+    parts = [part for template in templates for part in parts_of(template)]
+    entry_points: dict[str, list[str]] = defaultdict(list)
+    for kind, name, class_name in parts:
         group = f'[project.entry-points."{KINDS[kind].group}"]'
-        entry_points.append(f'{group}\n{name} = "{module}:{class_name}"')
-        table.append(f"| {kind} | `{namespace}.{name}` | `{class_name}` |")
-    imports, body = _composed(kinds)
+        entry_points[group].append(f'{name} = "{module}:{class_name}"')
+    groups = ["\n".join([group, *lines]) for group, lines in entry_points.items()]
+    table = [f"| {kind} | `{namespace}.{name}` | `{cls}` |" for kind, name, cls in parts]
+    imports, body = _composed(templates)
     return {
         "distribution": f"diffkit-{namespace}",
         "namespace": namespace,
         "module": module,
         "diffkit": __version__,
-        "entry_points": "\n\n".join(entry_points),
+        "entry_points": "\n\n".join(groups),
         "table": "\n".join(table),
-        "usage": _usage(namespace, kinds[0]),
+        "usage": _usage(namespace, templates[0]),
         "imports": imports,
         "body": body,
     }
 
 
-def _usage(namespace: str, kind: str) -> str:
-    name = f"{namespace}.{EXAMPLES[kind][0]}"
+def _usage(namespace: str, template: str) -> str:
+    parts = [(kind, f"{namespace}.{name}") for kind, name, _ in parts_of(template)]
+    kind, full_id = parts[0]
     if kind in _USAGES:
-        return f"In a spec, {_USAGES[kind].format(name)}."
-    return f"In a spec: `{kind}: {name}`."
+        return f"In a spec, {_USAGES[kind].format(full_id)}."
+    return f"In a spec: {', '.join(f'`{kind}: {full_id}`' for kind, full_id in parts)}."
 
 
 def _template(name: str) -> str:
     return resources.files("diffkit.cli").joinpath(_FOLDER, name).read_text(encoding="utf-8")
 
 
-def _composed(kinds: Sequence[str]) -> tuple[str, str]:
+def _composed(templates: Sequence[str]) -> tuple[str, str]:
     """The imports of several templates as one sorted block, and the rest of them, one by one."""
     whole: set[str] = set()
     names: dict[str, set[str]] = defaultdict(set)
     bodies = []
-    for kind in kinds:
-        text = _template(f"{kind.replace('-', '_')}.py.txt")
+    for template in templates:
+        text = _template(f"{re.sub('[-:]', '_', template)}.py.txt")
         imports = [n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)]
         for node in imports:
             found = {alias.name for alias in node.names}
@@ -203,7 +220,7 @@ def _composed(kinds: Sequence[str]) -> tuple[str, str]:
         end = imports[-1].end_lineno
         bodies.append("\n".join(text.splitlines()[end:]).strip("\n"))
     # Formatters want one line more between imports and a class.
-    gap = "\n" if bodies[0].startswith("class ") else ""
+    gap = "\n" if bodies[0].startswith(("class ", "@")) else ""
     return _import_block(whole, names), gap + "\n\n\n".join(bodies)
 
 
@@ -232,11 +249,12 @@ def _as_isort(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name.lower()
 
 
-def _next(folder: Path, namespace: str, kind: str) -> list[str]:
+def _next(folder: Path, namespace: str, template: str) -> list[str]:
     """The commands to type next."""
+    kind, name, _ = parts_of(template)[0]
     return [
         shlex.join(["python", "-m", "pip", "install", "-e", f"{folder}[test]"]),
-        command_line("show", kind, f"{namespace}.{EXAMPLES[kind][0]}"),
+        command_line("show", kind, f"{namespace}.{name}"),
         command_line("check", f"{namespace}.*"),
         shlex.join(["python", "-m", "pytest", str(folder)]),
     ]

@@ -16,7 +16,7 @@ from diffkit.core.prediction import NO_EXTRAS, Prediction
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
-from diffkit.functional.coefficients import Number
+from diffkit.functional.coefficients import Number, wrong_shape
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -183,7 +183,12 @@ class Declared:
 
 
 def per_sample(value: Number, x_t: Shaped[Tensor, "b *data"]) -> Float[Tensor, " b"]:
-    """A host value as float32 on the device of `x_t`, one a sample."""
+    """A host value as float32 on the device of `x_t`, one a sample.
+
+    Raises ComponentError for one of another shape.
+    """
     if isinstance(value, float) or value.ndim == 0:
         return torch.full((x_t.shape[0],), float(value), device=x_t.device)
+    if value.shape != x_t.shape[:1]:
+        raise wrong_shape(value.shape, x_t)
     return value.to(device=x_t.device, dtype=torch.float32, non_blocking=True)

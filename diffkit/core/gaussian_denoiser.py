@@ -267,18 +267,18 @@ def _check_coordinates(found: Tensor, wanted: Tensor, t: Time) -> None:
     has.
     """
     # Inverses of tables are good to 1e-9; a millionth of another level is no rounding.
-    alike = torch.isclose(
-        torch.as_tensor(broadcast_right(found, wanted)),
-        torch.as_tensor(broadcast_right(wanted, found)),
-        rtol=1e-6,
-        atol=1e-6,
-    )
+    alike = torch.isclose(_beside(found, wanted), _beside(wanted, found), rtol=1e-6, atol=1e-6)
     if not bool(alike.all()):
         raise ComponentError(
             "a process with one log-SNR for each coordinate was trained or is sampled from, and no "
             f"trained time has together those of sampling {_where(t)}; sample with the process and "
             "the schedule that the network was trained with"
         )
+
+
+def _beside(level: Tensor, other: Tensor) -> Tensor:
+    """One level a sample, where the other has one for each coordinate too."""
+    return level.reshape(-1, *[1] * (other.ndim - 1)) if level.ndim == 1 < other.ndim else level
 
 
 def scaled(c_in: Number, x_t: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class GaussianPredictor:
         if not isinstance(process, GaussianProcess):
             raise ComponentError(
                 f"{name}: it samples from Gaussian processes, and {type(process).__name__} is not "
-                "one; use a sampler that calls process.reverse only, such as 'diffkit.ddpm'"
+                "one; use a sampler that calls process.reverse only, such as 'diffkit.ancestral'"
             )
         self.name = name
         self.process = process

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from diffkit.errors import ComponentError
+
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Shaped
 
 Number = float | Tensor
 """A coefficient: one for all samples as a Python number, which costs nothing; else float64, one a
@@ -70,19 +73,40 @@ def full_like(x: Number, value: float) -> Number:
     return torch.full_like(x, value) if isinstance(x, Tensor) else value
 
 
-def broadcast_right(coefficient: Number, like: Float[Tensor, "..."]) -> Number:
+def broadcast_right(coefficient: Number, like: Shaped[Tensor, "..."]) -> Number:
     """Shape a coefficient so that it multiplies `like` sample by sample.
 
     One for the whole batch stays the host number that it is: torch passes it to the kernel by
     value, with no copy and no synchronisation. One per sample (`[b]`) moves to the device of
     `like` and is cast once, never below float32.
+
+    Raises ComponentError for one of another shape, unless it is one for each coordinate.
     """
     if isinstance(coefficient, float) or coefficient.ndim == 0:
         return coefficient
+    shape = coefficient.shape
     if coefficient.ndim == 1:
         coefficient = coefficient.reshape(-1, *([1] * (like.ndim - 1)))
+    if not _goes_with(coefficient, like):
+        raise wrong_shape(shape, like)
     dtype = torch.promote_types(like.dtype, torch.float32)
     return coefficient.to(device=like.device, dtype=dtype, non_blocking=True)
+
+
+def _goes_with(coefficient: Tensor, like: Tensor) -> bool:
+    """Whether it is one for all or for each, along every axis. Shapes alone are looked at."""
+    return coefficient.ndim == like.ndim and all(
+        own in (1, size) for own, size in zip(coefficient.shape, like.shape, strict=True)
+    )
+
+
+def wrong_shape(shape: Sequence[int], like: Tensor) -> ComponentError:
+    """The error of times, or what was computed from them, that are not one a sample of `like`."""
+    return ComponentError(
+        f"times of the shape {list(shape)} do not go with samples of the shape {list(like.shape)}: "
+        f"a time is one number, or one a sample, {list(like.shape[:1])}; where coordinates have "
+        "levels of their own, their process has them (log_snr)"
+    )
 
 
 def axpby(

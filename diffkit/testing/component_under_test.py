@@ -18,6 +18,7 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
+from diffkit.config.signature import signature_of
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
@@ -127,6 +128,16 @@ class ComponentUnderTest:
                 return component_of(choice, supply, copy.deepcopy(dict(self.fixtures.code)))
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
+
+    def vocabulary_of(self, component: type[Component]) -> int | None:
+        """How many tokens the samples of a component are made of; None where they are numbers.
+
+        As the fixtures say it, or where the component asks for the dataset's.
+        """
+        if self.fixtures.vocabulary is not None:
+            return self.fixtures.vocabulary
+        supplied = signature_of(component, self.host).supplied
+        return VOCABULARY if "dataset.vocabulary" in supplied.values() else None
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""

@@ -36,6 +36,17 @@ class NotApplicable(SkipTest):
     """A law that says nothing about this component. Test runners count it as skipped."""
 
 
+NOT_CHECKED = "not checked: "
+"""Begins the message of a law that could not be measured."""
+
+
+class NotChecked(NotApplicable):
+    """A law that may or may not hold: the kit lacks what it takes to measure it."""
+
+    def __init__(self, lacking: str) -> None:
+        super().__init__(f"{NOT_CHECKED}{lacking}")
+
+
 def require(holds: bool, what: str, *, measured: object, expected: object, why: str = "") -> None:
     """Raise LawBroken unless it holds."""
     if not holds:

@@ -17,10 +17,16 @@ from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.parameterization import TIME_SCALE
 from diffkit.errors import ComponentError
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotApplicable, require, within
 
 _GRID = 1000
 _FEW = 25
+ROWS = 4
+"""Samples that networks are asked about."""
+# Of the output's size. Sums of float64 taken in another order differ by 1e-16 a term; networks
+# add up many of them many times over. A row that sees another differs in the first digits.
+ROUNDING = 1e-9
+_WHY_ROUNDING = "in float64 only the order of sums may differ, 1e-16 of their size"
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Input:
     """What a network is asked."""
 
     x: Tensor
+    """Numbers, or tokens in int64."""
     c_noise: Tensor
     condition: Condition
 
@@ -38,11 +45,12 @@ class Input:
 
     def float(self) -> Input:
         """The same in float32, whatever is a number of it."""
-        condition = {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in self.condition.items()
-        }
-        return Input(self.x.float(), self.c_noise, condition)
+        condition = {name: _in(torch.float32, value) for name, value in self.condition.items()}
+        return Input(_in(torch.float32, self.x), self.c_noise, condition)
+
+
+def _in(dtype: torch.dtype, value: Tensor) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def trained(subject: ComponentUnderTest) -> EpsilonModel:
@@ -60,12 +68,16 @@ def trained(subject: ComponentUnderTest) -> EpsilonModel:
 
 
 def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch.float64) -> Input:
-    """Samples, noise levels from end to end, and the conditions that the network declares."""
+    """Samples, noise levels from end to end, and the conditions that the network declares.
+
+    Samples of tokens are those that data have: whether noisy ones have more, the process knows.
+    """
     facts = facts_of(subject)
-    if subject.fixtures.vocabulary is not None:
-        raise NotApplicable("it looks at tokens, and the kit tries networks of numbers")
-    shape = (count, *subject.fixtures.shape)
-    x = torch.randn(shape, generator=subject.generator("x"), dtype=torch.float64).to(dtype)
+    shape, generator = (count, *subject.fixtures.shape), subject.generator("x")
+    if (vocabulary := subject.vocabulary_of(subject.cls)) is None:
+        x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    else:
+        x = torch.randint(vocabulary, shape, generator=generator)
     grid = facts.get("steps") or _GRID
     levels = TIME_SCALE / grid * torch.linspace(1, grid, count).round()
     offered, condition = subject.fixtures.condition(count), {}
@@ -75,8 +87,7 @@ def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch
                 f"the network declares the condition {name!r}, and the fixtures offers "
                 f"{sorted(offered) or 'none'}; give `Fixtures(conditions={{{name!r}: ...}})`"
             )
-        value = offered[name]
-        condition[name] = value.to(dtype) if value.is_floating_point() else value
+        condition[name] = _in(dtype, offered[name])
     # A second time is before t: that of half the index.
     condition |= dict.fromkeys(facts.get("times", ()), 0.5 * levels)
     # Networks are told the noise level in float32, whatever they compute in.
@@ -136,3 +147,37 @@ def shares_apart(measured: Tensor, expected: Tensor) -> Tensor:
     """How far apart the rows are, as shares of the largest number."""
     size = torch.maximum(measured.abs().max(), expected.abs().max()).clamp(min=1e-300)
     return (measured - expected).abs().flatten(1).amax(1) / size
+
+
+def same(what: str, measured: Tensor, expected: Tensor) -> None:
+    """Raise LawBroken where outputs differ by more than the order of sums can."""
+    size = float(expected.abs().max())
+    within(what, measured, expected, ROUNDING * size, _WHY_ROUNDING)
+
+
+def different(what: str, measured: Tensor, expected: Tensor) -> None:
+    """Raise LawBroken where all outputs are alike."""
+    apart = float(shares_apart(measured, expected).max())
+    found, wanted = f"{apart:.3g} of the output's size apart", f"more than {ROUNDING:g}"
+    require(apart > ROUNDING, what, measured=found, expected=wanted, why=_WHY_ROUNDING)
+
+
+def only_changes(what: str, row: int, before: Tensor, after: Tensor) -> None:
+    """Raise LawBroken unless this sample's output changed, and no other's."""
+    others = [other for other in range(ROWS) if other != row]
+    same(f"the other samples after a change of {what}", after[others], before[others])
+    different(f"the sample itself after a change of {what}", after[[row]], before[[row]])
+
+
+def effect_of_tokens(subject: ComponentUnderTest, network: EpsilonModel, given: Input) -> Tensor:
+    """By coordinate, the largest change of the output where its token is the next one."""
+    count, vocabulary = given.x[0].numel(), subject.vocabulary_of(subject.cls) or 1
+    step = torch.eye(count, dtype=torch.int64).reshape(count, *given.x.shape[1:])
+    found = torch.zeros(count, dtype=torch.float64)
+    for row in range(ROWS):
+        one = given.rows([row] * count)
+        output = asked(network, replace(one, x=(one.x + step) % vocabulary))
+        plain = asked(network, given.rows([row])).expand_as(output)
+        apart = shares_apart(output, plain)
+        found = torch.maximum(found, torch.where(apart > ROUNDING, apart, 0.0))
+    return found

@@ -28,7 +28,7 @@ from diffkit.core.process import GaussianProcess
 from diffkit.core.times import DrawnTimes
 from diffkit.functional.coefficients import broadcast_right
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotApplicable, NotChecked
 from diffkit.testing.networks import config_of
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 
@@ -169,7 +169,7 @@ def made(subject: ComponentUnderTest) -> Loss:
     """The loss. Raises NotApplicable where the process or the network here is not for it."""
     loss: Loss = subject.make()
     if not issubclass(VariancePreserving, loss.process_class):
-        raise NotApplicable(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
+        raise NotChecked(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
     problems = _problems(subject, needs_variance(subject))
     if problems:
         raise NotApplicable("; ".join(problems))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from diffkit.testing.check import EXEMPT
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.kit import Outcome
+from diffkit.testing.laws import NOT_CHECKED
 
 _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-"}
 _INDENT = " " * 9
@@ -25,6 +26,7 @@ class Report:
         self._debug = debug
         self._subject: ComponentUnderTest | None = None
         self._seen: Counter[tuple[str, ...]] = Counter()
+        self._unchecked: Counter[str] = Counter()
 
     def told(self, outcome: Outcome) -> Iterator[str]:
         """The lines for one more outcome."""
@@ -37,6 +39,8 @@ class Report:
             self._seen[explained] += 1
             if self._seen[explained] > 1:
                 return
+        if outcome.message.startswith(NOT_CHECKED):
+            self._unchecked[outcome.message] += 1
         yield f"  {_MARKS[outcome.status]:<7}{outcome.check.law}"
         if outcome.message.startswith(EXEMPT):
             yield f"{_INDENT}{outcome.message}"
@@ -52,7 +56,11 @@ class Report:
             if count > 1:
                 more = "1 more check fails" if count == 2 else f"{count - 1} more checks fail"
                 yield f"  FAILED {more} in the same way: {explained[0]}"
+        for message, count in self._unchecked.items():
+            laws = "1 law was" if count == 1 else f"{count} laws were"
+            yield f"  -      {laws} {message}"
         self._seen.clear()
+        self._unchecked.clear()
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

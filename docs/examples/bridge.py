@@ -14,17 +14,18 @@ from diffkit.core import (
     Batch,
     ConditionInfo,
     Dataset,
+    Example,
     ForwardProcess,
     Loss,
     LossRecord,
     NoiseSchedule,
     Prediction,
-    State,
-    StepSampler,
 )
 from diffkit.functional.coefficients import broadcast_right
 
 SOURCE = ConditionInfo(shape=(1, 8, 8), picture=True)
+TRIED = Example(conditions={"source": lambda count: torch.ones(count, *SOURCE.shape).cumsum(0)})
+"""What the conformance kit tries these components with: another grey for each sample."""
 
 
 class BlurredDigits(Dataset):
@@ -87,6 +88,10 @@ class Bridge(ForwardProcess):
     def __init__(self, *, schedule: NoiseSchedule, scale: float = 0.3) -> None:
         self._schedule, self._scale = schedule, scale
 
+    @classmethod
+    def examples(cls):
+        return [TRIED]
+
     @property
     def schedule(self):
         return self._schedule
@@ -126,16 +131,12 @@ class ToTheData(Loss):
 
     process_class = Bridge
 
+    @classmethod
+    def examples(cls):
+        return [TRIED]
+
     def __call__(self, batch, context):
         t, _ = context.draw_times(len(batch))
         drawn = context.process.draw(batch.x_0, context.noise, batch.given)
         prediction = context.denoiser(context.process.diffuse(batch.x_0, t, drawn), t)
         return LossRecord((prediction.x_0 - batch.x_0).square().flatten(1).mean(1), t)
-
-
-class Ancestral(StepSampler):
-    """Any process that has a `reverse`."""
-
-    def step(self, denoiser, x_t, t, s, noise):
-        prediction = denoiser(x_t, t)
-        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)

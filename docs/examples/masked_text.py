@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from diffkit.core import (
     DataShape,
     EpsilonModel,
+    Example,
     ForwardProcess,
     Loss,
     LossRecord,
@@ -20,11 +22,10 @@ from diffkit.core import (
     NoiseSchedule,
     Prediction,
     SampleNoise,
-    State,
-    StepSampler,
     Vocabulary,
     as_time,
 )
+from diffkit.functional.coefficients import broadcast_right
 
 
 class Even(NoiseSchedule):
@@ -53,6 +54,10 @@ class Logits(Prediction):
         return self.logits
 
 
+TRIED = Example(shape=(12,), vocabulary=5)
+"""What the conformance kit tries these components with: twelve characters of five."""
+
+
 class Masking(ForwardProcess):
     """Each token is hidden by time t with probability `sigmoid(-log_snr(t))`, and stays so.
 
@@ -61,6 +66,10 @@ class Masking(ForwardProcess):
 
     def __init__(self, *, schedule: NoiseSchedule, vocabulary: Vocabulary) -> None:
         self._schedule, self._mask = schedule, vocabulary
+
+    @classmethod
+    def examples(cls):
+        return [TRIED]
 
     @property
     def schedule(self):
@@ -73,13 +82,11 @@ class Masking(ForwardProcess):
         return noise.uniform(x_0.shape)
 
     def diffuse(self, x_0, t, drawn):
-        hidden = self.hidden(t)
-        if hidden.ndim:
-            hidden = hidden.reshape(-1, *[1] * (x_0.ndim - 1))
-        return torch.where(drawn < hidden, self._mask, x_0)
+        return torch.where(drawn < broadcast_right(self.hidden(t), x_0), self._mask, x_0)
 
     def prior(self, shape, noise, condition=None):
-        return torch.full(tuple(shape), self._mask)
+        # The noise source knows the device.
+        return torch.full_like(noise.uniform(shape), self._mask, dtype=torch.int64)
 
     def interpret(self, output, x_t, t):
         return Logits(output)
@@ -101,7 +108,7 @@ def _nats(x_0, context_process, denoiser, t, noise):
     x_t = context_process.diffuse(x_0, t, context_process.draw(x_0, noise))
     errors = functional.cross_entropy(denoiser(x_t, t).x_0.movedim(-1, 1), x_0, reduction="none")
     hidden = context_process.is_hidden(x_t)
-    return (errors * hidden).mean(1) / context_process.hidden(t).to(errors.dtype)
+    return (errors * hidden).mean(1) / broadcast_right(context_process.hidden(t), errors[:, 0])
 
 
 class MaskedCrossEntropy(Loss):
@@ -109,22 +116,28 @@ class MaskedCrossEntropy(Loss):
 
     process_class = Masking
 
+    @classmethod
+    def examples(cls):
+        return [TRIED]
+
     def __call__(self, batch, context):
         t, weight = context.draw_times(len(batch))
         nats = _nats(batch.x_0, context.process, context.denoiser, t, context.noise)
-        return LossRecord(values=weight.to(nats.dtype) * nats, t=t)
-
-
-class Ancestral(StepSampler):
-    """Any process that has a `reverse`."""
-
-    def step(self, denoiser, x_t, t, s, noise):
-        prediction = denoiser(x_t, t)
-        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)
+        return LossRecord(values=broadcast_right(weight, nats) * nats, t=t)
 
 
 class Reader(EpsilonModel):
     """Convolutions over embedded characters, each layer farther than the one before."""
+
+    exempt: ClassVar = dict.fromkeys(
+        (
+            "noise_level_has_an_effect",
+            "noise_level_is_per_sample",
+            "neighbouring_noise_levels_are_told_apart",
+            "calls_do_not_depend_on_earlier_calls",
+        ),
+        "it sees how many characters are hidden, and needs no other noise level",
+    )
 
     def __init__(self, *, shape: DataShape, vocabulary: Vocabulary, width: int = 64) -> None:
         super().__init__()
@@ -134,6 +147,10 @@ class Reader(EpsilonModel):
             for dilation in (1, 2, 4, 1)
         )
         self.last = nn.Linear(width, vocabulary)
+
+    @classmethod
+    def examples(cls):
+        return [TRIED]
 
     def forward(self, x, c_noise, condition):
         hidden = self.embed(x).movedim(-1, 1)
@@ -147,6 +164,10 @@ class BitsPerCharacter(ModelMetric):
 
     def __init__(self, *, times: int = 16) -> None:
         self._times = times
+
+    @classmethod
+    def examples(cls):
+        return [replace(TRIED, process=lambda: Masking(schedule=Even(), vocabulary=5))]
 
     def measure_model(self, model, dataset, seed, device):
         rows = list(range(len(dataset)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +166,16 @@ def test_a_short_name_is_enough(invoke) -> None:
 def test_a_disabled_name_that_is_not_installed_is_reported(invoke) -> None:
     done = invoke("check", "diffkit.trailing", "--disable", "nothere")
     assert "problem: nothere: it is to be disabled, but it is not installed" in done.stderr
+
+
+def test_what_could_not_be_checked_is_said_with_its_reason(invoke) -> None:
+    # It takes a condition, and does not say of which shape.
+    file = Path(__file__).parents[2] / "docs" / "examples" / "coupled_flow.py"
+    result = invoke("check", file, "--kind", "process")
+    assert result.exit_code == 0, result.output
+    why = "not checked: the process takes start; give `Fixtures(conditions={...})`"
+    assert re.search(rf"^  -      \d+ laws were {re.escape(why)}$", result.stdout, re.MULTILINE)
+    outcomes = json.loads(invoke("check", file, "--kind", "process", "--json").stdout)
+    found = [outcome for outcome in outcomes if outcome["message"] == why]
+    assert len(found) > 5
+    assert {outcome["status"] for outcome in found} == {"skipped"}

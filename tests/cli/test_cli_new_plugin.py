@@ -9,10 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import diffkit
-from diffkit.cli.new_plugin import EXAMPLES, package
+from diffkit.cli.new_plugin import EXAMPLES, FURTHER, package
 from diffkit.plugins.host import default_host
 from diffkit.plugins.kinds import KINDS
 
@@ -81,6 +82,41 @@ def test_a_package_of_each_kind_builds_trains_and_samples(invoke, tmp_path, monk
     finally:
         sys.modules.pop(module, None)
         default_host.cache_clear()
+
+
+def test_a_package_of_tokens_builds_trains_and_samples(invoke, tmp_path, monkeypatch):
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    result = invoke("new-plugin", "words", "--kind", "process:masking")
+    assert result.exit_code == 0, result.output
+    _installed(tmp_path / "diffkit-words", monkeypatch)
+    # All tokens of a sample are equal.
+    np.savez(tmp_path / "words.npz", images=np.repeat(np.arange(60)[:, None] % 3, 6, axis=1))
+    data = {"id": "npz", "config": {"path": "words.npz", "vocabulary": 3}}
+    model = {"id": "words.token-mlp", "config": {"width": 32, "depth": 1}}
+    chosen = {"process": "words.masking", "loss": "words.masked-cross-entropy", "model": model}
+    spec = {**SPEC, **chosen, "dataset": data, "sampler": "ancestral", "steps": 12}
+    spec["schedule"] = "rectified"
+    spec["training"] = {"batch_size": 32, "learning_rate": 1e-2, "warmup_steps": 1}
+    try:
+        pipeline = diffkit.build(spec)
+        pipeline.train(steps=60, ema_decay=0.9, progress=False)
+        samples = pipeline.sample(50, progress=False)
+        assert samples.dtype == torch.int64
+        # Left to chance, one sample in 243 is of equal tokens.
+        equal = (samples == samples[:, :1]).all(1)
+        assert float(equal.double().mean()) > 0.5
+        assert set(samples.flatten().tolist()) == {0, 1, 2}
+    finally:
+        sys.modules.pop("diffkit_words", None)
+        default_host.cache_clear()
+
+
+def test_further_templates_are_of_a_kind_that_there_is():
+    for template, parts in FURTHER.items():
+        assert template.partition(":")[0] == parts[0][0]
+        assert {kind for kind, _, _ in parts} <= KINDS.keys()
 
 
 def _write_points(path):
@@ -189,7 +225,9 @@ def test_the_files_that_are_no_code():
     ]
 
 
-@pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), list(KINDS)], ids="-".join)
+@pytest.mark.parametrize(
+    "kinds", [*([kind] for kind in (*KINDS, *FURTHER)), [*KINDS, *FURTHER]], ids="-".join
+)
 def test_the_code_is_formatted_and_sorted(tmp_path, kinds):
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:

@@ -11,7 +11,9 @@ import diffkit
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
-from diffkit.cli.new_plugin import EXAMPLES, package
+from diffkit.bundled.schedules.rectified import Rectified
+from diffkit.cli.new_plugin import FURTHER, package, parts_of
+from diffkit.core.denoiser import ModelDenoiser
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, LossContext
 from diffkit.core.noise import SampleNoise
@@ -19,16 +21,18 @@ from diffkit.core.times import DrawnTimes
 from diffkit.plugins.kinds import KINDS
 from diffkit.testing import ExactGaussian, parametrize_with_checks
 
+_TEMPLATES = [*KINDS, *FURTHER]
+
 
 def _written():
-    """The module of a package with all kinds."""
+    """The module of a package with all templates."""
     module = ModuleType("diffkit_whole")
-    exec(package("whole", list(KINDS))["src/diffkit_whole/__init__.py"], vars(module))
+    exec(package("whole", _TEMPLATES)["src/diffkit_whole/__init__.py"], vars(module))
     return module
 
 
 _MODULE = _written()
-_CLASSES = [getattr(_MODULE, class_name) for _, class_name in EXAMPLES.values()]
+_CLASSES = [getattr(_MODULE, name) for template in _TEMPLATES for _, _, name in parts_of(template)]
 
 
 @pytest.fixture
@@ -59,6 +63,38 @@ def test_process(whole):
     alpha, sigma = process.scales(log_snr)
     torch.testing.assert_close(alpha + sigma, torch.ones_like(alpha))
     torch.testing.assert_close(2 * (alpha.log() - sigma.log()), log_snr)
+
+
+def test_masking_stays_on_the_device(whole):
+    # There, a tensor of another device or a value that the host reads is an error.
+    process = whole.Masking(schedule=Linear(), vocabulary=3)
+    noise = SampleNoise(seed=0, indices=range(2), device="meta")
+    x_0 = torch.zeros(2, 4, dtype=torch.int64, device="meta")
+    t = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    for x_t in (process.prior((2, 4), noise), process.diffuse(x_0, t, process.draw(x_0, noise))):
+        prediction = process.interpret(torch.zeros(2, 4, 3, device="meta"), x_t, 0.7)
+        x_s = process.reverse(prediction, x_t, 0.7, 0.3, noise)
+        assert (x_t.device.type, x_s.device.type, x_s.dtype) == ("meta", "meta", torch.int64)
+
+
+def test_masked_cross_entropy(whole):
+    # Nothing is hidden at a tiny t, and all at t = 1 of a schedule that leaves no signal there.
+    process = whole.Masking(schedule=Rectified(), vocabulary=3)
+    x_0 = torch.tensor([[0, 1, 2, 2], [2, 2, 0, 1]])
+    logits = torch.tensor([0.2, -0.3, 0.5]).expand(2, 4, 3)
+    nats = -logits.log_softmax(-1).gather(-1, x_0[..., None]).mean((1, 2))
+
+    def values(*t):
+        t = torch.tensor(t, dtype=torch.float64)
+        denoiser = ModelDenoiser(lambda x, c_noise, condition: logits, process)
+        draw = lambda n: DrawnTimes(t, torch.full_like(t, 2.0))  # noqa: E731
+        noise = SampleNoise(seed=0, indices=range(2))
+        return whole.MaskedCrossEntropy()(
+            Batch(x_0), LossContext(denoiser, process, noise, draw, step=0)
+        ).values
+
+    torch.testing.assert_close(values(1.0, 1.0), 2 * nats)
+    assert torch.equal(values(1e-9, 1e-9), torch.zeros(2))
 
 
 def test_model(whole):

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from diffkit.bundled.samplers.ancestral import Ancestral
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
@@ -18,7 +19,6 @@ from diffkit.core.model import EpsilonModel
 from diffkit.core.noise import BatchNoise, SampleNoise
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess
-from diffkit.core.sampler import State, StepSampler
 
 LAW = torch.tensor([0.5, 0.3, 0.2])
 MASK = len(LAW)
@@ -69,14 +69,6 @@ class Masking(ForwardProcess):
         choice = (noise.uniform(x_t.shape)[..., None] >= above).sum(-1).clamp(max=MASK - 1)
         reveal = (x_t == MASK) & (noise.uniform(x_t.shape) < revealed)
         return torch.where(reveal, choice, x_t)
-
-
-class Ancestral(StepSampler):
-    """Any process that has a `reverse`."""
-
-    def step(self, denoiser, x_t, t, s, noise):
-        prediction = denoiser(x_t, t)
-        return State(denoiser.process.reverse(prediction, x_t, t, s, noise), s, prediction)
 
 
 class CrossEntropy(Loss):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from decimal import Decimal, localcontext
 
 import pytest
@@ -11,13 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
 from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.cosine import Cosine
 from diffkit.bundled.schedules.linear import Linear
+from diffkit.core.denoiser import ModelDenoiser
+from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import GaussianPrediction, Target
+from diffkit.errors import ComponentError
 
 # Machines differ in speed; a law does not.
 settings.register_profile("laws", deadline=None, max_examples=50)
@@ -357,3 +362,33 @@ def test_a_reverse_step_of_numbers_is_that_of_tensors(process):
         assert torch.allclose(
             numbers.variance.expand_as(tensors.variance), tensors.variance, rtol=1e-13, atol=0
         )
+
+
+ASKED = {
+    "diffuse": lambda p, x, t: p.diffuse(x, t, x),
+    "transition": lambda p, x, t: p.transition(x, 0.5 * t, t),
+    "posterior": lambda p, x, t: p.posterior(x, x, t, 0.0),
+    "interpret": lambda p, x, t: p.interpret(x, x, t).x_0,
+    "denoiser": lambda p, x, t: GaussianDenoiser(lambda x, *_: x, Epsilon(), p)(x, t).x_0,
+    "any denoiser": lambda p, x, t: ModelDenoiser(lambda x, *_: x, p)(x, t).x_0,
+}
+
+
+# More than samples, fewer, one for each of some axes, for each pixel of each sample.
+@pytest.mark.wrong_shapes
+@pytest.mark.parametrize("shape", [(5,), (3,), (4, 3), (4, 6), (4, 1, 6), (4, 1, 6, 6, 1)])
+@pytest.mark.parametrize("name", ASKED)
+def test_times_of_another_shape_are_refused(name, shape):
+    process, x = VariancePreserving(schedule=Linear()), torch.zeros(4, 1, 6, 6)
+    words = re.escape(f"times of the shape {list(shape)} do not go with samples of the shape [4, 1")
+    with pytest.raises(ComponentError, match=words):
+        ASKED[name](process, x, torch.full(shape, 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.parametrize("name", ASKED)
+def test_a_time_is_one_number_or_one_a_sample(name, shape):
+    process, x = VariancePreserving(schedule=Linear()), torch.ones(4, 1, 6, 6)
+    found = ASKED[name](process, x, torch.full(shape, 0.5, dtype=torch.float64))
+    found = found if isinstance(found, torch.Tensor) else found.mean
+    assert found.shape == x.shape

@@ -21,7 +21,7 @@ SPEC = {
         "config": {"width": 16, "multipliers": [1, 2], "blocks": 1, "groups": 8, "dropout": 0.0},
     },
     "loss": "local.to_the_data",
-    "sampler": "local.ancestral",
+    "sampler": "ancestral",
     "training": {"batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 20, "ema_decay": 0.99},
 }
 

@@ -29,6 +29,8 @@ TEACHER = {
         "cfg_plus_plus",
         "composition",
         "muon",
+        "masked_text",
+        "bridge",
     ],
 )
 def test_an_example_passes_the_kit(name) -> None:

@@ -46,7 +46,7 @@ def pipeline(text):
         "process": "local.masking",
         "model": "local.reader",
         "loss": "local.masked_cross_entropy",
-        "sampler": "local.ancestral",
+        "sampler": "ancestral",
         "metric": "local.bits_per_character",
         "training": {
             "batch_size": 64,
@@ -101,7 +101,7 @@ def test_a_vocabulary_that_nobody_declares_is_asked_for(text):
         "process": "local.masking",
         "model": "local.reader",
         "loss": "local.masked_cross_entropy",
-        "sampler": "local.ancestral",
+        "sampler": "ancestral",
     }
     with pytest.raises(diffkit.SpecError, match="no dataset says its vocabulary"):
         diffkit.build(spec, host=host)

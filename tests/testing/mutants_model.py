@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diffkit.bundled.models.embedding import NoiseEmbedding
-from diffkit.core.data import DataShape
+from diffkit.core.data import DataShape, Vocabulary
 from diffkit.core.model import EpsilonModel
 from diffkit.testing import Fixtures
 
@@ -305,7 +305,46 @@ class PaddingCounts(Attends):
         return condition["mask"] | True
 
 
-RIGHT = (Plain,)
+class Reader(EpsilonModel):
+    """Logits of each of a sample's tokens, from all of them; right."""
+
+    def __init__(self, *, shape: DataShape, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary, size = vocabulary, math.prod(shape)
+        self.embed = NoiseEmbedding(8)
+        self.first = nn.Linear(size * (vocabulary + 1), 16)
+        self.told = nn.Linear(32, 16)
+        self.last = nn.Linear(16, size * vocabulary)
+
+    def seen(self, x):
+        return F.one_hot(x.flatten(1), self.vocabulary + 1).to(self.first.weight.dtype)
+
+    def forward(self, x, c_noise, condition):
+        hidden = self.first(self.seen(x).flatten(1)) + self.told(self.embed(c_noise))
+        return self.last(F.silu(hidden)).reshape(*x.shape, self.vocabulary)
+
+
+class LastTokenUnseen(Reader):
+    def seen(self, x):
+        seen = super().seen(x)
+        return torch.cat([seen[:, :-1], 0 * seen[:, -1:]], dim=1)
+
+
+class LogitsBehindTheBatch(Reader):
+    def forward(self, x, c_noise, condition):
+        return super().forward(x, c_noise, condition).movedim(0, -1)
+
+
+class LogOfShares(Reader):
+    """-inf for a token that is not seen, where tokens are counted."""
+
+    def seen(self, x):
+        seen = super().seen(x)
+        shares = seen[..., :-1].mean(1, keepdim=True)
+        return torch.cat([seen[..., :-1] + shares.log(), seen[..., -1:]], dim=-1)
+
+
+RIGHT = (Plain, Reader)
 
 MUTANTS = (
     Mutant(BatchStatisticsInEval, "batch statistics in eval mode too"),
@@ -341,5 +380,8 @@ MUTANTS = (
     Conditional(NullOfNoCondition, "a null for a condition that it does not take"),
     Conditional(NullThatIsNoNumber, "a null that is no number"),
     Conditional(LabelsMixed, "conditions that reach the samples after theirs"),
+    Mutant(LastTokenUnseen, "the last token of a sample is not looked at"),
+    Mutant(LogitsBehindTheBatch, "logits of tokens with the batch behind them"),
+    Mutant(LogOfShares, "the logarithm of how often a token is seen"),
     WithTokens(PaddingCounts, "tokens that count although the mask leaves them out"),
 )

@@ -9,6 +9,7 @@ from diffkit.bundled.processes.variance_exploding import VarianceExploding
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.data import Vocabulary
+from diffkit.core.noise import Noise
 from diffkit.core.prediction import Prediction, Target
 from diffkit.core.process import ForwardProcess, Gaussian
 from diffkit.core.schedule import NoiseSchedule
@@ -316,7 +317,86 @@ class StepsInPlace(Hiding):
         return x_t.copy_(super().reverse(prediction, x_t, t, s, noise))
 
 
-RIGHT = (VariancePreserving, VarianceExploding, RectifiedFlow, Hiding)
+class LeavesSomeHidden(Hiding):
+    def reverse(self, prediction, x_t, t, s, noise):
+        stays = noise.uniform(x_t.shape) < 0.05 if s == 0.0 else torch.tensor(False)
+        return torch.where(stays, x_t, super().reverse(prediction, x_t, t, s, noise))
+
+
+class ShowsTooMany(Hiding):
+    def reverse(self, prediction, x_t, t, s, noise):
+        shown = 1 - self.hidden(s)
+        above = prediction.x_0.softmax(-1).cumsum(-1)
+        choice = (noise.uniform(x_t.shape)[..., None] >= above).sum(-1).clamp(max=self.mask - 1)
+        show = (x_t == self.mask) & (noise.uniform(x_t.shape) < shown)
+        return torch.where(show, choice, x_t)
+
+
+class PriorOfTheFirstToken(Hiding):
+    def prior(self, shape, noise, condition=None):
+        return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
+class Neighbours(Noise):
+    """Of each sample that of the one before it."""
+
+    def __init__(self, noise):
+        self._noise = noise
+
+    def normal(self, shape):
+        return self._noise.normal(shape).roll(1, 0)
+
+    def uniform(self, shape):
+        return self._noise.uniform(shape).roll(1, 0)
+
+
+class StepsByItsNeighbour(Hiding):
+    def reverse(self, prediction, x_t, t, s, noise):
+        return super().reverse(prediction, x_t, t, s, Neighbours(noise))
+
+
+class HidesAsTheFirst(Hiding):
+    def hidden(self, t):
+        return super().hidden(t).flatten()[0]
+
+
+class Scattering(ForwardProcess):
+    """Tokens that are drawn anew one by one, right. Austin et al. (2021), D3PM, section 3.1."""
+
+    def __init__(self, *, schedule: NoiseSchedule, vocabulary: Vocabulary):
+        self._schedule, self._count = schedule, vocabulary
+
+    @property
+    def schedule(self):
+        return self._schedule
+
+    def kept(self, t):
+        return torch.sigmoid(self._schedule.log_snr(t))
+
+    def draw(self, x_0, noise, condition=None):
+        return noise.uniform(x_0.shape), noise.uniform(x_0.shape)
+
+    def diffuse(self, x_0, t, drawn):
+        other = (drawn[1] * self._count).long()
+        return torch.where(drawn[0] < broadcast_right(self.kept(t), x_0), x_0, other)
+
+    def prior(self, shape, noise, condition=None):
+        return (noise.uniform(shape) * self._count).long()
+
+    def interpret(self, output, x_t, t):
+        return Estimate(output)
+
+    def reverse(self, prediction, x_t, t, s, noise):
+        at_s, between = float(self.kept(s)), float(self.kept(t) / self.kept(s))
+        p, even = prediction.x_0.softmax(-1), 1 / self._count
+        here = torch.nn.functional.one_hot(x_t, self._count)
+        weight = (between * here + (1 - between) * even) * (at_s * p + (1 - at_s) * even)
+        above = weight.cumsum(-1) / weight.sum(-1, keepdim=True)
+        choice = (noise.uniform(x_t.shape)[..., None] >= above).sum(-1)
+        return choice.clamp(max=self._count - 1)
+
+
+RIGHT = (VariancePreserving, VarianceExploding, RectifiedFlow, Hiding, Scattering)
 MUTANTS = (
     Mutant(SwappedPosterior, "the posterior mean's coefficients are exchanged"),
     Mutant(VarianceFloor, "the posterior variance has a floor, at s = 0 too"),
@@ -359,4 +439,9 @@ MUTANTS = (
     Mutant(GivesLogitsBack, "a step back that gives logits, and no tokens"),
     Mutant(InterpretsToATensor, "an output that is no prediction"),
     Mutant(StepsInPlace, "a step back that writes to the state"),
+    Mutant(LeavesSomeHidden, "a last step that leaves some tokens hidden"),
+    Mutant(ShowsTooMany, "a step back that forgets how many are hidden already"),
+    Mutant(PriorOfTheFirstToken, "a prior of tokens that nothing is diffused to"),
+    Mutant(StepsByItsNeighbour, "a step back with the noise of another sample"),
+    Mutant(HidesAsTheFirst, "tokens of all samples hidden as at the first one's time"),
 )

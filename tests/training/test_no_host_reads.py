@@ -22,6 +22,7 @@ SPEC = {
     "training": {"batch_size": 8},
 }
 SAMPLERS = [
+    "ancestral",
     *({"id": "ddpm", "config": {"variance": v}} for v in ("fixed_small", "fixed_large")),
     *(f"samplers.{name}" for name in ("ddim", "euler", "heun", "plms", "unipc")),
     *(f"samplers.{name}" for name in ("dpmpp-2m", "dpmpp-3m", "dpmpp-2m-sde", "euler-ancestral")),

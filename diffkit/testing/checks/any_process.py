@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffkit.config.signature import signature_of
 from diffkit.core.model import Condition
 from diffkit.core.noise import SampleNoise
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess
-from diffkit.errors import ComponentError
 from diffkit.testing.check import Check, check
-from diffkit.testing.component_under_test import VOCABULARY, ComponentUnderTest
-from diffkit.testing.laws import require
+from diffkit.testing.component_under_test import ComponentUnderTest
+from diffkit.testing.laws import NotChecked, require
 
 _COUNT = 3
 
@@ -41,11 +39,11 @@ def trial_of(
 ) -> Trial:
     """Data of the fixtures' shape: tokens, where they have a vocabulary; else numbers.
 
-    Raises ComponentError where the process takes a condition that the fixtures do not have.
+    Raises NotChecked where the process takes a condition that the fixtures do not have.
     """
     shape, offered = (count, *subject.fixtures.shape), subject.fixtures.condition(count)
     if missing := [name for name in process.takes if name not in offered]:
-        raise ComponentError(
+        raise NotChecked(
             f"the process takes {', '.join(missing)}; give `Fixtures(conditions={{...}})`"
         )
     condition = {
@@ -53,21 +51,13 @@ def trial_of(
         for name in process.takes
     }
     generator = subject.generator("data")
-    vocabulary = _vocabulary_of(subject, process)
+    vocabulary = subject.vocabulary_of(type(process))
     if vocabulary is None:
         x_0 = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
         return Trial(process, x_0, condition, (0.5 * x_0 + 0.1).clone())
     x_0 = torch.randint(vocabulary, shape, generator=generator)
     logits = torch.randn((*shape, vocabulary), generator=generator, dtype=torch.float64).to(dtype)
     return Trial(process, x_0, condition, logits)
-
-
-def _vocabulary_of(subject: ComponentUnderTest, process: ForwardProcess) -> int | None:
-    """How many tokens there are; None where data are numbers."""
-    if subject.fixtures.vocabulary is not None:
-        return subject.fixtures.vocabulary
-    supplied = signature_of(type(process), subject.host).supplied
-    return VOCABULARY if "dataset.vocabulary" in supplied.values() else None
 
 
 def noise_for(subject: ComponentUnderTest, *indices: int) -> SampleNoise:

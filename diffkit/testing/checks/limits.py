@@ -22,7 +22,7 @@ from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.testing.check import Check, check
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, by_chance, normal_limit, require, within
+from diffkit.testing.laws import NotApplicable, NotChecked, by_chance, normal_limit, require, within
 from diffkit.testing.oracles import ExactMixture, OracleModel
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.trajectories import (
@@ -55,11 +55,11 @@ def sampler_of(subject: ComponentUnderTest) -> Sampler:
     sampler: Sampler = subject.make()
     wanted: type[ForwardProcess] = sampler.process_class
     if not issubclass(GaussianProcess, wanted):
-        raise NotApplicable(
+        raise NotChecked(
             f"it samples from {wanted.__name__}, for which no exact answer is known here"
         )
     if sampler.inputs:
-        raise NotApplicable(f"it needs inputs: {', '.join(sampler.inputs)}")
+        raise NotChecked(f"it needs inputs: {', '.join(sampler.inputs)}")
     return sampler
 
 

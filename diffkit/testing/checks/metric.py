@@ -15,10 +15,11 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import Denoising, Metric, ModelMetric, SampleMetric
+from diffkit.core.process import GaussianProcess
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, require
+from diffkit.testing.laws import NotApplicable, NotChecked, require
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.reference import Points
 
@@ -122,6 +123,10 @@ def a_model_that_knows_the_data_is_told_from_others(subject: ComponentUnderTest)
     metric: Metric = subject.make()
     if not isinstance(metric, ModelMetric):
         raise NotApplicable("it measures samples, not models")
+    process = subject.fixtures.process and subject.fixtures.process()
+    if process is not None and not isinstance(process, GaussianProcess):
+        name = type(process).__name__
+        raise NotChecked(f"of a {name}, which is not Gaussian, no exact network is known")
     dataset = Points(shape=subject.fixtures.shape, count=16)
     found = []
     for knowing in (1.0, 1.0, 0.5):

@@ -8,32 +8,32 @@ left of a difference there is not rounding, and nothing random is left.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from diffkit.core.encoder import MASK, TOKENS
+from diffkit.core.model import EpsilonModel
 from diffkit.testing.check import Check, check
+from diffkit.testing.checks import model_conditions
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, require, within
+from diffkit.testing.laws import require, within
 from diffkit.testing.networks import (
-    another,
+    ROUNDING,
+    ROWS,
+    Input,
     asked,
     at_neighbours,
+    different,
+    effect_of_tokens,
     facts_of,
     input_of,
+    only_changes,
     output_of,
+    same,
     shares_apart,
     trained,
 )
-
-_ROWS = 4
-# Of the output's size. Sums of float64 taken in another order differ by 1e-16 a term; networks
-# add up many of them many times over. A row that sees another differs in the first digits.
-_ROUNDING = 1e-9
-_WHY_ROUNDING = "in float64 only the order of sums may differ, 1e-16 of their size"
 
 
 @check
@@ -55,12 +55,12 @@ def facts_are_names_and_numbers(subject: ComponentUnderTest) -> None:
 
 @check
 def output_has_the_shape_and_dtype_of_the_input(subject: ComponentUnderTest) -> None:
-    """The output has the shape and dtype of the input, for any batch size."""
+    """The output has the shape of the input, of tokens any, and its dtype, for any batch size."""
     network = trained(subject)
     for dtype, count in ((torch.float64, 3), (torch.float32, 1), (torch.float32, 3)):
         given = input_of(subject, count, dtype)
         output = asked(network.to(dtype), given)
-        wanted = _wanted_shape(subject, given.x)
+        wanted = _wanted_shape(subject, network, given)
         require(
             output.shape == wanted and output.dtype == dtype,
             f"the output for {dtype} input of the shape {tuple(given.x.shape)}",
@@ -69,22 +69,31 @@ def output_has_the_shape_and_dtype_of_the_input(subject: ComponentUnderTest) -> 
         )
 
 
-def _wanted_shape(subject: ComponentUnderTest, x: Tensor) -> torch.Size:
-    """That of the input, with twice the channels where half of them place the variance."""
+def _wanted_shape(subject: ComponentUnderTest, network: EpsilonModel, given: Input) -> torch.Size:
+    """That of the input, with twice the channels where half of them place the variance; of tokens
+    that of one sample, as often.
+    """
+    x = given.x
+    if not x.is_floating_point():
+        return torch.Size((len(x), *asked(network, given.rows([0])).shape[1:]))
     channels = x.shape[1] * (2 if facts_of(subject).get("learned_variance") else 1)
     return torch.Size((x.shape[0], channels, *x.shape[2:]))
 
 
 @check
 def output_is_finite(subject: ComponentUnderTest) -> None:
-    """The output is finite for inputs of zeros, and a hundred times as large as data."""
+    """The output is finite for zeros and for a hundred times data, or for each token alone."""
     network = trained(subject).float()
-    given = input_of(subject, _ROWS, torch.float32)
-    for scale in (0.0, 1.0, 100.0):
-        output = asked(network, replace(given, x=scale * given.x))
+    given = input_of(subject, ROWS, torch.float32)
+    x, vocabulary = given.x, subject.vocabulary_of(subject.cls)
+    tried = {f"of scale {scale:g}": scale * x for scale in (0.0, 1.0, 100.0)}
+    if vocabulary is not None:
+        tried = {f"of the token {k} alone": torch.full_like(x, k) for k in range(vocabulary)}
+    for what, extreme in tried.items():
+        output = asked(network, replace(given, x=extreme))
         require(
             bool(output.isfinite().all()),
-            f"the output in float32 for inputs of scale {scale:g}",
+            f"the output in float32 for inputs {what}",
             measured=f"{int((~output.isfinite()).sum())} of {output.numel()} not finite",
             expected="all finite",
             why="a process may explode the variance, and a poor network leads far out",
@@ -95,7 +104,7 @@ def output_is_finite(subject: ComponentUnderTest) -> None:
 def gradients_reach_every_parameter(subject: ComponentUnderTest) -> None:
     """The gradient of every trainable parameter is finite and somewhere not zero."""
     network = trained(subject)
-    given = input_of(subject, _ROWS)
+    given = input_of(subject, ROWS)
     output = output_of(network(given.x, given.c_noise, given.condition))
     weight = torch.randn(output.shape, generator=subject.generator("weight"), dtype=torch.float64)
     torch.autograd.backward((weight * output).sum())
@@ -115,34 +124,43 @@ def gradients_reach_every_parameter(subject: ComponentUnderTest) -> None:
 
 @check
 def every_coordinate_of_the_input_counts(subject: ComponentUnderTest) -> None:
-    """The output depends, differentiably, on every coordinate of the input."""
+    """The output depends on every coordinate of the input: differentiably, or on its token."""
     network = trained(subject)
-    given = input_of(subject, _ROWS)
-    x = given.x.requires_grad_()
-    output = output_of(network(x, given.c_noise, given.condition))
-    weight = torch.randn(output.shape, generator=subject.generator("weight"), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((weight * output).sum(), x, allow_unused=True)
-    counts = torch.zeros(x[0].numel()) if gradient is None else gradient.abs().flatten(1).amax(0)
+    given = input_of(subject, ROWS)
+    tokens = not given.x.is_floating_point()
+    counts = (
+        effect_of_tokens(subject, network, given) if tokens else _gradient(subject, network, given)
+    )
     require(
         bool((counts > 0).all()),
-        "coordinates of the input with a gradient in one of 4 samples",
+        f"coordinates of the input with {'an effect' if tokens else 'a gradient'} in one of "
+        f"{ROWS} samples",
         measured=f"{int((counts > 0).sum())} of {counts.numel()}",
         expected="all",
         why="noise cannot be predicted from what is not looked at, and guidance needs the gradient",
     )
 
 
+def _gradient(subject: ComponentUnderTest, network: EpsilonModel, given: Input) -> Tensor:
+    """By coordinate, the largest gradient of a random combination of the outputs."""
+    x = given.x.requires_grad_()
+    output = output_of(network(x, given.c_noise, given.condition))
+    weight = torch.randn(output.shape, generator=subject.generator("weight"), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((weight * output).sum(), x, allow_unused=True)
+    return torch.zeros(x[0].numel()) if gradient is None else gradient.abs().flatten(1).amax(0)
+
+
 @check
 def rows_do_not_see_each_other(subject: ComponentUnderTest) -> None:
     """In eval mode the output for a sample does not depend on the batch it is in."""
     network = trained(subject)
-    given = input_of(subject, _ROWS)
+    given = input_of(subject, ROWS)
     whole = asked(network, given)
-    for row in (0, _ROWS - 1):
+    for row in (0, ROWS - 1):
         alone = asked(network, given.rows([row]))
-        _same(f"sample {row} alone, and in a batch of {_ROWS}", alone, whole[[row]])
-    order = [*range(1, _ROWS), 0]
-    _same("the batch in another order", asked(network, given.rows(order)), whole[order])
+        same(f"sample {row} alone, and in a batch of {ROWS}", alone, whole[[row]])
+    order = [*range(1, ROWS), 0]
+    same("the batch in another order", asked(network, given.rows(order)), whole[order])
 
 
 @check
@@ -150,20 +168,20 @@ def noise_level_has_an_effect(subject: ComponentUnderTest) -> None:
     """The output at the smallest noise level differs from that at the largest."""
     given = input_of(subject, 2)
     output = asked(trained(subject), replace(given.rows([0, 0]), c_noise=given.c_noise))
-    _different("one sample at the two ends", output[:1], output[1:])
+    different("one sample at the two ends", output[:1], output[1:])
 
 
 @check
 def noise_level_is_per_sample(subject: ComponentUnderTest) -> None:
     """The noise level of one sample has no effect on the others."""
     network = trained(subject)
-    given = input_of(subject, _ROWS)
+    given = input_of(subject, ROWS)
     before = asked(network, given)
-    for row in (0, _ROWS - 1):
+    for row in (0, ROWS - 1):
         levels = given.c_noise.clone()
-        levels[row] = given.c_noise[_ROWS - 1 - row]
+        levels[row] = given.c_noise[ROWS - 1 - row]
         after = asked(network, replace(given, c_noise=levels))
-        _only_changes(f"the noise level of sample {row}", row, before, after)
+        only_changes(f"the noise level of sample {row}", row, before, after)
 
 
 @check
@@ -172,7 +190,7 @@ def neighbouring_noise_levels_are_told_apart(subject: ComponentUnderTest) -> Non
     network = trained(subject)
     given = at_neighbours(subject)
     output = asked(network, given)
-    _neighbours_differ("in float64", output, given.c_noise, _ROUNDING)
+    _neighbours_differ("in float64", output, given.c_noise, ROUNDING)
     with torch.autocast("cpu", torch.bfloat16):
         output = asked(network.float(), given.float())
     _neighbours_differ("under autocast", output.double(), given.c_noise, 0.0)
@@ -182,17 +200,18 @@ def neighbouring_noise_levels_are_told_apart(subject: ComponentUnderTest) -> Non
 def runs_under_autocast(subject: ComponentUnderTest) -> None:
     """Under autocast to bfloat16 output and gradients are finite, and of the right shape."""
     network = trained(subject).float()
-    given = input_of(subject, _ROWS, torch.float32)
+    given = input_of(subject, ROWS, torch.float32)
+    wanted = _wanted_shape(subject, network, given)
     with torch.autocast("cpu", torch.bfloat16):
         output = output_of(network(given.x, given.c_noise, given.condition))
     torch.autograd.backward(output.float().square().mean())
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     finite = all(bool(g.isfinite().all()) for g in [output, *gradients])
     require(
-        output.shape == _wanted_shape(subject, given.x) and finite,
+        output.shape == wanted and finite,
         "output and gradients under autocast",
         measured=f"the shape {tuple(output.shape)}, {'all' if finite else 'not all'} finite",
-        expected=f"the shape {tuple(_wanted_shape(subject, given.x))}, all finite",
+        expected=f"the shape {tuple(wanted)}, all finite",
         why="networks are trained in mixed precision",
     )
 
@@ -209,18 +228,18 @@ def memory_layout_does_not_matter(subject: ComponentUnderTest) -> None:
     if given.x.ndim == 4:
         layouts["channels-last"] = given.x.contiguous(memory_format=torch.channels_last)
     for layout, x in layouts.items():
-        _same(f"{layout} input", asked(network, replace(given, x=x)), plain)
+        same(f"{layout} input", asked(network, replace(given, x=x)), plain)
 
 
 @check
 def calls_do_not_depend_on_earlier_calls(subject: ComponentUnderTest) -> None:
     """In eval mode equal inputs give equal outputs, whatever was asked in between."""
     network = trained(subject)
-    here = input_of(subject, _ROWS)
+    here = input_of(subject, ROWS)
     there = replace(here, c_noise=here.c_noise.flip(0))
     first, between, again = (asked(network, given) for given in (here, there, here))
     within("the second answer to one question", again, first, 0.0, "nothing random is left")
-    _different("the answer to another question", between, first)
+    different("the answer to another question", between, first)
 
 
 @check
@@ -240,69 +259,6 @@ def state_dict_holds_the_whole_network(subject: ComponentUnderTest) -> None:
     )
 
 
-@check
-def conditions_have_an_effect(subject: ComponentUnderTest) -> None:
-    """Each declared condition has an effect, on its own sample and on no other."""
-    network = trained(subject)
-    given = input_of(subject, _ROWS)
-    if not given.condition:
-        raise NotApplicable("it takes no conditions")
-    before = asked(network, given)
-    for name, value in given.condition.items():
-        for row in (0, _ROWS - 1):
-            changed = value.clone()
-            changed[row] = another(name, value, row)
-            after = asked(network, replace(given, condition={**given.condition, name: changed}))
-            _only_changes(f"the condition {name!r} of sample {row}", row, before, after)
-
-
-@check
-def null_is_of_conditions_that_it_takes(subject: ComponentUnderTest) -> None:
-    """What it declares to stand for no condition is a number, of one that it takes, and is seen."""
-    facts = facts_of(subject)
-    null = facts.get("null") or {}
-    if not null:
-        raise NotApplicable("it declares nothing that stands for no condition")
-    network, given = trained(subject), input_of(subject, _ROWS)
-    before = asked(network, given)
-    for name, number in null.items():
-        require(
-            name in given.condition and isinstance(number, int | float) and math.isfinite(number),
-            f"the fact 'null' of {name!r}",
-            measured=repr(number),
-            expected=f"a number, for one of {sorted(given.condition)}",
-            why="dropout fills the condition of that name with it",
-        )
-        filled = torch.full_like(given.condition[name], number)
-        after = asked(network, replace(given, condition={**given.condition, name: filled}))
-        require(
-            bool(after.isfinite().all()) and not torch.equal(after, before),
-            f"the output with {name!r} filled with {number}",
-            measured="not finite" if not bool(after.isfinite().all()) else "the same",
-            expected="finite, and another than with the condition",
-            why="what stands for none must not stand for one of them too",
-        )
-
-
-@check
-def tokens_that_do_not_count_change_nothing(subject: ComponentUnderTest) -> None:
-    """Of the condition `tokens`, those that `mask` leaves out have no effect."""
-    network = trained(subject)
-    given = input_of(subject, _ROWS)
-    if not {TOKENS, MASK} <= set(given.condition):
-        raise NotApplicable("it takes no tokens")
-    tokens, mask = given.condition[TOKENS], given.condition[MASK].clone()
-    mask[:, -1] = False
-    mask[:, 0] = True
-    changed = tokens.clone()
-    changed[:, -1] += 1.0
-    first, second = (
-        asked(network, replace(given, condition={**given.condition, TOKENS: t, MASK: mask}))
-        for t in (tokens, changed)
-    )
-    _same("the output after a change of tokens that do not count", second, first)
-
-
 CHECKS: tuple[Check, ...] = (
     facts_are_names_and_numbers,
     output_has_the_shape_and_dtype_of_the_input,
@@ -317,9 +273,7 @@ CHECKS: tuple[Check, ...] = (
     memory_layout_does_not_matter,
     calls_do_not_depend_on_earlier_calls,
     state_dict_holds_the_whole_network,
-    conditions_have_an_effect,
-    null_is_of_conditions_that_it_takes,
-    tokens_that_do_not_count_change_nothing,
+    *model_conditions.CHECKS,
 )
 
 
@@ -334,23 +288,6 @@ def _neighbours_differ(where: str, output: Tensor, levels: Tensor, least: float)
         why="bfloat16 has 8 bits, and half of the numbers to 1000 are lost in it: the noise level "
         "must enter sines or a table in float32, and an index must be rounded, not cut off",
     )
-
-
-def _same(what: str, measured: Tensor, expected: Tensor) -> None:
-    size = float(expected.abs().max())
-    within(what, measured, expected, _ROUNDING * size, _WHY_ROUNDING)
-
-
-def _different(what: str, measured: Tensor, expected: Tensor) -> None:
-    apart = float(shares_apart(measured, expected).max())
-    found, wanted = f"{apart:.3g} of the output's size apart", f"more than {_ROUNDING:g}"
-    require(apart > _ROUNDING, what, measured=found, expected=wanted, why=_WHY_ROUNDING)
-
-
-def _only_changes(what: str, row: int, before: Tensor, after: Tensor) -> None:
-    others = [other for other in range(_ROWS) if other != row]
-    _same(f"the other samples after a change of {what}", after[others], before[others])
-    _different(f"the sample itself after a change of {what}", after[[row]], before[[row]])
 
 
 def _few(names: list[str]) -> str:

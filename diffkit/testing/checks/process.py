@@ -11,6 +11,7 @@ from diffkit.core.noise import Noise, SampleNoise
 from diffkit.core.process import ForwardProcess
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks.any_process import ANY_CHECKS, trial_of
+from diffkit.testing.checks.any_reverse import ANY_REVERSE_CHECKS
 from diffkit.testing.checks.gaussian_forward import FORWARD_CHECKS
 from diffkit.testing.checks.gaussian_reverse import REVERSE_CHECKS
 from diffkit.testing.component_under_test import ComponentUnderTest
@@ -89,6 +90,7 @@ CHECKS: tuple[Check, ...] = (
     the_schedule_is_the_one_given,
     noise_comes_from_the_source,
     *ANY_CHECKS,
+    *ANY_REVERSE_CHECKS,
     *FORWARD_CHECKS,
     *REVERSE_CHECKS,
 )

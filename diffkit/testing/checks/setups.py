@@ -9,7 +9,7 @@ from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.testing.checks.limits import MEAN, VARIANCE, sampler_of
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotChecked
 from diffkit.testing.oracles import ExactGaussian
 from diffkit.testing.trajectories import Supplied, mixture
 
@@ -34,6 +34,8 @@ def runnable_sampler_of(subject: ComponentUnderTest) -> Sampler:
         return sampler_of(subject)
     sampler: Sampler = subject.make()
     if not issubclass(GaussianProcess, sampler.process_class):
-        raise NotApplicable(f"it samples from {sampler.process_class.__name__}")
+        raise NotChecked(
+            f"it samples from {sampler.process_class.__name__}, of which no exact denoiser is known"
+        )
     given = {name: subject.fixtures.inputs[name] for name in sampler.inputs}
     return Supplied(sampler=sampler, given=given)

@@ -12,10 +12,12 @@ from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
+from diffkit.core.process import GaussianProcess
 from diffkit.core.stream import Stream
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.reference import Points
 from diffkit.testing.usages.networks import FixedWithVariance
+from diffkit.testing.usages.not_gaussian import use_metric_of
 from diffkit.testing.usages.record import Usage, samples_for
 
 
@@ -57,6 +59,10 @@ def use_metric(subject: ComponentUnderTest, metric: Metric, done: Usage, _: torc
 
 
 def _model_metric(subject: ComponentUnderTest, metric: ModelMetric, done: Usage) -> None:
+    given = subject.fixtures.process and subject.fixtures.process()
+    if given is not None and not isinstance(given, GaussianProcess):
+        use_metric_of(subject, metric, given, done)
+        return
     process = VariancePreserving(schedule=Linear(steps=50, rescale=False))
     denoiser = GaussianDenoiser(
         FixedWithVariance(), Epsilon(), process, data_range=(-1.0, 1.0), learned_variance=True

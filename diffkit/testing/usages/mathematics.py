@@ -19,7 +19,7 @@ from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.testing.checks.any_process import outputs_of, trial_of
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotApplicable, NotChecked
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.trajectories import RecordingDenoiser, mixture, states_of
 from diffkit.testing.usages.not_gaussian import use_sampler_of
@@ -71,7 +71,7 @@ def use_sampler(
 ) -> None:
     """Take eight steps with an exact denoiser, with a data range and without."""
     if sampler.inputs:
-        raise NotApplicable("the kit does not have its inputs")
+        raise NotChecked(f"it takes {', '.join(sampler.inputs)}; the kit has no inputs here")
     if not issubclass(GaussianProcess, sampler.process_class):
         use_sampler_of(subject, sampler, done, dtype)
         return

@@ -22,7 +22,7 @@ from diffkit.core.noise import BatchNoise
 from diffkit.core.times import DrawnTimes
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.conditions import asking, conditioning, means, raw_conditions
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotChecked
 from diffkit.testing.networks import facts_of, output_of
 from diffkit.testing.usages.not_gaussian import use_loss_of
 from diffkit.testing.usages.record import COUNT, Usage, samples_for
@@ -85,7 +85,7 @@ def use_guidance(
     """Ask the guided denoiser at noise levels from end to end."""
     offered = subject.fixtures.condition(COUNT)
     if missing := [name for name in guidance.takes if name not in offered]:
-        raise NotApplicable(f"the fixtures has no {', '.join(missing)}, which it takes")
+        raise NotChecked(f"the fixtures have no {', '.join(missing)}, which it takes")
     condition, null = (means(subject, COUNT, purpose) for purpose in ("conditions", "null"))
     given = {name: done.give(name, offered[name]) for name in guidance.takes}
     for name, value in (*condition.items(), *null.items()):
@@ -132,9 +132,7 @@ def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.
     """Compute it for a batch and a network that is far from exact."""
     process = VariancePreserving(schedule=Linear())
     if loss.extras:
-        raise NotApplicable(
-            f"it needs {', '.join(loss.extras)} of a network, which the kit has not"
-        )
+        raise NotChecked(f"it needs {', '.join(loss.extras)} of a network, which the kit has not")
     if not isinstance(process, loss.process_class):
         use_loss_of(subject, loss, done, dtype)
         return

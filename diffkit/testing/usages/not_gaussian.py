@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,8 +11,11 @@ from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.config.signature import signature_of
 from diffkit.core.component import Component
+from diffkit.core.data import DataType
+from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Declared, ModelDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
+from diffkit.core.metric import ModelMetric
 from diffkit.core.model import Condition
 from diffkit.core.noise import BatchNoise
 from diffkit.core.process import ForwardProcess
@@ -18,7 +23,7 @@ from diffkit.core.sampler import Sampler, State
 from diffkit.errors import ComponentError
 from diffkit.testing.checks.any_process import Trial, trial_of
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, require
+from diffkit.testing.laws import NotChecked, require
 from diffkit.testing.usages.record import COUNT, Usage, noise_for
 
 _STEPS = 4
@@ -27,7 +32,7 @@ _STEPS = 4
 def process_for(subject: ComponentUnderTest, kind: type[ForwardProcess]) -> ForwardProcess:
     """The fixtures' process, or one of this class where the kit can make it.
 
-    Raises NotApplicable where it cannot.
+    Raises NotChecked where it cannot.
     """
     if subject.fixtures.process is not None:
         return subject.fixtures.process()
@@ -37,7 +42,7 @@ def process_for(subject: ComponentUnderTest, kind: type[ForwardProcess]) -> Forw
         arguments = {name: subject.supply(source) for name, source in supplied.items()}
         made: Component = kind(**arguments)
     except (ComponentError, TypeError) as error:
-        raise NotApplicable(why) from error
+        raise NotChecked(why) from error
     assert isinstance(made, ForwardProcess)
     return made
 
@@ -101,12 +106,53 @@ def use_loss_of(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: tor
     done.outputs["values"] = record.values
 
 
+def use_metric_of(
+    subject: ComponentUnderTest, metric: ModelMetric, process: ForwardProcess, done: Usage
+) -> None:
+    """Measure a network of such a process against a few samples."""
+    trial = trial_of(subject, process, COUNT)
+    data = _Few(trial, subject.vocabulary_of(type(process)))
+    done.give("x_0", trial.x_0)
+    measured = metric.measure_model(
+        lambda _: _denoiser(trial, ()), data, subject.seed, torch.device("cpu")
+    )
+    done.outputs.update({name: torch.as_tensor(v) for name, v in measured.values.items()})
+    done.outputs.update({f"curve {name}": curve for name, curve in measured.curves.items()})
+
+
+class _Few(Dataset):
+    """The samples of a trial, with its conditions."""
+
+    def __init__(self, trial: Trial, vocabulary: int | None) -> None:
+        self._trial, self._vocabulary = trial, vocabulary
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._trial.x_0.shape[1:])
+
+    @property
+    def dtype(self) -> DataType:
+        return "float32" if self._vocabulary is None else "int64"
+
+    @property
+    def vocabulary(self) -> int | None:
+        return self._vocabulary
+
+    def __len__(self) -> int:
+        return len(self._trial.x_0)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        rows = list(indices)
+        condition = {name: value[rows] for name, value in self._trial.condition.items()}
+        return Batch(self._trial.x_0[rows], condition, condition)
+
+
 def _denoiser(trial: Trial, told: tuple[str, ...]) -> ModelDenoiser:
     """A network that puts out something smooth, whatever it is asked, and told by these names."""
 
     def network(x: Tensor, c_noise: Tensor, condition: Condition, /) -> Tensor:
         if trial.output.shape == trial.x_0.shape:
             return 0.5 * x + 0.1
-        return trial.output
+        return trial.output[torch.arange(len(x)) % len(trial.output)]
 
     return ModelDenoiser(network, trial.process, declared=Declared(given=told, times=told))

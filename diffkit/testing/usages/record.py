@@ -37,6 +37,8 @@ def noise_for(subject: ComponentUnderTest, dtype: torch.dtype) -> SampleNoise:
 
 
 def samples_for(subject: ComponentUnderTest, dtype: torch.dtype, count: int = COUNT) -> Tensor:
-    """Samples as a pipeline would give them."""
+    """Samples as a pipeline would give them: tokens, where the component's are."""
     shape = (count, *subject.fixtures.shape)
+    if (vocabulary := subject.vocabulary_of(subject.cls)) is not None:
+        return torch.randint(vocabulary, shape, generator=subject.generator("samples"))
     return 0.8 * torch.randn(shape, generator=subject.generator("samples")).to(dtype)

@@ -22,8 +22,8 @@ _ROUNDING = 1e-5
 class RangeCheck:
     """Compares the first batches with the declared range, on the host; later ones cost nothing."""
 
-    def __init__(self, data_range: DataRange | None) -> None:
-        self._range = data_range
+    def __init__(self, data_range: DataRange | None, tokens: bool = False) -> None:
+        self._range, self._tokens = data_range, tokens
         self._left = 0 if data_range is None else _BATCHES
 
     def __call__(self, rows: Sequence[int], x: Tensor) -> None:
@@ -40,6 +40,12 @@ class RangeCheck:
         if not bool(beyond.any()):
             return
         row, place = (int(i) for i in beyond.nonzero()[0])
+        if self._tokens:
+            raise DataError(
+                f"sample {rows[row]} of the dataset holds the token {int(x.flatten(1)[row, place])}"
+                f", and its vocabulary is {int(high) + 1}: 0 to {int(high)}; declare a larger "
+                "vocabulary, or give other tokens"
+            )
         raise DataError(
             f"sample {rows[row]} of the dataset holds the value {float(x.flatten(1)[row, place]):g}"
             f", and data.range declares [{low:g}, {high:g}]: predictions would be clipped to that; "
@@ -56,6 +62,8 @@ class RangeChecked(WrappedDataset):
     ) -> None:
         super().__init__(dataset=dataset)
         self._look, self._numbers = RangeCheck(data_range), numbers
+        if dataset.dtype == "int64" and dataset.vocabulary is not None:
+            self._look = RangeCheck((0, dataset.vocabulary - 1), tokens=True)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The other's samples: float32 where they are numbers, int64 where they are tokens.

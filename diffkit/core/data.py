@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, MinLen
 
@@ -37,6 +37,12 @@ class InCode:
 
 DataShape = Annotated[tuple[Annotated[int, Gt(0)], ...], MinLen(1), Supplied("data.shape")]
 """The shape of one sample. A component with such an argument is given the pipeline's."""
+
+
+def tokens_problem(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Why a network of numbers cannot be asked about such data; for its `requires`."""
+    if facts.get("data.dtype") == "int64":
+        yield "it computes with numbers, and the data are tokens (int64); take one that embeds them"
 
 
 def is_fact(source: str) -> bool:

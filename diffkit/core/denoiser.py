@@ -140,6 +140,11 @@ class ModelDenoiser(Denoiser):
         if not isinstance(output, Tensor):
             raise ComponentError(f"model: it gives a {type(output).__name__}, and not a tensor")
         prediction = self._process.interpret(output, x_t, t)
+        if not isinstance(prediction, Prediction):
+            raise ComponentError(
+                f"process: {type(self._process).__name__}.interpret gives a "
+                f"{type(prediction).__name__}, and not a Prediction, a record with an x_0"
+            )
         return prediction.with_extras(extras) if extras else prediction
 
 

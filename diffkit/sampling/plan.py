@@ -69,6 +69,7 @@ def plan_sampling(
         device=system.device,
         condition=conditions,
         inputs=choices.get("inputs") or {},
+        tokens=system.parts.latents is None and system.parts.dtype == "int64",
     )
 
 

@@ -40,6 +40,8 @@ class SamplingRun:
     condition: SampleConditions = field(default_factory=lambda: SampleConditions({}, {}))
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     latents: LatentSpace | None = None
+    tokens: bool = False
+    """Whether states are whole numbers."""
 
     def __post_init__(self) -> None:
         missing = [name for name in self.sampler.inputs if name not in self.inputs]
@@ -69,7 +71,9 @@ class SamplingRun:
         with torch.no_grad():
             condition = SampleConditions(*(self._rows_of(told, rows) for told in self.condition))
             given = {name: condition.raw[name] for name in self.process.prior_takes}
-            x = self.process.prior((len(rows), *self.shape), noise, given)
+            x = self._checked_prior(
+                self.process.prior((len(rows), *self.shape), noise, given), rows
+            )
             denoiser = self.denoiser(condition, inputs)
         yield State(x, self.times[0])
         states: Iterator[object] = iter(
@@ -85,6 +89,24 @@ class SamplingRun:
             went = True
             yield self._checked(state, x)
 
+    def _checked_prior(self, found: object, count: int) -> Tensor:
+        """What a process gives as the first state of so many samples. Raises ComponentError."""
+        wanted = (count, *self.shape)
+        numbers = "int64" if self.tokens else "floating-point numbers"
+        if (
+            isinstance(found, Tensor)
+            and tuple(found.shape) == wanted
+            and (found.dtype == torch.int64 if self.tokens else found.is_floating_point())
+        ):
+            return found
+        gives = type(found).__name__
+        if isinstance(found, Tensor):
+            gives = f"{found.dtype} {list(found.shape)}".removeprefix("torch.")
+        raise ComponentError(
+            f"process: the prior of {type(self.process).__name__} gives {gives}, and should give "
+            f"{numbers} {list(wanted)}"
+        )
+
     def _checked(self, found: object, x: Tensor) -> State:
         """What a sampler yields, where it is a state of all samples. Raises ComponentError."""
         name = type(self.sampler).__name__
@@ -95,6 +117,12 @@ class SamplingRun:
             raise ComponentError(
                 f"sampler: {name} yields a state of the shape {list(found.x.shape)}, and the "
                 f"samples have {list(x.shape)}; tell its authors"
+            )
+        if found.x.is_floating_point() != x.is_floating_point():
+            raise ComponentError(
+                f"sampler: {name} yields {found.x.dtype}, and the prior of "
+                f"{type(self.process).__name__} gives {x.dtype}; if it hands on what the "
+                "process's reverse gives, mend that"
             )
         return found
 

@@ -46,6 +46,21 @@ def trained(values, data_range, declared=None, **more):
     return diffkit.build(spec, device="cpu").train(progress=False, **more)
 
 
+class Tokens(Points):
+    dtype, vocabulary = "int64", 5
+
+
+@pytest.mark.parametrize("token", [5, -1])
+def test_a_token_beyond_the_vocabulary_is_named_with_its_sample(token):
+    values = torch.arange(10).reshape(5, 2) % 5
+    looked = RangeChecked(dataset=Tokens(values.clone()), data_range=None, numbers=False)
+    assert torch.equal(looked.batch([0, 4]).x_0, values[[0, 4]])
+    values[3, 1] = token
+    looked = RangeChecked(dataset=Tokens(values), data_range=None, numbers=False)
+    with pytest.raises(DataError, match=rf"sample 3 .* token {token}, .* vocabulary is 5: 0 to 4"):
+        looked.batch([0, 3])
+
+
 def test_a_value_beyond_the_range_is_named_with_its_sample():
     values = torch.zeros(8, 2)
     values[5, 1] = 218.0

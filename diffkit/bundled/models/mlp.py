@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor, nn
 
 from diffkit.bundled.models.embedding import NoiseEmbedding
-from diffkit.core.component import Config
-from diffkit.core.data import DataShape
+from diffkit.core.component import Config, Facts
+from diffkit.core.data import DataShape, tokens_problem
 from diffkit.core.example import Example
 from diffkit.core.model import Condition, EpsilonModel
 
@@ -53,6 +53,11 @@ class MLP(EpsilonModel):
     def facts(cls, config: Config) -> Mapping[str, Any]:
         """`learned_variance`."""
         return {"learned_variance": config.learned_variance}
+
+    @classmethod
+    def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
+        """Numbers."""
+        yield from tokens_problem(facts)
 
     @classmethod
     def examples(cls) -> Sequence[Example]:

@@ -22,7 +22,7 @@ from diffkit.bundled.models.unet_blocks import (
 )
 from diffkit.bundled.models.unet_stages import Stages
 from diffkit.core.component import Config, Facts
-from diffkit.core.data import DataShape, TokenWidth, VectorWidth
+from diffkit.core.data import DataShape, TokenWidth, VectorWidth, tokens_problem
 from diffkit.core.encoder import MASK, TOKENS, VECTOR
 from diffkit.core.example import Example
 from diffkit.core.model import Condition, EpsilonModel
@@ -139,7 +139,8 @@ class UNet(EpsilonModel):
 
     @classmethod
     def requires(cls, config: Config, facts: Facts) -> Iterable[str]:
-        """Sizes that fit together."""
+        """Numbers, and sizes that fit together."""
+        yield from tokens_problem(facts)
         if config.shape is not None:
             yield from _incompatibilities(
                 config.shape,

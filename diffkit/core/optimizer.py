@@ -16,7 +16,8 @@ class Optimizer(Component):
     """Makes the optimiser of a training.
 
     The `lr` of each group, as made, is a multiple of the learning rate: before update n the trainer
-    sets it to `multiple * rate(n)`. It is 1.0, and where groups differ 1.0 for one of them.
+    sets it to `multiple * rate(n)`. It is 1.0 unless groups differ; where all are below 0.05, it is
+    refused, as rates that somebody meant.
 
     An update whose loss or gradient is not finite changes nothing. Fused optimisers of torch decide
     that on the device, by their `found_inf`; with any other the host reads the gradient's norm

@@ -71,9 +71,8 @@ class SamplingRun:
         with torch.no_grad():
             condition = SampleConditions(*(self._rows_of(told, rows) for told in self.condition))
             given = {name: condition.raw[name] for name in self.process.prior_takes}
-            x = self._checked_prior(
-                self.process.prior((len(rows), *self.shape), noise, given), rows
-            )
+            found = self.process.prior((len(rows), *self.shape), noise, given)
+            x = self._checked_prior(found, len(rows))
             denoiser = self.denoiser(condition, inputs)
         yield State(x, self.times[0])
         states: Iterator[object] = iter(

@@ -16,6 +16,8 @@ from diffkit.errors import ComponentError, DiffkitError, TrainingError
 from diffkit.plugins.isolation import cause_of
 from diffkit.storage.optimizer_state import OptimizerSlots
 
+_LEAST_MULTIPLE = 0.05
+"""Where all are below, somebody gave a learning rate, or left torch's default."""
 _NAMED = 5
 
 
@@ -140,13 +142,13 @@ def _check_multiples(where: str, found: torch.optim.Optimizer) -> None:
                 f"{where} has a group with lr {multiple}; as made it is a multiple of the "
                 "learning rate, 1.0 unless groups differ"
             )
-    multiples = [group["lr"] for group in found.param_groups]
-    if 1.0 not in multiples:
+    multiples = [float(group["lr"]) for group in found.param_groups]
+    if max(multiples, default=1.0) < _LEAST_MULTIPLE:
         made = _listed([f"{multiple:g}" for multiple in dict.fromkeys(multiples)])
         raise ComponentError(
             f"{where} makes groups with lr {made}; as made, lr is a multiple of "
             "training.learning_rate, which says how fast weights move: make it with lr=1.0, and "
-            "where groups differ with 1.0 for one of them"
+            "with other multiples where groups differ"
         )
 
 

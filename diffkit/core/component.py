@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 from abc import ABCMeta
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from diffkit.core.example import Example
@@ -30,6 +32,7 @@ class ComponentMeta(ABCMeta):
     """Records the bound arguments of every creation, so that an instance saves like a spec."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        kwargs = _with_runs(cls, kwargs)
         # Copied before `__init__` runs, which may change what it is given.
         given = {name: _own(value) for name, value in kwargs.items()}
         component = super().__call__(*args, **kwargs)
@@ -43,6 +46,25 @@ class ComponentMeta(ABCMeta):
         }
         object.__setattr__(component, _ARGUMENTS, recorded)
         return component
+
+
+def _with_runs(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments in which the directory of a trained run is that run, as a spec has it."""
+    named = {name: value for name, value in given.items() if isinstance(value, str | Path)}
+    if not named:
+        return dict(given)
+    try:
+        hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return dict(given)  # Annotations that cannot be read are refused where a spec is.
+    # Later than this module: it is about denoisers, which are about components.
+    run = importlib.import_module("diffkit.core.run").Run
+    runs = {name: run(value) for name, value in named.items() if _is_run(hints.get(name), run)}
+    return {**given, **runs}
+
+
+def _is_run(annotation: Any, run: type) -> bool:
+    return run in (annotation, *get_args(annotation))
 
 
 class Component(metaclass=ComponentMeta):

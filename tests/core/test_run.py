@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import diffkit
-from diffkit.core import Batch, Dataset, Loss, LossRecord, Run
+from diffkit.core import Batch, Dataset, EpsilonModel, Loss, LossRecord, Run
 from diffkit.errors import CheckpointError
 
 SPEC = {
@@ -144,3 +144,58 @@ def test_a_run_of_components_from_files_is_read_by_the_same_host(tmp_path):
     student = diffkit.build({**SPEC, "loss": loss}, host=host)
     student.train(Points(), steps=1, batch_size=4, progress=False)
     assert type(student.parts.loss.teacher.pipeline.parts.model).__name__ == "Mine"
+
+
+class Corrects(EpsilonModel):
+    """A linear network beside a trained one."""
+
+    def __init__(self, *, base: Run, other: Run | None = None) -> None:
+        super().__init__()
+        self._base, self._other = base, other
+        self.added = torch.nn.Linear(3, 2)
+
+    def forward(self, x, c_noise, condition):
+        told = torch.cat([x, c_noise[:, None].to(x) / 1000], dim=1)
+        return self._base.network(x, c_noise, condition) + self.added(told)
+
+
+def test_a_directory_in_python_is_a_run_as_in_a_spec(teacher):
+    model = Corrects(base=teacher, other=str(teacher))
+    assert model._base == model._other == Run(teacher)
+    pipeline = diffkit.build({**SPEC, "model": model})
+    assert pipeline.sample(2, steps=3).isfinite().all()
+    assert {name.split(".")[1] for name, _ in pipeline.system.named_parameters()} == {"added"}
+
+
+def test_a_network_answers_in_the_precision_of_its_asker(teacher):
+    run = Run(teacher)
+    x, c_noise = torch.randn(4, 2), torch.full((4,), 300.0)
+    with torch.no_grad():
+        said = run.network(x, c_noise, {})
+        assert torch.equal(said, run.model(x, c_noise, {}))
+        doubled = run.network(x.double(), c_noise, {})
+        assert torch.equal(doubled, said.double())
+        assert run.network(x.bfloat16(), c_noise, {}).dtype == torch.bfloat16
+        denoiser, doubled = run.denoiser(), run.denoiser()(x.double(), 0.5).x_0
+    assert doubled.dtype == torch.float64
+    torch.testing.assert_close(doubled.float(), denoiser(x, 0.5).x_0)
+
+
+def test_a_pipeline_in_memory_is_a_run_that_no_file_names(teacher, tmp_path):
+    pipeline = diffkit.load(teacher)
+    run = Run.of(pipeline)
+    assert run != Run.of(pipeline)
+    assert not any(weight.requires_grad for weight in run.model.parameters())
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    host = diffkit.Host(plugin_files=[tmp_path / "plugin.py"])
+    loss = host.resolve("loss", "local.distilled")(teacher=run)
+    built = diffkit.build({**SPEC, "loss": loss}, host=host)
+    assert built.loss(torch.zeros(4, 2)).values.isfinite().all()
+    with pytest.raises(diffkit.SpecError, match=r"teacher is a run in memory; save it"):
+        built.save(tmp_path / "run")
+
+
+def test_where_a_relative_directory_was_looked_for_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"runs/base: there is no .*, below {tmp_path}"):
+        Run("runs/base").network(torch.zeros(1, 2), torch.zeros(1), {})

@@ -19,7 +19,7 @@ from diffkit.core.model import Condition, Network
 from diffkit.core.prediction import Prediction
 from diffkit.core.process import ForwardProcess, GaussianProcess
 from diffkit.core.schedule import Time
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,14 @@ class BatchDenoiser(Denoiser):
 
     Args:
         make: the denoiser for so many samples.
+        shape: of one sample.
         count: how many it is made for at first.
     """
 
-    def __init__(self, make: Callable[[int], Denoiser], count: int = 1) -> None:
-        self._make = make
+    def __init__(
+        self, make: Callable[[int], Denoiser], shape: tuple[int, ...], count: int = 1
+    ) -> None:
+        self._make, self._shape = make, shape
         self._made: tuple[int, Denoiser] = (count, make(count))
 
     @property
@@ -101,12 +104,22 @@ class BatchDenoiser(Denoiser):
 
     def start(self, inputs: Mapping[str, Tensor]) -> Denoiser:
         """Each, started for one trajectory."""
-        return BatchDenoiser(lambda count: self._make(count).start(inputs), self._made[0])
+        return BatchDenoiser(
+            lambda count: self._make(count).start(inputs), self._shape, self._made[0]
+        )
 
     def __call__(
         self, x_t: Tensor, t: Time, *, given: Condition | None = None, times: Times | None = None
     ) -> Prediction:
-        """The prediction of the one for as many samples; the last one is kept."""
+        """The prediction of the one for as many samples; the last one is kept.
+
+        Raises ComponentError for samples of another shape.
+        """
+        if tuple(x_t.shape[1:]) != self._shape:
+            raise ComponentError(
+                f"x_t has the shape {list(x_t.shape)}, and samples here have "
+                f"{['b', *self._shape]}".replace("'", "")
+            )
         if self._made[0] != len(x_t):
             self._made = (len(x_t), self._make(len(x_t)))
         return self._made[1](x_t, t, given=given, times=times)

@@ -57,7 +57,7 @@ class SampleSource:
                 return denoisers.make({}, own, {})
 
         lengths = (len(value) for told in rows for value in told.values())
-        return BatchDenoiser(make, max(lengths, default=1))
+        return BatchDenoiser(make, system.parts.shape, max(lengths, default=1))
 
     def network(self, choices: SamplingOptions) -> tuple[System, Network]:
         """What samples are drawn with: an average, where there is one, and its network."""

@@ -101,6 +101,13 @@ def test_what_it_is_not_given_is_told(pipeline) -> None:
 # -- without a pipeline ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (3, 64), (8, 8)])
+def test_samples_of_another_shape_are_refused(pipeline, shape) -> None:
+    asked = pipeline.denoiser(condition={"label": 3})
+    with pytest.raises(diffkit.ComponentError, match=rf"shape \[{shape[0]}, .* here have \[b, "):
+        asked(torch.zeros(shape), 0.5)
+
+
 def test_samples_of_an_exact_denoiser_have_the_datas_moments() -> None:
     """Of N(0.5, 1), by ddpm with fixed_large in 50 steps, which ends at a variance of .9942; the
     mean of 4000 within 4 of its errors, and the variance within 4 of its own, sqrt(2 / 4000).

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 from abc import ABCMeta
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,14 +56,14 @@ def _with_runs(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
         hints = get_type_hints(cls.__init__)  # type: ignore[misc]
     except (NameError, TypeError):
         return dict(given)  # Annotations that cannot be read are refused where a spec is.
-    # Later than this module: it is about denoisers, which are about components.
-    run = importlib.import_module("diffkit.core.run").Run
-    runs = {name: run(value) for name, value in named.items() if _is_run(hints.get(name), run)}
-    return {**given, **runs}
+    found = {name: _named_by_directory(hints.get(name)) for name in named}
+    return {**given, **{name: made(named[name]) for name, made in found.items() if made}}
 
 
-def _is_run(annotation: Any, run: type) -> bool:
-    return run in (annotation, *get_args(annotation))
+def _named_by_directory(annotation: Any) -> Callable[[str | Path], Any] | None:
+    """The class in an annotation that a directory stands for in files, if one is: `Run`."""
+    classes = (annotation, *get_args(annotation))
+    return next((c for c in classes if getattr(c, "named_by_directory", False)), None)
 
 
 class Component(metaclass=ComponentMeta):

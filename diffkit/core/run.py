@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ class Run:
         directory: of the run.
         host: where its components are found; default what is installed.
     """
+
+    named_by_directory: ClassVar[bool] = True
+    """A component whose argument is one may be given its directory, in Python as in a file."""
 
     def __init__(self, directory: str | Path, *, host: Any = None) -> None:
         self.directory: str | None = str(directory)

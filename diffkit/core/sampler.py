@@ -65,6 +65,15 @@ class Sampler(Component):
         """
         return None
 
+    @property
+    def group(self) -> int:
+        """How many samples, one after another, a trajectory looks at together, as particles that
+        are resampled among themselves: 1, each by itself, unless overridden.
+
+        What is asked for, every batch and every process's share are whole groups.
+        """
+        return 1
+
     def calls(self, times: Sequence[float]) -> int | None:
         """How often a trajectory over these times asks the denoiser: once a step, unless
         overridden.

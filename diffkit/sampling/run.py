@@ -53,6 +53,11 @@ class SamplingRun:
                 f"{type(self.sampler).__name__} takes the inputs: {takes}; "
                 f"given: {', '.join(self.inputs) or 'none'}"
             )
+        if self.num % self.sampler.group:
+            problems.append(
+                f"num is {self.num}, and {type(self.sampler).__name__} looks at "
+                f"{self.sampler.group} samples together; ask for a multiple of that"
+            )
         condition = {**self.condition.raw, **self.condition.model}
         for what, tensors in (("condition", condition), ("inputs", self.inputs)):
             problems += [
@@ -128,8 +133,11 @@ class SamplingRun:
     def batches(
         self, seed: int, rows: range, size: int, progress: Progress
     ) -> Iterator[tuple[range, Tensor]]:
-        """Finished samples on the host, `size` at a time, with their numbers."""
-        steps = len(self.times) - 1
+        """Finished samples on the host, `size` at a time or the whole groups in it, with their
+        numbers.
+        """
+        steps, group = len(self.times) - 1, self.sampler.group
+        size = max(size - size % group, group)
         for start in range(0, len(rows), size):
             part, x = rows[start : start + size], torch.empty(0)
             for done, state in enumerate(self.states(seed, part)):

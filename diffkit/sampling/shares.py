@@ -22,9 +22,11 @@ def share_of(
 
     `tell` is given each batch. Those that are not finite are warned of in the end.
     """
-    world, finite = world_of(run.device), Finite()
+    world, finite, group = world_of(run.device), Finite(), run.sampler.group
+    groups = world.rows(run.num // group)
+    mine = range(group * groups.start, group * groups.stop)
     with bar("sampling", 1.0, show if world.is_main else False) as shown:
-        for rows, x in run.batches(seed, world.rows(run.num), size, shown):
+        for rows, x in run.batches(seed, mine, size, shown):
             tell(finite.look(rows, x))
             yield rows, x
     finite.warn()

@@ -177,23 +177,23 @@ class Declared:
                     "tensor with a row a sample"
                 )
         for name, level in times.items():
-            if isinstance(level, Tensor) and level.shape not in ((), (len(x_t),)):
+            if isinstance(level, Tensor) and level.shape not in ((), (len(x_t),), c_noise.shape):
                 raise ComponentError(
                     f"times.{name} has the shape {list(level.shape)}, and {len(x_t)} samples are "
-                    "asked about; a time is a number, or one a sample: give levels of other "
-                    "shapes as a tensor (given)"
+                    "asked about; a time is a number, one a sample, or as t is: give levels of "
+                    "other shapes as a tensor (given)"
                 )
         levels = {name: per_sample(times[name], x_t) for name in self.times if name in times}
         return {**dict.fromkeys(self.times, c_noise), **levels, **given}
 
 
-def per_sample(value: Number, x_t: Shaped[Tensor, "b *data"]) -> Float[Tensor, " b"]:
-    """A host value as float32 on the device of `x_t`, one a sample.
+def per_sample(value: Number, x_t: Shaped[Tensor, "b *data"]) -> Float[Tensor, "b *axes"]:
+    """A host value as float32 on the device of `x_t`, one a sample, or for each of its first axes.
 
     Raises ComponentError for one of another shape.
     """
     if isinstance(value, float) or value.ndim == 0:
         return torch.full((x_t.shape[0],), float(value), device=x_t.device)
-    if value.shape != x_t.shape[:1]:
+    if value.shape != x_t.shape[: value.ndim]:
         raise wrong_shape(value.shape, x_t)
     return value.to(device=x_t.device, dtype=torch.float32, non_blocking=True)

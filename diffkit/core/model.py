@@ -60,4 +60,7 @@ class EpsilonModel(nn.Module, Component):
     def forward(
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b *output"] | Output:
-        """The output for `x`, scaled by the parameterization, at noise level `c_noise`."""
+        """The output for `x`, scaled by the parameterization, at noise level `c_noise`.
+
+        Who asks with a time for each token tells `c_noise` `[b, n]`.
+        """

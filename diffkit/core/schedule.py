@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 Time = float | Tensor
-"""A time in [0, 1]: a host number for a whole batch, or a float64 tensor `[b]`, one a sample."""
+"""A time in [0, 1]: a host number for a whole batch, or a float64 tensor `[b]`, one a sample.
+
+Of samples `[b, n, ...]` it may be `[b, n]`, a time for each along their first axes: tokens, frames.
+"""
 
 
 def as_time(t: Time) -> Float64[Tensor, "..."]:

@@ -77,16 +77,17 @@ def broadcast_right(coefficient: Number, like: Shaped[Tensor, "..."]) -> Number:
     """Shape a coefficient so that it multiplies `like` sample by sample.
 
     One for the whole batch stays the host number that it is: torch passes it to the kernel by
-    value, with no copy and no synchronisation. One per sample (`[b]`) moves to the device of
-    `like` and is cast once, never below float32.
+    value, with no copy and no synchronisation. One per sample (`[b]`), or for each of a sample's
+    first axes (`[b, n]`: tokens, frames), moves to the device of `like` and is cast once, never
+    below float32.
 
     Raises ComponentError for one of another shape, unless it is one for each coordinate.
     """
     if isinstance(coefficient, float) or coefficient.ndim == 0:
         return coefficient
     shape = coefficient.shape
-    if coefficient.ndim == 1:
-        coefficient = coefficient.reshape(-1, *([1] * (like.ndim - 1)))
+    if coefficient.ndim < like.ndim:
+        coefficient = coefficient.reshape(*shape, *[1] * (like.ndim - coefficient.ndim))
     if not _goes_with(coefficient, like):
         raise wrong_shape(shape, like)
     dtype = torch.promote_types(like.dtype, torch.float32)
@@ -101,11 +102,11 @@ def _goes_with(coefficient: Tensor, like: Tensor) -> bool:
 
 
 def wrong_shape(shape: Sequence[int], like: Tensor) -> ComponentError:
-    """The error of times, or what was computed from them, that are not one a sample of `like`."""
+    """The error of times, or what was computed from them, that do not go with `like`."""
     return ComponentError(
         f"times of the shape {list(shape)} do not go with samples of the shape {list(like.shape)}: "
-        f"a time is one number, or one a sample, {list(like.shape[:1])}; where coordinates have "
-        "levels of their own, their process has them (log_snr)"
+        f"a time is one number, or one a sample, {list(like.shape[:1])}, or one for each along its "
+        f"first axes, {list(like.shape[:2])}"
     )
 
 

@@ -374,9 +374,9 @@ ASKED = {
 }
 
 
-# More than samples, fewer, one for each of some axes, for each pixel of each sample.
+# More than samples, fewer, others along the second axis, more axes than there are.
 @pytest.mark.wrong_shapes
-@pytest.mark.parametrize("shape", [(5,), (3,), (4, 3), (4, 6), (4, 1, 6), (4, 1, 6, 6, 1)])
+@pytest.mark.parametrize("shape", [(5,), (3,), (4, 3), (4, 6), (4, 1, 6, 6, 1)])
 @pytest.mark.parametrize("name", ASKED)
 def test_times_of_another_shape_are_refused(name, shape):
     process, x = VariancePreserving(schedule=Linear()), torch.zeros(4, 1, 6, 6)
@@ -385,10 +385,24 @@ def test_times_of_another_shape_are_refused(name, shape):
         ASKED[name](process, x, torch.full(shape, 0.5, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.parametrize("shape", [(), (4,), (4, 1), (4, 1, 6)])
 @pytest.mark.parametrize("name", ASKED)
 def test_a_time_is_one_number_or_one_a_sample(name, shape):
     process, x = VariancePreserving(schedule=Linear()), torch.ones(4, 1, 6, 6)
     found = ASKED[name](process, x, torch.full(shape, 0.5, dtype=torch.float64))
     found = found if isinstance(found, torch.Tensor) else found.mean
     assert found.shape == x.shape
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_time_for_each_token_is_that_tokens_time(name):
+    """Tokens are independent given the network, so each may be a sample of its own."""
+    process, x = VariancePreserving(schedule=Linear()), torch.randn(4, 3, 2)
+    t = 0.1 + 0.8 * torch.rand(4, 3, dtype=torch.float64)
+    together, apart = ASKED[name](process, x, t), ASKED[name](process, x.flatten(0, 1), t.flatten())
+    for one, other in zip(
+        [together] if isinstance(together, torch.Tensor) else together,
+        [apart] if isinstance(apart, torch.Tensor) else apart,
+        strict=True,
+    ):
+        torch.testing.assert_close(one.broadcast_to(x.shape).flatten(0, 1), other.expand(12, 2))

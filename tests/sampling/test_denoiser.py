@@ -101,6 +101,15 @@ def test_what_it_is_not_given_is_told(pipeline) -> None:
 # -- without a pipeline ----------------------------------------------------------------------------
 
 
+class LowTold(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, told):
+        return self.layer(told).sin()
+
+
 @pytest.mark.parametrize("shape", [(3, 2, 8, 8), (3, 64), (8, 8)])
 def test_samples_of_another_shape_are_refused(pipeline, shape) -> None:
     asked = pipeline.denoiser(condition={"label": 3})
@@ -189,3 +198,35 @@ def test_noise_levels_that_were_never_trained_are_refused() -> None:
     denoiser = GaussianDenoiser(net, Epsilon(), trained, sampled)
     with pytest.raises(ComponentError, match="never trained"):
         diffkit.sample(denoiser, sampler=DDPM(), shape=(2,), num=2, steps=5)
+
+
+def test_a_time_for_each_token_goes_through_guidance_and_clipping() -> None:
+    pytest.importorskip("diffkit_guidance")
+
+    def call(net, x, c_noise, condition):
+        level = c_noise if c_noise.ndim == 2 else c_noise[:, None].expand(x.shape[:2])
+        low = condition["low"][:, None, :].expand(*x.shape[:2], 1)
+        return net(torch.cat([x, level[..., None] / 1000, low], dim=-1))
+
+    spec = {
+        "schedule": "cosine",
+        "process": "variance-preserving",
+        "model": diffkit.wrap(LowTold(), call=call, conditions=["low"], null={"low": 0.0}),
+        "loss": "simple",
+        "sampler": "ddpm",
+        "data": {
+            "shape": [3, 2],
+            "range": [-1, 1],
+            "conditions": {"low": {"shape": [1]}},
+        },
+    }
+    asked = diffkit.build(spec).denoiser(
+        condition={"low": torch.ones(1, 1)},
+        guidance={"id": "guidance.classifier-free", "config": {"scale": 3.0, "interval": [-2, 9]}},
+        clip={"before_guidance": True},
+    )
+    x, t = torch.randn(4, 3, 2), torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    together = asked(x, t.expand(4, 3)).x_0
+    for token in range(3):
+        alone = asked(x, t[token].expand(4)).x_0
+        torch.testing.assert_close(together[:, token], alone[:, token])

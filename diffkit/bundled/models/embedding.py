@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from diffkit.errors import ComponentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -36,7 +38,12 @@ class NoiseEmbedding(nn.Module):
         )
 
     def forward(self, c_noise: Float[Tensor, " b"]) -> Float[Tensor, "b embedding"]:
-        """The embedding."""
+        """The embedding. Raises ComponentError for several levels a sample."""
+        if c_noise.ndim != 1:
+            raise ComponentError(
+                f"the network is told one noise level a sample, and is asked with "
+                f"{list(c_noise.shape)}; take one that is told a level for each token"
+            )
         weight = cast(Tensor, self.layers[0].weight)
         waves = sinusoidal(c_noise, self.width).type_as(weight)
         embedded: Tensor = self.layers(waves)

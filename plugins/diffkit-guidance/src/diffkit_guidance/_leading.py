@@ -59,7 +59,7 @@ class Led(WrappedDenoiser):
             return self.wrapped(x_t, t, given=given, times=times)
         plain, led = self._both(x_t, t, given or {}, times or {})
         if not bool(active.all()):
-            here = active.reshape(-1, *[1] * (led.ndim - 1)).to(led.device)
+            here = active.reshape(*active.shape, *[1] * (led.ndim - active.ndim)).to(led.device)
             led = torch.where(here, led, plain.output)
         return plain.with_output(led)
 

@@ -188,6 +188,8 @@ def _declared(name: str, value: Any, flow: ConditionFlow) -> Tensor:
     told, info = _as_tensor(name, value, flow), (flow.declared or {}).get(name)
     if info is None or info.text or name in (flow.encoder or ()):
         return told
+    if told.dtype == torch.uint8 and info.dtype != "uint8" and not isinstance(value, Tensor):
+        raise DataError(f"condition.{name} is a text, and the data have {info.dtype}: {value!r}")
     if tuple(told.shape[1:]) != tuple(info.shape):
         raise DataError(
             f"condition.{name} has the shape {list(told.shape)}, and the data have "

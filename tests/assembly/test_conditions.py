@@ -274,6 +274,7 @@ def test_what_is_given_is_what_the_data_declare():
     for wrong, words in (
         ({"low": torch.zeros(1, 1, 2, 2)}, r"low has the shape \[1, 1, 2, 2\], .*\[n, 1, 4, 4\]"),
         ({"low": [1.0, 2.0]}, r"condition.low has the shape \[2\]"),
+        ({"number": "three"}, r"condition.number is a text, and the data have int64: 'three'"),
         ({"number": torch.tensor([3.0])}, r"condition.number is torch.float32, .* torch.int64"),
     ):
         with pytest.raises(diffkit.DataError, match=words):

@@ -212,7 +212,7 @@ def test_from_the_command_line(run, tmp_path):
         ({}, diffkit.SpecError, "none is given"),
         ({"label": [10, 3]}, diffkit.ComponentError, "0 to 9, and 10 is asked for"),
         ({"label": [-1, 3]}, diffkit.ComponentError, "0 to 9, and -1 is asked for"),
-        ({"label": ["boot", "bag"]}, diffkit.ComponentError, "one whole number"),
+        ({"label": ["boot", "bag"]}, diffkit.DataError, "label is a text, and the data have int64"),
     ],
     ids=str,
 )

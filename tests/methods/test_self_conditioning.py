@@ -58,7 +58,7 @@ def test_what_is_told_is_the_estimate_before():
     assert asked[first] is None  # each trajectory begins anew
 
 
-def test_who_is_told_writes_more_words_of_the_code(tmp_path):
+def test_who_is_told_writes_more_words_of_the_code():
     host = host_of("self_conditioning")
     pipeline = diffkit.build(SPEC, host=host).train(steps=600, **QUICK)
     silent = diffkit.build({**SPEC, "guidance": None}, host=host)

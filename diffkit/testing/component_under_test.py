@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -29,10 +29,14 @@ from diffkit.core.process import ForwardProcess
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
+from diffkit.testing.laws import NotChecked
 from diffkit.testing.reference import PixelFeatures, Points
 
 VOCABULARY = 5
 """Of tokens, where a component is supplied with the dataset's and the fixtures say none."""
+
+
+_SHAPE = (1, 8, 8)
 
 
 class CannotBeMade(ComponentError):
@@ -44,7 +48,7 @@ class Fixtures:
     """What components are tried with, where the pipeline would supply it.
 
     Args:
-        shape: of one sample.
+        shape: of one sample; (): [1, 8, 8], and two numbers for a sampler.
         conditions: by name, what a model that takes conditions is given: a function of the
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
@@ -53,25 +57,40 @@ class Fixtures:
         vocabulary: how many tokens there are, where samples are tokens.
         process: makes what a sampler or a loss of processes that are not Gaussian is tried with,
             where the kit cannot make it.
+        extras: by name, what a network gives beside its output, where a loss or a sampler needs it:
+            a function of the number of samples.
     """
 
-    shape: tuple[int, ...] = (1, 8, 8)
+    shape: tuple[int, ...] = ()
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     process: Callable[[], ForwardProcess] | None = None
+    extras: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
+    shape_is_given: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape_is_given", bool(self.shape))
+        object.__setattr__(self, "shape", tuple(self.shape) or _SHAPE)
+
+    @property
+    def gives_forms(self) -> bool:
+        """Whether there are tensors, or a shape, that fit one configuration and not another."""
+        given = (self.conditions, self.inputs, self.extras, self.code, self.shape_is_given)
+        return any(map(bool, given))
 
     @classmethod
     def of(cls, example: Example) -> Fixtures:
         """Those of an example that a component gives of itself."""
         return cls(
-            shape=example.shape,
+            shape=example.shape or (),
             conditions=example.conditions,
             inputs=example.inputs,
             process=example.process,
             code=example.code,
             vocabulary=example.vocabulary,
+            extras=example.extras,
         )
 
     def condition(self, count: int) -> Condition:
@@ -138,6 +157,14 @@ class ComponentUnderTest:
             return self.fixtures.vocabulary
         supplied = signature_of(component, self.host).supplied
         return VOCABULARY if "dataset.vocabulary" in supplied.values() else None
+
+    def require_extras(self, needed: Sequence[str]) -> None:
+        """Raise NotChecked where a network should give what no example says the form of."""
+        if missing := [name for name in needed if name not in self.fixtures.extras]:
+            raise NotChecked(
+                f"it needs {', '.join(missing)} of a network; give "
+                f"`Example(extras={{{missing[0]!r}: ...}})`, a function of the number of samples"
+            )
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""

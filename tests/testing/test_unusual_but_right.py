@@ -22,6 +22,8 @@ from diffkit.functional.gaussian import Scales
 from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.reference import UniformLogSNR
 
+from .unusual_askers import ASKERS, was_checked
+
 
 class Continuous(NoiseSchedule):
     """A schedule that gives its curve and, by bisection, its inverse."""
@@ -241,6 +243,13 @@ def failures(component, seed, **options):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_unusual_but_right(component, seed):
     assert not failures(component, seed)
+
+
+@pytest.mark.parametrize("component", ASKERS, ids=lambda component: component.__name__)
+def test_unusual_ones_that_ask(component):
+    outcomes = list(run_checks(components_under_test(component)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    assert was_checked(outcomes)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class Example:
 
     Args:
         config: its arguments, as a spec has them.
-        code: those that only code can give (`InCode`).
+        code: those that only code can give (`InCode`), and runs: `Run.of(small_pipeline)`.
         shape: of one sample; None: [1, 8, 8], and for a sampler two numbers.
         conditions: by name, what a model that takes conditions is given: a function of the number
             of samples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,11 +26,13 @@ from diffkit.core.example import Example
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
 from diffkit.testing.laws import NotChecked
 from diffkit.testing.reference import PixelFeatures, Points
+from diffkit.testing.runs import PreciseRun, in_memory
 
 VOCABULARY = 5
 """Of tokens, where a component is supplied with the dataset's and the fixtures say none."""
@@ -53,7 +55,7 @@ class Fixtures:
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`. Without them a sampler with inputs is not run.
-        code: arguments of the component that only code can give.
+        code: arguments of the component that only code can give; and runs, which are in memory.
         vocabulary: how many tokens there are, where samples are tokens.
         process: makes what a sampler or a loss of processes that are not Gaussian is tried with,
             where the kit cannot make it.
@@ -108,6 +110,9 @@ class ComponentUnderTest:
     fixtures: Fixtures = field(default_factory=Fixtures)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", {**in_memory(self.fixtures.code), **self.config})
+
     def __str__(self) -> str:
         given = json.dumps(self.config, default=str) if self.config else ""
         return f"{self.entry.id}{given}"
@@ -138,15 +143,33 @@ class ComponentUnderTest:
 
         try:
             self.cls  # noqa: B018 - imported, or an error that says why not
+            given = {**in_memory(self.fixtures.code), **given}
             reference = ComponentSpec(id=self.entry.id, config=dict(given))
             choice, problems = read_choice(self.kind, reference, self.host, {}, self.entry.id)
             if problems or choice is None:
                 raise CannotBeMade("; ".join(problem.text for problem in problems))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed_for("weights"))
-                return component_of(choice, supply, copy.deepcopy(dict(self.fixtures.code)))
+                runs = {name: self._precise(run) for name, run in choice.runs.items()}
+                return component_of(replace(choice, runs=runs), supply, self._code())
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
+
+    def _code(self) -> dict[str, Any]:
+        """The arguments that only code can give; of modules copies, as some of them train."""
+        given = self.fixtures.code.items()
+        return {
+            name: self._precise(value) if isinstance(value, Run) else copy.deepcopy(value)
+            for name, value in given
+        }
+
+    def _precise(self, run: Run) -> Run:
+        """The run in float64; the same one for every instance, which say that they are alike."""
+        return self._runs.setdefault(run, PreciseRun(run))
+
+    @cached_property
+    def _runs(self) -> dict[Run, Run]:
+        return {}
 
     def vocabulary_of(self, component: type[Component]) -> int | None:
         """How many tokens the samples of a component are made of; None where they are numbers.

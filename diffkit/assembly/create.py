@@ -23,7 +23,7 @@ def component_of(
 ) -> Component:
     """The component, with everything that its configuration refers to made before it.
 
-    `code` are the arguments that only code can give.
+    `code` are the arguments that only code can give, and runs that are in memory.
 
     Raises:
         ComponentError: the component, or one within it, refuses its arguments.
@@ -42,6 +42,8 @@ def component_of(
 
     arguments = dict(code or {})
     for name, value in choice.arguments.items():
+        if name in arguments:
+            continue
         if value is None and name in choice.supplied:
             arguments[name] = _supplied(choice, name, supply)
         elif name in choice.runs:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,13 +26,19 @@ from diffkit.core.example import Example
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
+from diffkit.core.run import Run
 from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
+from diffkit.testing.laws import NotChecked
 from diffkit.testing.reference import PixelFeatures, Points
+from diffkit.testing.runs import PreciseRun, in_memory
 
 VOCABULARY = 5
 """Of tokens, where a component is supplied with the dataset's and the fixtures say none."""
+
+
+_SHAPE = (1, 8, 8)
 
 
 class CannotBeMade(ComponentError):
@@ -44,34 +50,49 @@ class Fixtures:
     """What components are tried with, where the pipeline would supply it.
 
     Args:
-        shape: of one sample.
+        shape: of one sample; (): [1, 8, 8], and two numbers for a sampler.
         conditions: by name, what a model that takes conditions is given: a function of the
             number of samples.
         inputs: by name, what a sampler asks for beside noise: a tensor with one row, for samples
             of `shape`. Without them a sampler with inputs is not run.
-        code: arguments of the component that only code can give.
+        code: arguments of the component that only code can give; and runs, which are in memory.
         vocabulary: how many tokens there are, where samples are tokens.
         process: makes what a sampler or a loss of processes that are not Gaussian is tried with,
             where the kit cannot make it.
+        extras: by name, what a network gives beside its output, where a loss or a sampler needs it:
+            a function of the number of samples.
     """
 
-    shape: tuple[int, ...] = (1, 8, 8)
+    shape: tuple[int, ...] = ()
     conditions: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int | None = None
     process: Callable[[], ForwardProcess] | None = None
+    extras: Mapping[str, Callable[[int], torch.Tensor]] = field(default_factory=dict)
+    shape_is_given: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape_is_given", bool(self.shape))
+        object.__setattr__(self, "shape", tuple(self.shape) or _SHAPE)
+
+    @property
+    def gives_forms(self) -> bool:
+        """Whether there are tensors, or a shape, that fit one configuration and not another."""
+        given = (self.conditions, self.inputs, self.extras, self.code, self.shape_is_given)
+        return any(map(bool, given))
 
     @classmethod
     def of(cls, example: Example) -> Fixtures:
         """Those of an example that a component gives of itself."""
         return cls(
-            shape=example.shape,
+            shape=example.shape or (),
             conditions=example.conditions,
             inputs=example.inputs,
             process=example.process,
             code=example.code,
             vocabulary=example.vocabulary,
+            extras=example.extras,
         )
 
     def condition(self, count: int) -> Condition:
@@ -88,6 +109,9 @@ class ComponentUnderTest:
     config: Mapping[str, Any] = field(default_factory=dict)
     fixtures: Fixtures = field(default_factory=Fixtures)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", {**in_memory(self.fixtures.code), **self.config})
 
     def __str__(self) -> str:
         given = json.dumps(self.config, default=str) if self.config else ""
@@ -119,15 +143,33 @@ class ComponentUnderTest:
 
         try:
             self.cls  # noqa: B018 - imported, or an error that says why not
+            given = {**in_memory(self.fixtures.code), **given}
             reference = ComponentSpec(id=self.entry.id, config=dict(given))
             choice, problems = read_choice(self.kind, reference, self.host, {}, self.entry.id)
             if problems or choice is None:
                 raise CannotBeMade("; ".join(problem.text for problem in problems))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed_for("weights"))
-                return component_of(choice, supply, copy.deepcopy(dict(self.fixtures.code)))
+                runs = {name: self._precise(run) for name, run in choice.runs.items()}
+                return component_of(replace(choice, runs=runs), supply, self._code())
         except DiffkitError as error:
             raise CannotBeMade(str(error)) from error
+
+    def _code(self) -> dict[str, Any]:
+        """The arguments that only code can give; of modules copies, as some of them train."""
+        given = self.fixtures.code.items()
+        return {
+            name: self._precise(value) if isinstance(value, Run) else copy.deepcopy(value)
+            for name, value in given
+        }
+
+    def _precise(self, run: Run) -> Run:
+        """The run in float64; the same one for every instance, which say that they are alike."""
+        return self._runs.setdefault(run, PreciseRun(run))
+
+    @cached_property
+    def _runs(self) -> dict[Run, Run]:
+        return {}
 
     def vocabulary_of(self, component: type[Component]) -> int | None:
         """How many tokens the samples of a component are made of; None where they are numbers.
@@ -138,6 +180,14 @@ class ComponentUnderTest:
             return self.fixtures.vocabulary
         supplied = signature_of(component, self.host).supplied
         return VOCABULARY if "dataset.vocabulary" in supplied.values() else None
+
+    def require_extras(self, needed: Sequence[str]) -> None:
+        """Raise NotChecked where a network should give what no example says the form of."""
+        if missing := [name for name in needed if name not in self.fixtures.extras]:
+            raise NotChecked(
+                f"it needs {', '.join(missing)} of a network; give "
+                f"`Example(extras={{{missing[0]!r}: ...}})`, a function of the number of samples"
+            )
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of a check's own, different for every seed and purpose."""

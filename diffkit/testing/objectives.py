@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffkit.assembly.facts import schedule_facts
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.rectified_flow import RectifiedFlow
-from diffkit.bundled.processes.variance_exploding import VarianceExploding
-from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.denoiser import Declared
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.loss import Batch, Loss, LossContext, LossRecord
-from diffkit.core.model import Condition, EpsilonModel
+from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.noise import SampleNoise
 from diffkit.core.parameterization import TIME_SCALE, Parameterization
 from diffkit.core.process import GaussianProcess
 from diffkit.core.times import DrawnTimes
 from diffkit.functional.coefficients import broadcast_right
+from diffkit.testing.beside import extras_for
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, NotChecked
+from diffkit.testing.laws import NotApplicable
 from diffkit.testing.networks import config_of
 from diffkit.testing.oracles import ExactGaussian, OracleModel
+from diffkit.testing.processes import curves_for, own_process, without_signal
 
 _RANGE = (-1.0, 1.0)
 ROWS = 6
@@ -106,12 +104,12 @@ class Trial:
 
     def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
         """The loss of a network with this error in its output."""
-        if loss.extras:
-            why = f"it needs {', '.join(loss.extras)} of a network, which the kit has not"
-            raise NotApplicable(why)
+        self.subject.require_extras(loss.extras)
+        if isinstance(loss, nn.Module):
+            loss.double()
         exact = ExactGaussian(self.process, self.point.flatten(), 0.0)
         oracle = OracleModel(denoiser=exact, parameterization=self.parameterization)
-        network = _Wrong(trial=self, oracle=oracle, error=error)
+        network = _Wrong(trial=self, oracle=oracle, error=error, extras=loss.extras)
         rows = range(self.first, self.first + self.count)
         context = LossContext(
             denoiser=GaussianDenoiser(
@@ -136,13 +134,21 @@ class Trial:
 class _Wrong(EpsilonModel):
     """The exact network with an error added; it notes what noise it is shown."""
 
-    def __init__(self, *, trial: Trial, oracle: OracleModel, error: Tensor | None) -> None:
+    def __init__(
+        self,
+        *,
+        trial: Trial,
+        oracle: OracleModel,
+        error: Tensor | None,
+        extras: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self._trial, self._oracle, self._error = trial, oracle, error
+        self._extras = {name: trial.subject.fixtures.extras[name] for name in extras}
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
         trial = self._trial
-        t = c_noise.detach().double() / TIME_SCALE
+        t = c_noise.double() / TIME_SCALE
         alpha, sigma = (
             broadcast_right(c, x) for c in trial.process.scales(trial.process.log_snr(t))
         )
@@ -154,22 +160,21 @@ class _Wrong(EpsilonModel):
             # Half-way between the smallest and the largest variance, if nothing else is said.
             spread = torch.zeros_like(output) if trial.spread is None else trial.spread
             output = torch.cat([output, spread], dim=1)
-        return output
+        return Output(output, extras_for(self._extras, x)) if self._extras else output
 
 
 def trials(subject: ComponentUnderTest) -> Iterator[Trial]:
     """Each process with each parameterization, at times from end to end."""
-    for process, parameterization in itertools.product(processes(), parameterizations()):
+    for process in processes(subject):
         schedule = process.schedule
-        t = torch.linspace(schedule.t_min, 1.0, ROWS, dtype=torch.float64)
-        yield Trial(subject, process, parameterization, schedule.snap(t))
+        t = schedule.snap(torch.linspace(schedule.t_min, 1.0, ROWS, dtype=torch.float64))
+        for parameterization in parameterizations(process):
+            yield Trial(subject, process, parameterization, t)
 
 
 def made(subject: ComponentUnderTest) -> Loss:
     """The loss. Raises NotApplicable where the process or the network here is not for it."""
     loss: Loss = subject.make()
-    if not issubclass(VariancePreserving, loss.process_class):
-        raise NotChecked(f"it needs a {loss.process_class.__name__}, which is not Gaussian")
     problems = _problems(subject, needs_variance(subject))
     if problems:
         raise NotApplicable("; ".join(problems))
@@ -183,7 +188,7 @@ def needs_variance(subject: ComponentUnderTest) -> bool:
 
 def _problems(subject: ComponentUnderTest, learned_variance: bool) -> list[str]:
     known = {
-        **schedule_facts(Linear()),
+        **schedule_facts(next(processes(subject)).schedule),
         "data.shape": subject.fixtures.shape,
         "data.range": _RANGE,
         "model.conditions": (),
@@ -192,15 +197,23 @@ def _problems(subject: ComponentUnderTest, learned_variance: bool) -> list[str]:
     return list(subject.cls.requires(config_of(subject), known))
 
 
-def processes() -> Iterator[GaussianProcess]:
-    """Three curves with the same log-SNR."""
-    yield VariancePreserving(schedule=Linear())
-    yield VarianceExploding(schedule=Linear())
-    yield RectifiedFlow(schedule=Linear())
+def processes(subject: ComponentUnderTest) -> Iterator[GaussianProcess]:
+    """Those that the loss is for: the example's, or up to three curves with the same log-SNR.
+
+    Raises NotChecked where no exact answer is known of such processes.
+    """
+    wanted = cast(type[Loss], subject.cls).process_class
+    own = own_process(subject, wanted)
+    if own is not None:
+        yield own
+        return
+    for curve in curves_for(subject, wanted):
+        yield curve(Linear())
 
 
-def parameterizations() -> Iterator[Parameterization]:
-    """Three things that a network can predict."""
-    yield Epsilon()
+def parameterizations(process: GaussianProcess | None = None) -> Iterator[Parameterization]:
+    """Three things that a network can predict; no noise where nothing but noise is ever seen."""
+    if process is None or not without_signal(process.schedule):
+        yield Epsilon()
     yield Velocity()
     yield X0()

@@ -181,9 +181,7 @@ class OracleModel(EpsilonModel):
         parameterization: what it outputs; its `c_noise` must be `1000 t`.
     """
 
-    def __init__(
-        self, *, denoiser: ExactGaussian | ExactMixture, parameterization: Parameterization
-    ) -> None:
+    def __init__(self, *, denoiser: Denoiser, parameterization: Parameterization) -> None:
         super().__init__()
         self._denoiser = denoiser
         self._parameterization = parameterization
@@ -192,8 +190,9 @@ class OracleModel(EpsilonModel):
         self, x: Float[Tensor, "b *data"], c_noise: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b *data"]:
         """`A x_0 + B epsilon` at `t = c_noise / 1000`, exact. It takes no conditions."""
-        t = c_noise.detach().to("cpu", torch.float64) / TIME_SCALE
+        t = c_noise.to("cpu", torch.float64) / TIME_SCALE
         process = self._denoiser.process
+        assert isinstance(process, GaussianProcess)
         log_snr = process.log_snr(t)
         scales = process.scales(log_snr)
         told = self._parameterization.c_noise(t, log_snr)
@@ -204,6 +203,7 @@ class OracleModel(EpsilonModel):
             )
         x_t = x.double() / _per_row(self._parameterization.c_in(scales), x)
         exact = self._denoiser(x_t, t)
+        assert isinstance(exact, GaussianPrediction)
         on_x_0, on_epsilon = (_per_row(c, x) for c in self._parameterization.target(scales))
         return (on_x_0 * exact.x_0 + on_epsilon * exact.epsilon).to(x.dtype)
 

@@ -18,7 +18,7 @@ from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State
 from diffkit.core.schedule import Time
 from diffkit.testing.laws import NotApplicable, require
-from diffkit.testing.oracles import ExactGaussian, ExactMixture
+from diffkit.testing.oracles import ExactMixture
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -185,12 +185,13 @@ def exact_moments(process: GaussianProcess, t: float, mean: float, variance: flo
 
 def moments_of_trajectory(
     sampler: Sampler,
-    process: GaussianProcess,
+    denoiser: Denoiser,
     times: Sequence[float],
-    mean: float,
-    variance: float,
+    start: Moments,
+    shape: tuple[int, ...] = (1,),
 ) -> Moments:
-    """Of the trajectory's end, exactly, when it begins at the exact distribution of `x_{times[0]}`.
+    """Of the trajectory's end, exactly, when it begins at the exact distribution of `x_{times[0]}`,
+    of which the moments are given.
 
     For Gaussian data the exact denoiser is affine, so most samplers' trajectories are affine in
     where they begin and in each of their draws: probing them one by one gives the moments.
@@ -198,16 +199,16 @@ def moments_of_trajectory(
     Raises:
         NotApplicable: the trajectory is not affine.
     """
-    denoiser = ExactGaussian(process, mean, variance)
     count = Probe()
-    final_sample(sampler, denoiser, torch.zeros(1, 1, dtype=torch.float64), times, count)
+    final_sample(sampler, denoiser, torch.zeros(1, *shape, dtype=torch.float64), times, count)
     draws = count.drawn
-    x = torch.zeros(2 + draws, 1, dtype=torch.float64)
+    x = torch.zeros(2 + draws, *shape, dtype=torch.float64)
     x[1] = 1.0
-    end = final_sample(sampler, denoiser, x, times, Probe()).flatten()
-    offset, slope, gains = end[0], end[1] - end[0], end[2:] - end[0]
-    _require_affine(sampler, denoiser, times, offset, slope, gains)
-    start = exact_moments(process, times[0], mean, variance)
+    end = final_sample(sampler, denoiser, x, times, Probe()).flatten(1)
+    offset, slope, gains = end[0, 0], end[1, 0] - end[0, 0], end[2:, 0] - end[0, 0]
+    if not torch.allclose(end, end[:, :1], rtol=1e-9, atol=1e-9):
+        raise NotApplicable("it treats coordinates otherwise that are alike in all of the data")
+    _require_affine(sampler, denoiser, times, (offset, slope, gains), shape)
     spread = (slope * start.deviation).square() + gains.square().sum()
     return Moments(float(offset + slope * start.mean), float(spread.sqrt()))
 
@@ -230,12 +231,12 @@ def _require_affine(
     sampler: Sampler,
     denoiser: Denoiser,
     times: Sequence[float],
-    offset: Tensor,
-    slope: Tensor,
-    gains: Tensor,
+    found: tuple[Tensor, Tensor, Tensor],
+    shape: tuple[int, ...],
 ) -> None:
+    offset, slope, gains = found
     numbers = torch.sin(1.0 + torch.arange(gains.numel(), dtype=torch.float64))
-    x = torch.full((1, 1), 1.7, dtype=torch.float64)
+    x = torch.full((1, *shape), 1.7, dtype=torch.float64)
     end = final_sample(sampler, denoiser, x, times, _Given(numbers)).flatten()[0]
     expected = offset + 1.7 * slope + (gains * numbers).sum()
     if not bool((end - expected).abs() <= 1e-8 * (1 + expected.abs())):

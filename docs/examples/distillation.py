@@ -11,8 +11,18 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
-from diffkit.core import Batch, GaussianProcess, Loss, LossContext, LossRecord, Run
+import diffkit
+from diffkit.core import Batch, Example, GaussianProcess, Loss, LossContext, LossRecord, Run
 
+SMALL = {
+    "schedule": "cosine",
+    "process": "variance-preserving",
+    "model": {"id": "mlp", "config": {"width": 8, "depth": 1}},
+    "loss": "simple",
+    "sampler": "ddpm",
+    "data": {"shape": [1, 8, 8]},
+}
+"""A teacher to try it with."""
 _NOT_OF_DATA = "it is smallest where the teacher leads, which need not be to the data"
 
 
@@ -37,6 +47,10 @@ class ProgressiveDistillation(Loss):
     def __init__(self, *, teacher: Run, steps: Annotated[int, Ge(1)]) -> None:
         self._teacher, self._steps = teacher, steps
 
+    @classmethod
+    def examples(cls):
+        return [Example({"steps": 4}, code={"teacher": Run.of(diffkit.build(SMALL))})]
+
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         process, drawn = context.process, context.draw_times(len(batch))
         place = (drawn.t * self._steps).ceil()
@@ -45,8 +59,7 @@ class ProgressiveDistillation(Loss):
         x_t = process.diffuse(batch.x_0, t, epsilon)
         with torch.no_grad():
             teacher = self._teacher.denoiser(batch.condition, process=process, device=x_t.device)
-            # In its own precision.
-            x_s = _ddim(teacher, _ddim(teacher, x_t.float(), t, middle), middle, s).to(x_t)
+            x_s = _ddim(teacher, _ddim(teacher, x_t, t, middle), middle, s)
             wanted = self._target(process, x_t, x_s, t, s)
         said = context.denoiser(x_t, t).x_0
         log_snr = process.log_snr(t).to(x_t)

@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.bundled.schedules.rectified import Rectified
 from diffkit.core import (
     Batch,
     DataShape,
@@ -28,6 +29,7 @@ from diffkit.core import (
     StepSampler,
     Target,
 )
+from diffkit.errors import ComponentError
 
 VELOCITY = Target(-1.0, 1.0)
 """Of a rectified flow: `epsilon - x_0`."""
@@ -43,7 +45,6 @@ class MeanFlow(Loss):
         power: p of the weight `1 / (error + 0.001)^p`, eq. 22; 0 is none.
     """
 
-    exempt: ClassVar = {"every_option_does_something": "r is seen by networks that take it"}
     process_class: ClassVar[type[RectifiedFlow]] = RectifiedFlow
     gives: ClassVar[tuple[str, ...]] = ("r",)
 
@@ -55,14 +56,20 @@ class MeanFlow(Loss):
     ) -> None:
         self._apart, self._power = apart, power
 
+    @classmethod
+    def examples(cls):
+        return [Example(process=lambda: RectifiedFlow(schedule=Rectified()))]
+
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
-        count = len(batch)
-        one, two = context.draw_times(count).t, context.draw_uniform(count)
+        count, process = len(batch), context.process
+        drawn = context.draw_times(count)
         apart = context.draw_uniform(count) < self._apart
-        t, r = torch.maximum(one, two), torch.where(apart, torch.minimum(one, two), 1.0)
-        r = torch.minimum(r, t)
-        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
-        z, v = context.process.diffuse(batch.x_0, t, epsilon), epsilon - batch.x_0
+        t = drawn.t.clamp(max=1 - 1e-5)  # At 1 the log-SNR is -inf, and has no derivative.
+        r = torch.where(apart, context.draw_uniform(count) * t, t)
+        if not torch.allclose(process.scales(process.log_snr(t)).sigma, t):
+            raise ComponentError("mean flows are in a time that is sigma: the schedule rectified")
+        epsilon = process.draw(batch.x_0, context.noise, batch.given)
+        z, v = process.diffuse(batch.x_0, t, epsilon), epsilon - batch.x_0
 
         def average(z: Tensor, t: Tensor) -> Tensor:
             return context.denoiser(z, t, times={"r": r}).as_target(VELOCITY)
@@ -70,19 +77,20 @@ class MeanFlow(Loss):
         u, along = torch.func.jvp(average, (z, t), (v, torch.ones_like(t)))
         wide = (t - r).to(z).reshape(-1, *[1] * (z.ndim - 1))
         error = (u - (v - wide * along).detach()).square().flatten(1).mean(1)
-        weight = (error.detach() + 1e-3).pow(-self._power)
-        return LossRecord(weight * error, t, {"error": error})
+        weight = drawn.weight.to(error) * (error.detach() + 1e-3).pow(-self._power)
+        return LossRecord(weight * error, drawn.t, {"error": error})
 
 
 class MeanFlowSampler(StepSampler):
-    """`x_s = x_t - (t - s) u(x_t, s, t)`, eq. 12: exact in one step, if u is."""
+    """`x_s = x_t - (sigma_t - sigma_s) u(x_t, s, t)`, eq. 12: exact in one step, if u is."""
 
     process_class: ClassVar[type[RectifiedFlow]] = RectifiedFlow
     gives: ClassVar[tuple[str, ...]] = ("r",)
 
     def step(self, denoiser: Denoiser, x_t: Tensor, t: float, s: float, noise: Noise) -> State:
         prediction = denoiser(x_t, t, times={"r": s})
-        x_s = x_t - (float(t) - float(s)) * prediction.as_target(VELOCITY)
+        at, then = (denoiser.process.level(time).sigma for time in (t, s))
+        x_s = x_t - (at - then) * prediction.as_target(VELOCITY)
         return State(x_s, s, prediction)
 
 

@@ -55,14 +55,20 @@ class Repa(nn.Module, Loss):
             self._fixed = [nn.Conv2d(1, 32, 4, stride=2).requires_grad_(False)]
         self.project = nn.Sequential(nn.Linear(width, 128), nn.SiLU(), nn.Linear(128, 32))
 
+    @classmethod
+    def examples(cls):
+        return [
+            Example(extras={FEATURES: lambda count: torch.linspace(-1, 1, 64).repeat(count, 1)})
+        ]
+
     def __call__(self, batch: Batch, context: LossContext) -> LossRecord:
         drawn = context.draw_times(len(batch))
         epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
         said = context.denoiser(context.process.diffuse(batch.x_0, drawn.t, epsilon), drawn.t)
         error = (said.epsilon - epsilon).square().flatten(1).mean(1)
-        wanted = self._fixed[0].to(batch.x_0.device)(batch.x_0).relu().mean((2, 3))
+        wanted = self._fixed[0].to(batch.x_0)(batch.x_0).relu().mean((2, 3))
         apart = 1 - functional.cosine_similarity(self.project(said.extras[FEATURES]), wanted)
-        values = drawn.weight.to(error) * error + self._strength * apart
+        values = drawn.weight.to(error) * (error + self._strength * apart)
         return LossRecord(values, drawn.t, {"error": error, "apart": apart})
 
 

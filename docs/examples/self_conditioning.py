@@ -36,7 +36,6 @@ class SelfConditionedLoss(Loss):
         share: how often.
     """
 
-    exempt: ClassVar = {"every_option_does_something": "x_0 is seen by networks that take it"}
     process_class: ClassVar[type[GaussianProcess]] = GaussianProcess
     gives: ClassVar[tuple[str, ...]] = (X_0,)
 

@@ -22,6 +22,9 @@ from diffkit.functional.gaussian import Scales
 from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.reference import UniformLogSNR
 
+from .unusual_askers import ASKERS, was_checked
+from .unusual_runs import Controlled
+
 
 class Continuous(NoiseSchedule):
     """A schedule that gives its curve and, by bisection, its inverse."""
@@ -241,6 +244,20 @@ def failures(component, seed, **options):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_unusual_but_right(component, seed):
     assert not failures(component, seed)
+
+
+@pytest.mark.parametrize("component", ASKERS, ids=lambda component: component.__name__)
+def test_unusual_ones_that_ask(component):
+    outcomes = list(run_checks(components_under_test(component)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    assert was_checked(outcomes)
+
+
+def test_a_branch_beside_a_frozen_run():
+    outcomes = list(run_checks(components_under_test(Controlled)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    passed = {outcome.check.name for outcome in outcomes if outcome.status == "passed"}
+    assert {"rows_do_not_see_each_other", "the_spec_makes_it_again", "it_can_be_made"} <= passed
 
 
 @pytest.mark.parametrize(

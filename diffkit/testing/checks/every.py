@@ -21,6 +21,7 @@ from diffkit.testing.check import NEVER_EXEMPT, Check, check
 from diffkit.testing.checks import checks_of
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
 from diffkit.testing.laws import LawBroken, NotApplicable, require, within
+from diffkit.testing.runs import in_memory
 from diffkit.testing.usages import use
 from diffkit.testing.variations import variations
 
@@ -225,6 +226,11 @@ def _outputs(subject: ComponentUnderTest, config: Mapping[str, Any]) -> Mapping[
         return use(subject, subject.make(config)).outputs
     except (ComponentError, DataError, NotApplicable):
         return None
+    except (RuntimeError, ValueError, IndexError):
+        # What an example gives is of the form that its own configuration takes.
+        if config == subject.config or not subject.fixtures.gives_forms:
+            raise
+        return None
 
 
 @check
@@ -264,6 +270,8 @@ def _reference(subject: ComponentUnderTest, component: Any) -> ComponentSpec:
     supplied = signature_of(subject.cls, subject.host).supplied
     # What was given is the component's own, whoever would supply it otherwise.
     elsewhere = {name for name in supplied if subject.config.get(name) is None}
+    # A run in memory has no directory that a spec could name.
+    elsewhere |= in_memory(subject.fixtures.code).keys()
     return reference_of(component, subject.host, leave_out=elsewhere)
 
 

@@ -7,60 +7,53 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
 from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.parameterizations.x_0 import X0
-from diffkit.bundled.processes.rectified_flow import RectifiedFlow
-from diffkit.bundled.processes.variance_exploding import VarianceExploding
-from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
+from diffkit.core.denoiser import Declared
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.noise import BatchNoise
-from diffkit.core.process import ForwardProcess, GaussianProcess
+from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler
+from diffkit.testing.beside import MEAN, VARIANCE, end_of, placed, start_of
 from diffkit.testing.check import Check, check
+from diffkit.testing.checks.setups import (
+    consent,
+    curves_of,
+    exact_for,
+    sampler_of,
+    shape_for,
+    told,
+)
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, NotChecked, by_chance, normal_limit, require, within
-from diffkit.testing.oracles import ExactMixture, OracleModel
+from diffkit.testing.laws import NotApplicable, by_chance, normal_limit, require, within
+from diffkit.testing.oracles import ExactGaussian, ExactMixture, OracleModel
+from diffkit.testing.processes import Curve
 from diffkit.testing.reference import UniformLogSNR
 from diffkit.testing.trajectories import (
+    Moments,
     Probe,
     even,
     exact_moments,
     final_sample,
-    flow_end,
-    flow_start,
     mixture,
     moments_of_trajectory,
     noise_for,
 )
 
-MEAN, VARIANCE = 0.6, 0.25
-_PROCESSES = (VariancePreserving, VarianceExploding, RectifiedFlow)
 END = 0.15
 _SIZES = (64, 128, 256)
 ROUNDING = 1e-11
 
 
 @cache
-def smooth(process_class: type[GaussianProcess]) -> GaussianProcess:
+def smooth(curve: Curve) -> GaussianProcess:
     """One instance of each, so that its flow is solved once."""
-    return process_class(schedule=UniformLogSNR())  # type: ignore[call-arg]
-
-
-def sampler_of(subject: ComponentUnderTest) -> Sampler:
-    """An instance. Raises NotApplicable where it cannot sample from a Gaussian process."""
-    sampler: Sampler = subject.make()
-    wanted: type[ForwardProcess] = sampler.process_class
-    if not issubclass(GaussianProcess, wanted):
-        raise NotChecked(
-            f"it samples from {wanted.__name__}, for which no exact answer is known here"
-        )
-    if sampler.inputs:
-        raise NotChecked(f"it needs inputs: {', '.join(sampler.inputs)}")
-    return sampler
+    return curve(UniformLogSNR())
 
 
 @check
@@ -69,22 +62,33 @@ def reaches_the_data(subject: ComponentUnderTest) -> None:
     sampler = sampler_of(subject)
     schedule = Linear()
     times = Trailing().times(200, schedule)
-    for process_class in _PROCESSES:
-        process = process_class(schedule=schedule)
-        found = moments_of_trajectory(sampler, process, times, MEAN, VARIANCE)
-        name = process_class.__name__
+    for curve in curves_of(subject):
+        process = curve(schedule)
+        found = _moments(subject, sampler, process, times)
+        name = type(process).__name__
         why = "first-order samplers are within 2 % after so many steps"
         within(f"the mean of the samples, {name}", found.mean, MEAN, 0.03, why)
         within(f"their deviation, {name}", found.deviation, VARIANCE**0.5, 0.03, why)
+
+
+def _moments(
+    subject: ComponentUnderTest, sampler: Sampler, process: GaussianProcess, times: Sequence[float]
+) -> Moments:
+    """Of the end of a trajectory to Gaussian data, exactly."""
+    denoiser = told(subject, ExactGaussian(process, MEAN, VARIANCE))
+    start = exact_moments(process, times[0], MEAN, VARIANCE)
+    shape = shape_for(subject) if subject.fixtures.shape_is_given else (1,)
+    return moments_of_trajectory(sampler, denoiser, times, start, shape)
 
 
 @check
 def reaches_a_mixture(subject: ComponentUnderTest) -> None:
     """With the exact denoiser, samples fall into the modes of a mixture as its weights say."""
     sampler, count = sampler_of(subject), 2000
-    process = VariancePreserving(schedule=Linear())
-    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
-    denoiser = ExactMixture(process, [[1.0], [-0.8]], [0.02, 0.05], weights.tolist())
+    process = curves_of(subject)[0](Linear())
+    shape = subject.fixtures.shape if subject.fixtures.shape_is_given else (1,)
+    exact = ExactMixture(process, [[1.0], [-0.8]], [0.02, 0.05], [0.3, 0.7])
+    denoiser = told(subject, placed(exact, 1, shape))
     noise = BatchNoise(
         seed=subject.seed_for("mixture"),
         step=0,
@@ -93,7 +97,8 @@ def reaches_a_mixture(subject: ComponentUnderTest) -> None:
         dtype=torch.float64,
     )
     times = Trailing().times(100, process.schedule)
-    end = final_sample(sampler, denoiser, process.prior((count, 1), noise), times, noise).flatten()
+    x = process.prior((count, *shape), noise)
+    end = final_sample(sampler, denoiser, x, times, noise).flatten(1)[:, 0]
     right = end > 0.1
     limit = normal_limit(3)
     why = f"{by_chance(f'{count} samples', 3)}, and 2 % for 100 steps"
@@ -111,7 +116,8 @@ def converges_as_declared(subject: ComponentUnderTest) -> None:
     sampler = sampler_of(subject)
     if sampler.order is None:
         raise NotApplicable("it declares no order")
-    errors = _errors(sampler)
+    consent(subject, smooth(curves_of(subject)[0]))
+    errors = _errors(subject, sampler)
     finest = " ".join(f"{n}: {e:.3g}" for n, e in zip(_SIZES, errors, strict=True))
     if errors[-1] < ROUNDING:
         raise NotApplicable(f"it is exact here, but for rounding (steps: error; {finest})")
@@ -125,30 +131,39 @@ def converges_as_declared(subject: ComponentUnderTest) -> None:
     )
 
 
-def _errors(sampler: Sampler) -> list[float]:
-    return [error_over(sampler, even(steps, 1.0, END)) for steps in _SIZES]
+def _errors(subject: ComponentUnderTest, sampler: Sampler) -> list[float]:
+    return [error_over(subject, sampler, even(steps, 1.0, END)) for steps in _SIZES]
 
 
-def error_over(sampler: Sampler, times: Sequence[float]) -> float:
+def error_over(subject: ComponentUnderTest, sampler: Sampler, times: Sequence[float]) -> float:
     """How far a trajectory from `1.0` to `END` ends from the exact answer.
 
     Of the mean and the deviation of Gaussian data for one that draws noise; of the flow of the
     kit's mixture, in the root mean square, for one that does not.
     """
-    process = smooth(VariancePreserving)
-    if is_stochastic(sampler):
-        found = moments_of_trajectory(sampler, process, times, MEAN, VARIANCE)
+    process = smooth(curves_of(subject)[0])
+    if is_stochastic(subject, sampler):
+        found = _moments(subject, sampler, process, times)
         exact = exact_moments(process, END, MEAN, VARIANCE)
         return max(abs(found.mean - exact.mean), abs(found.deviation - exact.deviation))
-    end = final_sample(sampler, mixture(process), flow_start(process, 1.0), times, Probe())
-    return float((end - flow_end(process, 1.0, END)).square().mean().sqrt())
+    return float(_off_the_flow(subject, sampler, process, times).square().mean().sqrt())
 
 
-def is_stochastic(sampler: Sampler) -> bool:
+def _off_the_flow(
+    subject: ComponentUnderTest, sampler: Sampler, process: GaussianProcess, times: Sequence[float]
+) -> Tensor:
+    """The end of a trajectory from `1.0` to `END`, less that of the exact flow."""
+    shape = shape_for(subject)
+    x = start_of(process, shape, 1.0)
+    end = final_sample(sampler, exact_for(subject, process), x, times, Probe())
+    return end - end_of(process, shape, 1.0, END)
+
+
+def is_stochastic(subject: ComponentUnderTest, sampler: Sampler) -> bool:
     """Whether it draws noise between finite noise levels."""
-    counting = Probe()
-    x = torch.zeros(1, 2, dtype=torch.float64)
-    final_sample(sampler, mixture(smooth(VariancePreserving)), x, even(4, 1.0, END), counting)
+    counting, process = Probe(), smooth(curves_of(subject)[0])
+    x = torch.zeros(1, *shape_for(subject), dtype=torch.float64)
+    final_sample(sampler, exact_for(subject, process), x, even(4, 1.0, END), counting)
     return counting.drawn > 0
 
 
@@ -156,28 +171,34 @@ def is_stochastic(sampler: Sampler) -> bool:
 def follows_the_flow(subject: ComponentUnderTest) -> None:
     """A sampler that draws no noise ends where the probability flow does, on any process."""
     sampler = sampler_of(subject)
-    if is_stochastic(sampler):
+    consent(subject, smooth(curves_of(subject)[0]))
+    if is_stochastic(subject, sampler):
         raise NotApplicable("it draws noise")
-    for process_class in _PROCESSES:
-        process = smooth(process_class)
-        start = flow_start(process, 1.0)
-        end = final_sample(sampler, mixture(process), start, even(200, 1.0, END), Probe())
+    for curve in curves_of(subject):
+        process = smooth(curve)
+        apart = _off_the_flow(subject, sampler, process, even(200, 1.0, END))
         why = "first-order samplers err by 2 % of the data's deviation at most, in 200 steps"
-        exact = flow_end(process, 1.0, END)
-        within(f"the end of the flow, {process_class.__name__}", end, exact, 0.03, why)
+        what = f"the end, less that of the flow, {type(process).__name__}"
+        within(what, apart, 0.0, 0.03, why)
 
 
 @check
 def any_network_gives_the_same_trajectory(subject: ComponentUnderTest) -> None:
     """What a network predicts (epsilon, x_0, velocity) makes no difference to the trajectory."""
     sampler = sampler_of(subject)
-    process = VariancePreserving(schedule=Linear())
+    process = curves_of(subject)[0](Linear())
     times = Trailing().times(10, process.schedule)
-    x = process.prior((3, 2), noise_for(subject.seed_for("start"), 3))
+    shape = shape_for(subject)
+    x = process.prior((3, *shape), noise_for(subject.seed_for("start"), 3))
+    exact = placed(mixture(process), 2, shape) if math.prod(shape) > 1 else ExactGaussian(process)
+    # It takes whatever the sampler says that it tells the network with a question.
+    declared = Declared(given=sampler.gives, times=sampler.gives)
     ends = []
     for parameterization in (X0(), Epsilon(), Velocity()):
-        model = OracleModel(denoiser=mixture(process), parameterization=parameterization)
-        denoiser = GaussianDenoiser(model, parameterization, process)
+        model = OracleModel(denoiser=exact, parameterization=parameterization)
+        denoiser = told(
+            subject, GaussianDenoiser(model, parameterization, process, declared=declared)
+        )
         ends.append(
             final_sample(sampler, denoiser, x, times, noise_for(subject.seed_for("noise"), 3))
         )

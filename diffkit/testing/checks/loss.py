@@ -147,9 +147,9 @@ def values_are_of_their_own_sample(subject: ComponentUnderTest) -> None:
 def network_is_asked_where_it_is_told_to_be(subject: ComponentUnderTest) -> None:
     """The network is shown `alpha x_0 + sigma epsilon` at the time that it is told."""
     rows = max(4, math.ceil(2048 / math.prod(subject.fixtures.shape)))
-    for process in processes():
+    for process in processes(subject):
         t = process.schedule.snap(torch.full((rows,), process.schedule.t_min).double())
-        trial = Trial(subject, process, next(parameterizations()), t)
+        trial = Trial(subject, process, next(parameterizations(process)), t)
         trial.loss_of(made(subject))
         require(bool(trial.asked), "calls of the network", measured=0, expected="at least one")
         for call in trial.asked:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from diffkit.assembly.facts import schedule_facts
-from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.bundled.spacings.trailing import Trailing
 from diffkit.core.clipping import ClippedDenoiser
-from diffkit.core.component import Config, arguments_of
-from diffkit.core.denoiser import DataRange
+from diffkit.core.denoiser import DataRange, Denoiser
 from diffkit.core.noise import Noise
-from diffkit.core.sampler import Sampler
-from diffkit.core.schedule import NoiseSchedule
 from diffkit.testing.check import Check, check
 from diffkit.testing.checks import limits, uneven
-from diffkit.testing.checks.limits import sampler_of
-from diffkit.testing.checks.setups import exact_for, runnable_sampler_of, shape_for
+from diffkit.testing.checks.setups import (
+    consent,
+    curves_of,
+    exact_for,
+    refuses,
+    runnable_sampler_of,
+    sampler_of,
+    shape_for,
+    told,
+    usual,
+)
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require, within
 from diffkit.testing.reference import UniformLogSNR, ZeroTerminal
@@ -38,18 +40,18 @@ from diffkit.testing.trajectories import (
 _ROUNDING = "the same arithmetic in float64, so only its rounding may differ"
 
 
-def _process(schedule: NoiseSchedule | None = None) -> VariancePreserving:
-    return VariancePreserving(schedule=schedule or Linear())
-
-
-def _times(steps: int = 10) -> tuple[float, ...]:
-    return Trailing().times(steps, Linear())
+def _times(subject: ComponentUnderTest, steps: int = 10) -> tuple[float, ...]:
+    return Trailing().times(steps, usual(subject).schedule)
 
 
 def _start(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return _process().prior(
+    return usual(subject).prior(
         (count, *shape_for(subject)), noise_for(subject.seed_for("start"), count, dtype)
     )
+
+
+def _exact(subject: ComponentUnderTest) -> Denoiser:
+    return exact_for(subject, usual(subject))
 
 
 def _noise(subject: ComponentUnderTest, count: int) -> Noise:
@@ -59,9 +61,9 @@ def _noise(subject: ComponentUnderTest, count: int) -> Noise:
 @check
 def visits_its_times(subject: ComponentUnderTest) -> None:
     """A trajectory yields a state at each time after the first, and the last at the last time."""
-    sampler, times = runnable_sampler_of(subject), _times()
+    sampler, times = runnable_sampler_of(subject), _times(subject)
     x = _start(subject, 3)
-    found = list(states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3)))
+    found = list(states_of(sampler, _exact(subject), x, times, _noise(subject, 3)))
     visited = [state.t for state in found]
     require(
         all(isinstance(t, float) for t in visited),
@@ -86,10 +88,10 @@ def visits_its_times(subject: ComponentUnderTest) -> None:
 def asks_as_often_as_declared(subject: ComponentUnderTest) -> None:
     """A trajectory asks the denoiser as often as `calls` says."""
     sampler = runnable_sampler_of(subject)
-    if sampler.calls(_times()) is None:
+    if sampler.calls(_times(subject)) is None:
         raise NotApplicable("it declares that its calls depend on the samples")
-    for times in (_times(1), _times(2), _times(10), even(7, 1.0, 0.3)):
-        watched = RecordingDenoiser(exact_for(subject, _process()))
+    for times in (_times(subject, 1), _times(subject, 2), _times(subject), even(7, 1.0, 0.3)):
+        watched = RecordingDenoiser(_exact(subject))
         final_sample(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         require(
             len(watched.asked) == sampler.calls(times),
@@ -105,7 +107,10 @@ def asks_where_networks_are_trained(subject: ComponentUnderTest) -> None:
     """The denoiser is asked at host times between t_min and 1, never at t = 0."""
     sampler = runnable_sampler_of(subject)
     for schedule in (Linear(), UniformLogSNR()):
-        watched = RecordingDenoiser(exact_for(subject, _process(schedule)))
+        process = curves_of(subject)[0](schedule)
+        if refuses(subject, process):
+            continue
+        watched = RecordingDenoiser(exact_for(subject, process))
         times = Trailing().times(10, schedule)
         final_sample(sampler, watched, _start(subject, 2), times, _noise(subject, 2))
         asked = [torch.as_tensor(t, dtype=torch.float64).cpu() for t in watched.asked]
@@ -126,9 +131,9 @@ def same_noise_same_trajectory(subject: ComponentUnderTest) -> None:
     """The same start and the same noise give the same trajectory, on a used and on a new
     instance.
     """
-    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = runnable_sampler_of(subject), _times(subject), _start(subject, 3)
     ends = [
-        final_sample(one, exact_for(subject, _process()), x, times, _noise(subject, 3))
+        final_sample(one, _exact(subject), x, times, _noise(subject, 3))
         for one in (sampler, sampler, runnable_sampler_of(subject))
     ]
     within("a second trajectory of one instance", ends[1], ends[0], 0.0, "nothing was changed")
@@ -138,16 +143,10 @@ def same_noise_same_trajectory(subject: ComponentUnderTest) -> None:
 @check
 def trajectories_do_not_share_state(subject: ComponentUnderTest) -> None:
     """Two trajectories of one instance that go on in turn end where each would alone."""
-    sampler, times = runnable_sampler_of(subject), _times()
+    sampler, times = runnable_sampler_of(subject), _times(subject)
     starts = (_start(subject, 3), -0.5 * _start(subject, 3))
-    alone = [
-        final_sample(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
-        for x in starts
-    ]
-    running = [
-        states_of(sampler, exact_for(subject, _process()), x, times, _noise(subject, 3))
-        for x in starts
-    ]
+    alone = [final_sample(sampler, _exact(subject), x, times, _noise(subject, 3)) for x in starts]
+    running = [states_of(sampler, _exact(subject), x, times, _noise(subject, 3)) for x in starts]
     for first, second in zip(*running, strict=True):
         ends = (first.x, second.x)
     for index in range(2):
@@ -163,14 +162,12 @@ def trajectories_do_not_share_state(subject: ComponentUnderTest) -> None:
 @check
 def samples_do_not_depend_on_their_batch(subject: ComponentUnderTest) -> None:
     """A sample is the same alone and in a batch."""
-    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 4)
-    together = final_sample(sampler, exact_for(subject, _process()), x, times, _noise(subject, 4))
+    sampler, times, x = runnable_sampler_of(subject), _times(subject), _start(subject, 4)
+    together = final_sample(sampler, _exact(subject), x, times, _noise(subject, 4))
     key = subject.seed_for("noise")
     for index in (0, 3):
         noise = type(noise_for(key, 1))(seed=key, indices=[index], dtype=torch.float64)
-        alone = final_sample(
-            sampler, exact_for(subject, _process()), x[index : index + 1], times, noise
-        )
+        alone = final_sample(sampler, _exact(subject), x[index : index + 1], times, noise)
         within(f"sample {index} alone", alone[0], together[index], 1e-9, _ROUNDING)
 
 
@@ -179,9 +176,7 @@ def yielded_states_stay_as_they_are(subject: ComponentUnderTest) -> None:
     """Neither the start nor a state that was yielded is ever written to."""
     sampler, x = runnable_sampler_of(subject), _start(subject, 3)
     before, kept = x.clone(), []
-    for state in states_of(
-        sampler, exact_for(subject, _process()), x, _times(), _noise(subject, 3)
-    ):
+    for state in states_of(sampler, _exact(subject), x, _times(subject), _noise(subject, 3)):
         kept.append((state, state.x.clone()))
     within("the start, after the trajectory", x, before, 0.0, "inputs are the caller's")
     for state, copy in kept:
@@ -209,8 +204,8 @@ class _Switching(Noise):
 @check
 def no_noise_is_added_at_the_end(subject: ComponentUnderTest) -> None:
     """The step to t = 0 draws no noise."""
-    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
-    exact = exact_for(subject, _process())
+    sampler, times, x = runnable_sampler_of(subject), _times(subject), _start(subject, 3)
+    exact = _exact(subject)
     *others, plain = [s.x for s in states_of(sampler, exact, x, times, _noise(subject, 3))]
     noise = _Switching([_noise(subject, 3), noise_for(subject.seed_for("other"), 3)])
     # By number, not by time: a trajectory that climbs back up is at times[-2] more than once.
@@ -226,13 +221,13 @@ def no_noise_is_added_at_the_end(subject: ComponentUnderTest) -> None:
 @check
 def noise_that_is_drawn_is_used(subject: ComponentUnderTest) -> None:
     """A sampler whose trajectory does not depend on the noise draws none."""
-    sampler, times, x = runnable_sampler_of(subject), _times(), _start(subject, 3)
+    sampler, times, x = runnable_sampler_of(subject), _times(subject), _start(subject, 3)
     noise = _Switching([_noise(subject, 3)])
-    end = final_sample(sampler, exact_for(subject, _process()), x, times, noise)
+    end = final_sample(sampler, _exact(subject), x, times, noise)
     if noise.drawn == 0:
         return
     other = noise_for(subject.seed_for("other"), 3)
-    different = final_sample(sampler, exact_for(subject, _process()), x, times, other)
+    different = final_sample(sampler, _exact(subject), x, times, other)
     require(
         not torch.equal(end, different),
         f"the end of a trajectory that drew noise {noise.drawn} times",
@@ -249,9 +244,9 @@ def modes_do_not_leak(subject: ComponentUnderTest) -> None:
     with torch.enable_grad():
         for state in states_of(
             sampler,
-            exact_for(subject, _process()),
+            _exact(subject),
             _start(subject, 2),
-            _times(3),
+            _times(subject, 3),
             _noise(subject, 2),
         ):
             modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
@@ -269,13 +264,11 @@ def modes_do_not_leak(subject: ComponentUnderTest) -> None:
 @check
 def keeps_the_dtype(subject: ComponentUnderTest) -> None:
     """States have the dtype of the start, and float32 trajectories end near float64 ones."""
-    sampler, times = runnable_sampler_of(subject), _times()
-    exact = final_sample(
-        sampler, exact_for(subject, _process()), _start(subject, 3), times, _noise(subject, 3)
-    )
+    sampler, times = runnable_sampler_of(subject), _times(subject)
+    exact = final_sample(sampler, _exact(subject), _start(subject, 3), times, _noise(subject, 3))
     single = noise_for(subject.seed_for("noise"), 3, torch.float32)
     x = _start(subject, 3).float()
-    found = list(states_of(sampler, exact_for(subject, _process()), x, times, single))
+    found = list(states_of(sampler, _exact(subject), x, times, single))
     dtypes = {state.x.dtype for state in found}
     require(dtypes == {torch.float32}, "dtypes", measured=dtypes, expected={torch.float32})
     if _draws(subject) == 0:
@@ -286,9 +279,9 @@ def _draws(subject: ComponentUnderTest) -> int:
     noise = _Switching([_noise(subject, 2)])
     final_sample(
         runnable_sampler_of(subject),
-        exact_for(subject, _process()),
+        _exact(subject),
         _start(subject, 2),
-        _times(),
+        _times(subject),
         noise,
     )
     return noise.drawn
@@ -299,12 +292,12 @@ def clipping_is_left_to_the_run(subject: ComponentUnderTest) -> None:
     """A declared data range changes nothing, or else limits the x_0 and the epsilon of a
     trajectory.
     """
-    sampler, x, process = runnable_sampler_of(subject), _start(subject, 3), _process()
+    sampler, x, process = runnable_sampler_of(subject), _start(subject, 3), usual(subject)
     # At t = 0 every sampler is at x_0 itself, whatever epsilon was: so end before.
     times = even(5, 1.0, 0.3)
 
     def end(x_0: float, data_range: DataRange | None) -> Tensor:
-        insists = ConstantDenoiser(process, x_0, data_range)
+        insists = told(subject, ConstantDenoiser(process, x_0, data_range))
         return final_sample(sampler, insists, x, times, _noise(subject, 3))
 
     ranged = end(1.5, (-1.0, 1.0))
@@ -320,8 +313,9 @@ def clipping_is_left_to_the_run(subject: ComponentUnderTest) -> None:
 def ends_within_what_was_clipped(subject: ComponentUnderTest) -> None:
     """A trajectory with clipped predictions ends at data within the range."""
     sampler, x = sampler_of(subject), _start(subject, 3)
-    clipped = ClippedDenoiser(ConstantDenoiser(_process(), 1.5, (-1.0, 1.0)), (-1.0, 1.0))
-    end = final_sample(sampler, clipped, x, _times(5), _noise(subject, 3))
+    says = told(subject, ConstantDenoiser(usual(subject), 1.5, (-1.0, 1.0)))
+    clipped = ClippedDenoiser(says, (-1.0, 1.0))
+    end = final_sample(sampler, clipped, x, _times(subject, 5), _noise(subject, 3))
     why = "the step to t = 0 ends at the predicted x_0; tables in float32 miss it by 1e-4"
     within("the end for x_0 = 1.5 clipped to 1", end, torch.ones_like(end), 1e-3, why)
 
@@ -330,12 +324,11 @@ def ends_within_what_was_clipped(subject: ComponentUnderTest) -> None:
 def begins_where_no_signal_is_left(subject: ComponentUnderTest) -> None:
     """A trajectory from zero terminal SNR is finite."""
     sampler, schedule = runnable_sampler_of(subject), ZeroTerminal()
-    _consent(subject, schedule)
+    process = curves_of(subject)[0](schedule)
+    consent(subject, process)
     for spaced in (Trailing().times(10, schedule), Trailing().times(1, schedule)):
         x = _start(subject, 3)
-        end = final_sample(
-            sampler, exact_for(subject, _process(schedule)), x, spaced, _noise(subject, 3)
-        )
+        end = final_sample(sampler, exact_for(subject, process), x, spaced, _noise(subject, 3))
         require(
             bool(end.isfinite().all()),
             f"the end of {len(spaced) - 1} steps on a schedule with log-SNR -inf at t = 1",
@@ -343,18 +336,6 @@ def begins_where_no_signal_is_left(subject: ComponentUnderTest) -> None:
             expected="finite numbers; or `requires` refuses schedule.zero_terminal_snr",
             why="alpha is 0 there, and must not be divided by",
         )
-
-
-def _consent(subject: ComponentUnderTest, schedule: NoiseSchedule) -> None:
-    facts = {
-        **schedule_facts(schedule),
-        "data.range": (-1.0, 1.0),
-        "data.shape": shape_for(subject),
-    }
-    asked: Sampler = subject.make()
-    config = cast(Config, SimpleNamespace(**arguments_of(asked)))
-    for problem in type(asked).requires(config, facts):
-        raise NotApplicable(f"it refuses such a schedule: {problem}")
 
 
 CHECKS: tuple[Check, ...] = (

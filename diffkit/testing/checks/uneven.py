@@ -6,20 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core.sampler import Sampler
+from diffkit.testing.beside import start_of
 from diffkit.testing.check import Check, check
-from diffkit.testing.checks.limits import (
-    END,
-    ROUNDING,
-    error_over,
-    is_stochastic,
-    sampler_of,
-    smooth,
-)
+from diffkit.testing.checks.limits import END, ROUNDING, error_over, is_stochastic, smooth
+from diffkit.testing.checks.setups import consent, curves_of, exact_for, sampler_of, shape_for
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotApplicable, require
-from diffkit.testing.trajectories import Probe, even, flow_start, mixture, states_of
+from diffkit.testing.trajectories import Probe, even, states_of
 
 _SIZES = (128, 256)
 _SLACK = 0.3
@@ -40,16 +34,15 @@ def keeps_its_order_on_uneven_steps(subject: ComponentUnderTest) -> None:
     sampler = sampler_of(subject)
     if sampler.order is None:
         raise NotApplicable("it declares no order")
-    _, even_order = _measured(sampler, _even)
+    consent(subject, smooth(curves_of(subject)[0]))
+    _, even_order = _measured(subject, sampler, _even)
     if even_order < sampler.order - _SLACK:
         raise NotApplicable("it does not keep its order on even steps: see converges_as_declared")
-    _require_order(
-        sampler, "steps that grow threefold over the trajectory", _growing, sampler.order
-    )
+    growing = _measured(subject, sampler, _growing)
+    _require_order("steps that grow threefold over the trajectory", growing, sampler.order)
     declared = sampler.order_on_uneven_steps
-    measured = _require_order(
-        sampler, "steps long and short in turn, 3:1", _alternating, declared or 1
-    )
+    alternating = _measured(subject, sampler, _alternating)
+    measured = _require_order("steps long and short in turn, 3:1", alternating, declared or 1)
     if declared is None and measured < sampler.order - _SLACK:
         raise NotApplicable(
             f"it declares no order_on_uneven_steps, and its order there is {measured:.2f}, not "
@@ -58,10 +51,8 @@ def keeps_its_order_on_uneven_steps(subject: ComponentUnderTest) -> None:
         )
 
 
-def _require_order(
-    sampler: Sampler, steps: str, lengths: Callable[[int], Sequence[float]], order: int
-) -> float:
-    errors, measured = _measured(sampler, lengths)
+def _require_order(steps: str, found: tuple[list[float], float], order: int) -> float:
+    errors, measured = found
     shown = " ".join(f"{n}: {e:.3g}" for n, e in zip(_SIZES, errors, strict=True))
     require(
         measured >= order - _SLACK,
@@ -74,10 +65,10 @@ def _require_order(
 
 
 def _measured(
-    sampler: Sampler, lengths: Callable[[int], Sequence[float]]
+    subject: ComponentUnderTest, sampler: Sampler, lengths: Callable[[int], Sequence[float]]
 ) -> tuple[list[float], float]:
     """The errors, and the order; infinite where nothing but rounding is left to measure."""
-    errors = [error_over(sampler, _times(lengths(size))) for size in _SIZES]
+    errors = [error_over(subject, sampler, _times(lengths(size))) for size in _SIZES]
     exact = errors[-1] < ROUNDING
     return errors, math.inf if exact else math.log2(errors[0] / errors[1])
 
@@ -111,13 +102,15 @@ def a_short_step_goes_a_short_way(subject: ComponentUnderTest) -> None:
     sampler = sampler_of(subject)
     if sampler.order is None:
         raise NotApplicable("it declares no order, so its steps need not shrink with their length")
-    if is_stochastic(sampler):
+    consent(subject, smooth(curves_of(subject)[0]))
+    if is_stochastic(subject, sampler):
         raise NotApplicable("it draws noise, of which a short step may add and take away more")
     times = even(_STEPS, 1.0, END)
     for place in _PLACES:
         t, s = times[place : place + 2]
         short = (*times[: place + 1], t + _SHARE * (s - t), *times[place + 1 :])
-        share = _way(sampler, short, place) / (_SHARE * _way(sampler, times, place))
+        usually = _way(subject, sampler, times, place)
+        share = _way(subject, sampler, short, place) / (_SHARE * usually)
         require(
             share <= _TIMES_TOO_FAR,
             f"the way of a step {_SHARE:g} times as long as the one before it, at t = {t:.3g}",
@@ -127,11 +120,13 @@ def a_short_step_goes_a_short_way(subject: ComponentUnderTest) -> None:
         )
 
 
-def _way(sampler: Sampler, times: Sequence[float], place: int) -> float:
+def _way(
+    subject: ComponentUnderTest, sampler: Sampler, times: Sequence[float], place: int
+) -> float:
     """How far the step from `times[place]` carries the samples, in a trajectory that goes on."""
-    process = smooth(VariancePreserving)
-    x, states = flow_start(process, 1.0), {}
-    for state in states_of(sampler, mixture(process), x, times, Probe()):
+    process = smooth(curves_of(subject)[0])
+    x, states = start_of(process, shape_for(subject), 1.0), {}
+    for state in states_of(sampler, exact_for(subject, process), x, times, Probe()):
         states[state.t] = state.x
     return float((states[times[place + 1]] - states[times[place]]).norm())
 

@@ -18,10 +18,12 @@ from diffkit.core.times import TimesState, TrainingTimes
 from diffkit.core.weighting import Weighting
 from diffkit.errors import ComponentError
 from diffkit.testing.checks.any_process import outputs_of, trial_of
+from diffkit.testing.checks.setups import exact_for, shape_for, with_inputs
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable, NotChecked
+from diffkit.testing.laws import NotApplicable
+from diffkit.testing.processes import gaussian_for
 from diffkit.testing.reference import UniformLogSNR
-from diffkit.testing.trajectories import RecordingDenoiser, mixture, states_of
+from diffkit.testing.trajectories import RecordingDenoiser, states_of
 from diffkit.testing.usages.not_gaussian import use_sampler_of
 from diffkit.testing.usages.record import COUNT, Usage, noise_for, samples_for
 
@@ -70,17 +72,17 @@ def use_sampler(
     subject: ComponentUnderTest, sampler: Sampler, done: Usage, dtype: torch.dtype
 ) -> None:
     """Take eight steps with an exact denoiser, with a data range and without."""
-    if sampler.inputs:
-        raise NotChecked(f"it takes {', '.join(sampler.inputs)}; the kit has no inputs here")
-    if not issubclass(GaussianProcess, sampler.process_class):
+    subject.require_extras(sampler.extras)
+    process = gaussian_for(subject, sampler.process_class)
+    if process is None:
         use_sampler_of(subject, sampler, done, dtype)
         return
-    process = VariancePreserving(schedule=Linear())
+    sampler = with_inputs(subject, sampler)
     times = Trailing().times(8, process.schedule)
     for name, data_range in (("free", None), ("ranged", (-1.0, 1.0))):
         noise = noise_for(subject, dtype)
-        x = done.give("x", process.prior((COUNT, 2), noise))
-        denoiser = RecordingDenoiser(mixture(process), data_range)
+        x = done.give("x", process.prior((COUNT, *shape_for(subject)), noise))
+        denoiser = RecordingDenoiser(exact_for(subject, process), data_range)
         try:
             states = list(states_of(sampler, denoiser, x, times, noise))
         except ComponentError as refused:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from diffkit.bundled.parameterizations.epsilon import Epsilon
-from diffkit.bundled.processes.variance_preserving import VariancePreserving
-from diffkit.bundled.schedules.linear import Linear
+from diffkit.bundled.parameterizations.velocity import Velocity
 from diffkit.bundled.times.uniform import Uniform
 from diffkit.core.autoencoder import Autoencoder
 from diffkit.core.denoiser import Declared
@@ -17,13 +16,15 @@ from diffkit.core.encoder import Encoder
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.guidance import Guidance
 from diffkit.core.loss import Batch, Loss, LossContext
-from diffkit.core.model import EpsilonModel
+from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.noise import BatchNoise
 from diffkit.core.times import DrawnTimes
+from diffkit.testing.beside import extras_for
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.conditions import asking, conditioning, means, raw_conditions
 from diffkit.testing.laws import NotChecked
 from diffkit.testing.networks import facts_of, output_of
+from diffkit.testing.processes import gaussian_for, without_signal
 from diffkit.testing.usages.not_gaussian import use_loss_of
 from diffkit.testing.usages.record import COUNT, Usage, samples_for
 
@@ -109,31 +110,43 @@ def use_autoencoder(
 
 
 class _Fixed(EpsilonModel):
-    """A smooth function of the sample and the noise level, far from exact."""
+    """A smooth function of the sample and of all that it is told, far from exact."""
 
-    def __init__(self) -> None:
+    def __init__(self, extras: Mapping[str, Callable[[int], Tensor]] | None = None) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(0.7))
+        self._extras = extras or {}
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        level = (c_noise / 1000).to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
+    def output(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        """What it gives beside its extras."""
+        level = c_noise / 1000
+        for told in condition.values():
+            # Second times, which are one number a sample, and tensors of whatever shape.
+            number = told / 1000 if told.ndim == 1 else told.flatten(1).mean(1)
+            level = level + 0.3 * number.to(level.dtype)
+        level = level.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
         return torch.sin(self.scale.to(x.dtype) * x + level)
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
+        output = self.output(x, c_noise, condition)
+        return Output(output, extras_for(self._extras, x)) if self._extras else output
 
 
 class FixedWithVariance(_Fixed):
     """The same, with double the output channels, of which the second half is the variance's."""
 
-    def forward(self, x: Tensor, c_noise: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        output = super().forward(x, c_noise, condition)
+    def output(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        output = super().output(x, c_noise, condition)
         return torch.cat([output, 0.5 * output], dim=1)
 
 
 def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.dtype) -> None:
     """Compute it for a batch and a network that is far from exact."""
-    process = VariancePreserving(schedule=Linear())
-    if loss.extras:
-        raise NotChecked(f"it needs {', '.join(loss.extras)} of a network, which the kit has not")
-    if not isinstance(process, loss.process_class):
+    subject.require_extras(loss.extras)
+    if isinstance(loss, nn.Module):
+        loss.to(dtype)
+    process = gaussian_for(subject, loss.process_class)
+    if process is None:
         use_loss_of(subject, loss, done, dtype)
         return
     uniform = torch.linspace(0.05, 0.95, COUNT, dtype=torch.float64)
@@ -148,8 +161,8 @@ def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.
     )
     context = LossContext(
         denoiser=GaussianDenoiser(
-            FixedWithVariance(),
-            Epsilon(),
+            FixedWithVariance({name: subject.fixtures.extras[name] for name in loss.extras}),
+            Velocity() if without_signal(process.schedule) else Epsilon(),
             process,
             data_range=(-1.0, 1.0),
             learned_variance=True,

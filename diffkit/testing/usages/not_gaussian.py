@@ -24,6 +24,7 @@ from diffkit.errors import ComponentError
 from diffkit.testing.checks.any_process import Trial, trial_of
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotChecked, require
+from diffkit.testing.processes import classes_of
 from diffkit.testing.usages.record import COUNT, Usage, noise_for
 
 _STEPS = 4
@@ -36,15 +37,18 @@ def process_for(subject: ComponentUnderTest, kind: type[ForwardProcess]) -> Forw
     """
     if subject.fixtures.process is not None:
         return subject.fixtures.process()
-    why = f"it needs a process of the class {kind.__name__}; give `Fixtures(process=...)`"
-    try:
-        supplied = signature_of(kind, subject.host).supplied
-        arguments = {name: subject.supply(source) for name, source in supplied.items()}
-        made: Component = kind(**arguments)
-    except (ComponentError, TypeError) as error:
-        raise NotChecked(why) from error
-    assert isinstance(made, ForwardProcess)
-    return made
+    for found in classes_of(subject, kind):
+        try:
+            supplied = signature_of(found, subject.host).supplied
+            arguments = {name: subject.supply(source) for name, source in supplied.items()}
+            made: Component = found(**arguments)
+        except (ComponentError, TypeError):
+            continue
+        assert isinstance(made, ForwardProcess)
+        return made
+    raise NotChecked(
+        f"it needs a process of the class {kind.__name__}; give `Example(process=...)`"
+    )
 
 
 def use_sampler_of(

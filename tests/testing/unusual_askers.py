@@ -1,0 +1,116 @@
+"""Right losses and samplers that ask, or are asked, in ways that few are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from diffkit.bundled.processes.rectified_flow import RectifiedFlow
+from diffkit.core.example import Example
+from diffkit.core.gaussian_sampler import GaussianStepSampler
+from diffkit.core.loss import Loss, LossRecord
+from diffkit.core.process import GaussianProcess
+from diffkit.core.sampler import Sampler, State, StepSampler
+
+
+def euler(denoiser, x_t, t, s, **told):
+    """A step along the predicted noise."""
+    said = denoiser(x_t, t, **told)
+    x_s = denoiser.process.diffuse(said.x_0, s, said.epsilon)
+    return State(x_s, s, said)
+
+
+class Telling(StepSampler):
+    """Tells the network where the step goes, and where it is."""
+
+    process_class: ClassVar = GaussianProcess
+    gives: ClassVar = ("s", "here")
+
+    def step(self, denoiser, x_t, t, s, noise):
+        return euler(denoiser, x_t, t, s, times={"s": s}, given={"here": x_t})
+
+
+class Needing(StepSampler):
+    """Takes what the network gives beside its output, in a weight that is 1."""
+
+    process_class: ClassVar = GaussianProcess
+    extras: ClassVar = ("sure",)
+
+    @classmethod
+    def examples(cls):
+        return [Example(extras={"sure": lambda count: torch.ones(count, 1)})]
+
+    def step(self, denoiser, x_t, t, s, noise):
+        stepped = euler(denoiser, x_t, t, s)
+        sure = stepped.prediction.extras["sure"].reshape(-1, *[1] * (x_t.ndim - 1))
+        return State(sure * stepped.x, s, stepped.prediction)
+
+
+class OfPictures(GaussianStepSampler):
+    """Takes pictures alone: its steps are computed by channel, in rows and columns."""
+
+    @classmethod
+    def examples(cls):
+        return [Example(shape=(2, 4, 4))]
+
+    @property
+    def order(self):
+        return 1
+
+    def step(self, prediction, t, s, noise):
+        found = s.alpha * prediction.x_0 + s.sigma * prediction.epsilon
+        return torch.einsum("bchw->bchw", found)
+
+
+class OfFlows(StepSampler):
+    """Along the straight lines of a rectified flow, and of nothing else."""
+
+    process_class: ClassVar = RectifiedFlow
+
+    def step(self, denoiser, x_t, t, s, noise):
+        if not isinstance(denoiser.process, RectifiedFlow):
+            raise TypeError("a rectified flow is needed")
+        return euler(denoiser, x_t, t, s)
+
+
+class FlowMatching(Loss):
+    """Of rectified flows alone, at their velocity."""
+
+    process_class: ClassVar = RectifiedFlow
+
+    def __call__(self, batch, context):
+        drawn = context.draw_times(len(batch))
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
+        said = context.denoiser(context.process.diffuse(batch.x_0, drawn.t, epsilon), drawn.t)
+        error = (said.epsilon - said.x_0 - (epsilon - batch.x_0)).square().flatten(1).mean(1)
+        return LossRecord(drawn.weight.to(error) * error, drawn.t)
+
+
+class NeedingLoss(FlowMatching):
+    """And what the network gives beside its output counts, though nothing can be learned there."""
+
+    extras: ClassVar = ("sure",)
+
+    @classmethod
+    def examples(cls):
+        return [Example(extras={"sure": lambda count: torch.ones(count, 3)})]
+
+    def __call__(self, batch, context):
+        drawn = context.draw_times(len(batch))
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
+        said = context.denoiser(context.process.diffuse(batch.x_0, drawn.t, epsilon), drawn.t)
+        error = (said.epsilon - epsilon).square().flatten(1).mean(1) * said.extras["sure"].mean(1)
+        return LossRecord(drawn.weight.to(error) * error, drawn.t)
+
+
+ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss)
+RUN = "visits_its_times", "follows_the_flow", "values_are_of_their_own_sample"
+"""Laws that need an exact answer, of samplers and of losses: one that was skipped says nothing."""
+
+
+def was_checked(outcomes) -> bool:
+    """Whether the laws of its own kind were measured at all."""
+    passed = {o.check.name for o in outcomes if o.status == "passed"}
+    kind = outcomes[0].subject.cls
+    return set(RUN[:2] if issubclass(kind, Sampler) else RUN[2:]) <= passed

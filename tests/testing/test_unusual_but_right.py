@@ -23,6 +23,7 @@ from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.reference import UniformLogSNR
 
 from .unusual_askers import ASKERS, was_checked
+from .unusual_metrics import METRICS
 from .unusual_runs import Controlled
 
 
@@ -251,6 +252,14 @@ def test_unusual_ones_that_ask(component):
     outcomes = list(run_checks(components_under_test(component)))
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
     assert was_checked(outcomes)
+
+
+@pytest.mark.parametrize("component", METRICS, ids=lambda component: component.__name__)
+def test_metrics_of_pairs_and_of_tokens(component):
+    outcomes = list(run_checks(components_under_test(component)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    passed = {outcome.check.name for outcome in outcomes if outcome.status == "passed"}
+    assert {"bad_samples_score_otherwise", "inputs_are_not_written_to"} <= passed
 
 
 def test_a_branch_beside_a_frozen_run():

@@ -104,7 +104,23 @@ class NeedingLoss(FlowMatching):
         return LossRecord(drawn.weight.to(error) * error, drawn.t)
 
 
-ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss)
+class TwoTimes(Loss):
+    """Asks for its times twice, and the network at two of each sample in one question."""
+
+    process_class: ClassVar = GaussianProcess
+
+    def __call__(self, batch, context):
+        count, ones = len(batch), [1] * (batch.x_0.ndim - 1)
+        t, weight = context.draw_times(count)
+        second = torch.maximum(context.draw_uniform(count) * context.draw_times(count).t, t / 2)
+        times = torch.cat([t, context.process.schedule.snap(second)])
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given).repeat(2, *ones)
+        x_t = context.process.diffuse(batch.x_0.repeat(2, *ones), times, epsilon)
+        error = (context.denoiser(x_t, times).epsilon - epsilon).square().flatten(1).mean(1)
+        return LossRecord(weight.to(error) * (error[:count] + error[count:]), t)
+
+
+ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss, TwoTimes)
 RUN = "visits_its_times", "follows_the_flow", "values_are_of_their_own_sample"
 """Laws that need an exact answer, of samplers and of losses: one that was skipped says nothing."""
 

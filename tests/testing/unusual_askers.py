@@ -12,6 +12,7 @@ from diffkit.core.gaussian_sampler import GaussianStepSampler
 from diffkit.core.loss import Loss, LossRecord
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State, StepSampler
+from diffkit.core.weighting import Weighting
 
 
 def euler(denoiser, x_t, t, s, **told):
@@ -61,6 +62,26 @@ class OfPictures(GaussianStepSampler):
     def step(self, prediction, t, s, noise):
         found = s.alpha * prediction.x_0 + s.sigma * prediction.epsilon
         return torch.einsum("bchw->bchw", found)
+
+
+class Painting(StepSampler):
+    """Needs a picture, which no example gives."""
+
+    process_class: ClassVar = GaussianProcess
+    inputs: ClassVar = ("picture",)
+
+    def __init__(self, *, strength: float = 0.5) -> None:
+        self._strength = strength
+
+    def step(self, denoiser, x_t, t, s, noise):
+        return euler(denoiser, x_t, t, s)
+
+
+class Flat(Weighting):
+    """Fails as what is asked with a shape that it does not take."""
+
+    def weight(self, log_snr):
+        return log_snr.reshape(7, 11)
 
 
 class OfFlows(StepSampler):

@@ -58,7 +58,8 @@ class SampleMetric(Metric):
 
         `of` has the data whose conditions the samples were made of, row by row, with those
         conditions as the dataset gives them: what a paired metric compares with. None where they
-        were made of none, or of nobody knows which.
+        were made of none, or of nobody knows which: a metric of pairs then raises DataError, and
+        its `examples` have conditions.
         """
 
 

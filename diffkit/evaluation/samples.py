@@ -14,7 +14,8 @@ from diffkit.core.component import Component
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.metric import Measured, SampleMetric
-from diffkit.errors import SpecError
+from diffkit.errors import ComponentError, SpecError
+from diffkit.plugins.isolation import cause_of
 
 _DRAWN_AT_ONCE = 256
 
@@ -72,6 +73,9 @@ def measured_by_samples(
         parts: whose samples they are; new ones have the conditions of data where these take some.
         asked: which samples.
         draw: new ones, as `Pipeline.sample` does.
+
+    Raises:
+        ComponentError: the metric needs what the samples were made of, and they were not.
     """
     samples, of = asked.samples, asked.of
     if samples is None:
@@ -79,4 +83,19 @@ def measured_by_samples(
         of = drawn_rows(data, parts, count, asked.seed, asked.choices)
         given = asked.choices if of is None else {**asked.choices, "condition": of.condition}
         samples = draw(count, seed=asked.seed, batch_size=_DRAWN_AT_ONCE, **given)
-    return Measured(metric.measure(samples, data, asked.seed, of))
+    return Measured(_values(metric, samples, data, asked.seed, of))
+
+
+def _values(
+    metric: SampleMetric, samples: Tensor, data: Dataset, seed: int, of: Batch | None
+) -> Mapping[str, float]:
+    """What it measures. Raises ComponentError where it looks for what samples were not made of."""
+    try:
+        return metric.measure(samples, data, seed, of)
+    except (AttributeError, KeyError, TypeError) as error:
+        known = "no conditions" if of is None else ", ".join(of.condition) or "no conditions"
+        raise ComponentError(
+            f"the metric {type(metric).__name__} cannot measure these samples: "
+            f"{cause_of(error)}; they were made of {known} (`of`): where it compares pairs, sample "
+            "from conditions, or give samples and of"
+        ) from error

@@ -19,6 +19,9 @@ NEVER_EXEMPT = ("it_can_be_made", "exemptions_name_laws_and_say_why")
 EXEMPT = "exempt, as it says: "
 """Begins the message of a law that a component declares that it cannot keep."""
 
+_PERHAPS = """it is asked as diffkit asks any of its kind: if it needs samples of another shape, \
+conditions, inputs or a process of its own, give `examples()` that say so"""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -56,6 +59,7 @@ class Check:
                 f"it raised an exception{_place(error)}",
                 measured=f"{type(error).__name__}: {error}",
                 expected="no exception",
+                why="" if subject.fixtures.gives_forms else _PERHAPS,
             )
             raised.subject, raised.law = str(subject), self.law
             raise raised from error

@@ -22,7 +22,9 @@ from diffkit.config.signature import signature_of
 from diffkit.config.spec import ComponentSpec
 from diffkit.core.component import Component
 from diffkit.core.data import is_fact
+from diffkit.core.dataset import Dataset
 from diffkit.core.example import Example
+from diffkit.core.loss import Batch
 from diffkit.core.model import Condition
 from diffkit.core.noise import mix
 from diffkit.core.process import ForwardProcess
@@ -31,7 +33,7 @@ from diffkit.errors import ComponentError, DiffkitError
 from diffkit.plugins.entries import ComponentEntry
 from diffkit.plugins.host import Host
 from diffkit.testing.laws import NotChecked
-from diffkit.testing.reference import PixelFeatures, Points
+from diffkit.testing.reference import PixelFeatures, Points, TokenData
 from diffkit.testing.runs import PreciseRun, in_memory
 
 VOCABULARY = 5
@@ -207,7 +209,7 @@ class ComponentUnderTest:
             "parameterization": Epsilon,
             "spacing": Trailing,
             "features": PixelFeatures,
-            "dataset": lambda: Points(shape=self.fixtures.shape),
+            "dataset": lambda: data_for(self),
         }
         if source == "dataset.vocabulary":
             return self.fixtures.vocabulary or VOCABULARY
@@ -218,3 +220,17 @@ class ComponentUnderTest:
                 f"{self.entry.id} asks for a {source}, which the conformance kit does not supply"
             )
         return supplies[source]()
+
+
+def data_for(subject: ComponentUnderTest, count: int = 256) -> Dataset:
+    """Data of the fixtures' shape: tokens, where the component's samples are."""
+    shape, vocabulary = subject.fixtures.shape, subject.vocabulary_of(subject.cls)
+    if vocabulary is None:
+        return Points(shape=shape, count=count)
+    return TokenData(shape=shape, count=count, vocabulary=vocabulary)
+
+
+def pairs_of(subject: ComponentUnderTest, x_0: torch.Tensor) -> Batch | None:
+    """These data with the conditions of the fixtures, as what samples were made of; else None."""
+    condition = subject.fixtures.condition(len(x_0))
+    return Batch(x_0, condition) if condition else None

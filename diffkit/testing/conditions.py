@@ -51,7 +51,7 @@ def raw_conditions(subject: ComponentUnderTest, count: int) -> dict[str, Tensor]
         else:
             raise ComponentError(
                 f"the encoder takes {name!r}, which the kit does not have; give "
-                f"`Fixtures(conditions={{{name!r}: ...}})`"
+                f"`Example(conditions={{{name!r}: ...}})`"
             )
     return found
 

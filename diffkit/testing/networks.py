@@ -85,7 +85,7 @@ def input_of(subject: ComponentUnderTest, count: int, dtype: torch.dtype = torch
         if name not in offered:
             raise ComponentError(
                 f"the network declares the condition {name!r}, and the fixtures offers "
-                f"{sorted(offered) or 'none'}; give `Fixtures(conditions={{{name!r}: ...}})`"
+                f"{sorted(offered) or 'none'}; give `Example(conditions={{{name!r}: ...}})`"
             )
         condition[name] = _in(dtype, offered[name])
     # A second time is before t: that of half the index.

@@ -25,10 +25,11 @@ from diffkit.core.times import DrawnTimes
 from diffkit.functional.coefficients import broadcast_right
 from diffkit.testing.beside import extras_for
 from diffkit.testing.component_under_test import ComponentUnderTest
-from diffkit.testing.laws import NotApplicable
+from diffkit.testing.laws import NotApplicable, require
 from diffkit.testing.networks import config_of
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.processes import curves_for, own_process, without_signal
+from diffkit.testing.usages.record import rows_of
 
 _RANGE = (-1.0, 1.0)
 ROWS = 6
@@ -96,11 +97,15 @@ class Trial:
         shape = (self.count, *subject.fixtures.shape)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
+    def _times(self, count: int) -> DrawnTimes:
+        """The same at each call, as in training."""
+        return DrawnTimes(*(rows_of(whole, count) for whole in (self.t, self.weight)))
+
     def _uniform(self) -> Callable[[int], Tensor]:
         """Numbers of each sample's own, other ones at each call."""
         rows = range(self.first, self.first + self.count)
         noise = SampleNoise(seed=self.seed + 1, indices=rows, dtype=torch.float64)
-        return lambda count: noise.uniform((self.count, 1))[:count, 0]
+        return lambda count: rows_of(noise.uniform((self.count, 1))[:, 0], count)
 
     def loss_of(self, loss: Loss, error: Tensor | None = None) -> LossRecord:
         """The loss of a network with this error in its output."""
@@ -122,13 +127,21 @@ class Trial:
             ),
             process=self.process,
             noise=SampleNoise(seed=self.seed, indices=rows, dtype=torch.float64),
-            draw_times=lambda count: DrawnTimes(self.t[:count], self.weight[:count]),
+            draw_times=self._times,
             draw_uniform=self._uniform(),
             step=0,
             average=exact,
         )
         self.asked.clear()
-        return loss(Batch(self.point.expand(self.count, *self.point.shape).clone()), context)
+        record = loss(Batch(self.point.expand(self.count, *self.point.shape).clone()), context)
+        require(
+            isinstance(record, LossRecord) and record.values.shape == (self.count,),
+            f"the shape of values for {self.count} samples, {self}",
+            measured=tuple(getattr(getattr(record, "values", None), "shape", ())),
+            expected=(self.count,),
+            why="the trainer reduces them; it weighs and logs by time",
+        )
+        return record
 
 
 class _Wrong(EpsilonModel):
@@ -155,12 +168,25 @@ class _Wrong(EpsilonModel):
         trial.asked.append((x.detach() - alpha * trial.point) / sigma)
         exact = cast(Tensor, self._oracle(x, c_noise, condition))
         output = torch.lerp(x, exact, trial.knowing)
-        output = output if self._error is None else output + self._error
+        output = output if self._error is None else output + _often(self._error, output)
         if needs_variance(trial.subject):
             # Half-way between the smallest and the largest variance, if nothing else is said.
-            spread = torch.zeros_like(output) if trial.spread is None else trial.spread
+            spread = torch.zeros_like(output)
+            spread = spread if trial.spread is None else _often(trial.spread, output)
             output = torch.cat([output, spread], dim=1)
         return Output(output, extras_for(self._extras, x)) if self._extras else output
+
+
+def _often(value: Tensor, output: Tensor) -> Tensor:
+    """What is said of each sample, as often as a question has them: at several times, together."""
+    times, left = divmod(len(output), len(value))
+    require(
+        left == 0,
+        "the rows of a question to the network",
+        measured=len(output),
+        expected=f"{len(value)}, one for each sample, or all of them several times over",
+    )
+    return value.repeat(times, *[1] * (value.ndim - 1)) if times > 1 else value
 
 
 def trials(subject: ComponentUnderTest) -> Iterator[Trial]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffkit.core.component import Config
-from diffkit.core.data import ConditionInfo, Conditions, DataShape
+from diffkit.core.data import ConditionInfo, Conditions, DataShape, DataType
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import DataRange
 from diffkit.core.loss import Batch
@@ -123,6 +123,46 @@ class Points(Dataset):
         """The samples at these indices, and as `label` which Gaussian each is from."""
         rows = torch.as_tensor(indices, dtype=torch.int64)
         return Batch(self._samples[rows], {"label": self._labels[rows]})
+
+
+class TokenData(Dataset):
+    """A few hundred samples of tokens, of which each place has a favourite; always the same."""
+
+    def __init__(self, *, shape: DataShape = (8,), count: int = 256, vocabulary: int = 5) -> None:
+        self._shape, self._vocabulary = tuple(shape), vocabulary
+        generator = torch.Generator().manual_seed(count)
+        favourite = torch.randint(vocabulary, self._shape, generator=generator)
+        others = torch.randint(vocabulary, (count, *self._shape), generator=generator)
+        strays = torch.rand(count, *self._shape, generator=generator) < 0.2
+        self._samples = torch.where(strays, others, favourite)
+
+    @classmethod
+    def facts(cls, config: Config) -> Mapping[str, Any]:
+        """`shape`, `dtype` and `vocabulary`."""
+        shape = tuple(config.shape)
+        return {"shape": shape, "dtype": "int64", "vocabulary": config.vocabulary}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self._shape
+
+    @property
+    def dtype(self) -> DataType:
+        """Whole numbers."""
+        return "int64"
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are."""
+        return self._vocabulary
+
+    def __len__(self) -> int:
+        return self._samples.shape[0]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The samples at these indices."""
+        return Batch(self._samples[torch.as_tensor(indices, dtype=torch.int64)])
 
 
 class PixelFeatures(FeatureExtractor):

@@ -14,6 +14,7 @@ from diffkit.core import (
     Batch,
     ConditionInfo,
     Dataset,
+    Example,
     GaussianProcess,
     GaussianStepSampler,
     NoiseSchedule,
@@ -67,6 +68,11 @@ class CoupledFlow(GaussianProcess):
 
     def __init__(self, *, schedule: NoiseSchedule) -> None:
         self._schedule = schedule
+
+    @classmethod
+    def examples(cls):
+        start = {"start": lambda count: torch.arange(2.0 * count).sin().reshape(count, 2)}
+        return [Example(shape=(2,), conditions=start)]
 
     @property
     def schedule(self):

@@ -10,10 +10,25 @@ from torch.nn import functional
 
 from diffkit.bundled.datasets.digits import Digits
 from diffkit.bundled.models.unet import UNet
-from diffkit.core import Batch, ConditionInfo, Dataset, DataShape, EpsilonModel, SampleMetric
+from diffkit.core import (
+    Batch,
+    ConditionInfo,
+    Dataset,
+    DataShape,
+    EpsilonModel,
+    Example,
+    SampleMetric,
+)
+from diffkit.errors import DataError
 
 LOW = ConditionInfo(shape=(1, 8, 8), picture=True)
 HELD_OUT = 256
+
+
+def pictures(count: int) -> torch.Tensor:
+    """Of low resolution, to try components with."""
+    small = torch.arange(16.0 * count).sin().reshape(count, 1, 4, 4)
+    return functional.interpolate(small, scale_factor=2.0)
 
 
 class LowResDigits(Dataset):
@@ -66,6 +81,10 @@ class Upsampler(EpsilonModel):
         )
 
     @classmethod
+    def examples(cls):
+        return [Example(conditions={"low": pictures})]
+
+    @classmethod
     def facts(cls, config: Any) -> Mapping[str, Any]:
         return {"conditions": ("low",), "null": {"low": 0.0}}
 
@@ -80,10 +99,16 @@ class PSNR(SampleMetric):
     def __init__(self, *, count: int = 128) -> None:
         self._count = count
 
+    @classmethod
+    def examples(cls):
+        return [Example(conditions={"low": pictures})]
+
     def samples_needed(self, dataset):
         return min(self._count, len(dataset))
 
     def measure(self, samples, dataset, seed, of):
+        if of is None or samples.shape != of.x_0.shape or not bool(samples.isfinite().all()):
+            raise DataError("psnr: samples must be finite, and made of the low-resolution data")
         bicubic = functional.interpolate(
             functional.avg_pool2d(of.condition["low"], 2), scale_factor=2.0, mode="bicubic"
         )

@@ -168,12 +168,14 @@ def test_a_disabled_name_that_is_not_installed_is_reported(invoke) -> None:
     assert "problem: nothere: it is to be disabled, but it is not installed" in done.stderr
 
 
-def test_what_could_not_be_checked_is_said_with_its_reason(invoke) -> None:
+def test_what_could_not_be_checked_is_said_with_its_reason(invoke, tmp_path) -> None:
     # It takes a condition, and does not say of which shape.
-    file = Path(__file__).parents[2] / "docs" / "examples" / "coupled_flow.py"
+    example = Path(__file__).parents[2] / "docs" / "examples" / "coupled_flow.py"
+    file = tmp_path / "coupled_flow.py"
+    file.write_text(example.read_text().replace("def examples(", "def no_examples("))
     result = invoke("check", file, "--kind", "process")
     assert result.exit_code == 0, result.output
-    why = "not checked: the process takes start; give `Fixtures(conditions={...})`"
+    why = "not checked: the process takes start; give `Example(conditions={...})`"
     assert re.search(rf"^  -      \d+ laws were {re.escape(why)}$", result.stdout, re.MULTILINE)
     outcomes = json.loads(invoke("check", file, "--kind", "process", "--json").stdout)
     found = [outcome for outcome in outcomes if outcome["message"] == why]

@@ -12,6 +12,7 @@ import diffkit
 from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
+from diffkit.core.metric import SampleMetric
 
 BITS = {"id": "bits-per-dim", "config": {"max_samples": 8}}
 SPEC = {
@@ -64,3 +65,24 @@ def test_what_is_not_finite_ends_otherwise(tmp_path) -> None:
     assert result.exit_code == 1
     assert "bits_per_dim" in result.output
     assert "not finite" in result.output
+
+
+class Paired(SampleMetric):
+    """Looks for what samples were made of, and does not ask whether that is known."""
+
+    def samples_needed(self, dataset):
+        return 2
+
+    def measure(self, samples, dataset, seed, of):
+        return {"error": float((samples - of.condition["low"]).square().mean())}
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [(None, "no conditions"), (Batch(torch.zeros(2, 1, 8, 8), {"label": torch.zeros(2)}), "label")],
+)
+def test_a_metric_of_pairs_says_what_it_lacks(of, told) -> None:
+    pipeline = diffkit.build({**SPEC, "metric": Paired()})
+    samples = torch.zeros(2, 1, 8, 8)
+    with pytest.raises(diffkit.ComponentError, match=rf"metric Paired .* made of {told} \(`of`\)"):
+        pipeline.evaluate(samples=samples, of=of)

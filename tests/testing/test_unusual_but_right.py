@@ -22,8 +22,10 @@ from diffkit.functional.gaussian import Scales
 from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.reference import UniformLogSNR
 
-from .unusual_askers import ASKERS, was_checked
+from .unusual_askers import ASKERS, Flat, Painting, was_checked
+from .unusual_metrics import METRICS
 from .unusual_runs import Controlled
+from .unusual_watchers import WATCHERS
 
 
 class Continuous(NoiseSchedule):
@@ -251,6 +253,34 @@ def test_unusual_ones_that_ask(component):
     outcomes = list(run_checks(components_under_test(component)))
     assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
     assert was_checked(outcomes)
+
+
+@pytest.mark.parametrize("component", METRICS, ids=lambda component: component.__name__)
+def test_metrics_of_pairs_and_of_tokens(component):
+    outcomes = list(run_checks(components_under_test(component)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    passed = {outcome.check.name for outcome in outcomes if outcome.status == "passed"}
+    assert {"bad_samples_score_otherwise", "inputs_are_not_written_to"} <= passed
+
+
+@pytest.mark.parametrize("component", WATCHERS, ids=lambda component: component.__name__)
+def test_options_that_act_late(component):
+    outcomes = {o.check.name: o for o in run_checks(components_under_test(component))}
+    assert not [str(o.message) for o in outcomes.values() if o.status == "failed"]
+    assert outcomes["every_option_does_something"].status == "passed"
+
+
+def test_options_of_what_cannot_be_run_are_not_checked():
+    outcomes = {o.check.name: o for o in run_checks(components_under_test(Painting))}
+    found = outcomes["every_option_does_something"]
+    assert (found.status, found.message[:13]) == ("skipped", "not checked: ")
+    assert "Example(inputs=" in found.message
+
+
+def test_what_is_asked_with_a_shape_that_it_does_not_take_is_told_of_examples():
+    told = {str(o.message) for o in run_checks(components_under_test(Flat)) if o.status == "failed"}
+    assert told
+    assert all("give `examples()`" in message for message in told)
 
 
 def test_a_branch_beside_a_frozen_run():

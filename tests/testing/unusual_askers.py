@@ -12,6 +12,7 @@ from diffkit.core.gaussian_sampler import GaussianStepSampler
 from diffkit.core.loss import Loss, LossRecord
 from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler, State, StepSampler
+from diffkit.core.weighting import Weighting
 
 
 def euler(denoiser, x_t, t, s, **told):
@@ -63,6 +64,26 @@ class OfPictures(GaussianStepSampler):
         return torch.einsum("bchw->bchw", found)
 
 
+class Painting(StepSampler):
+    """Needs a picture, which no example gives."""
+
+    process_class: ClassVar = GaussianProcess
+    inputs: ClassVar = ("picture",)
+
+    def __init__(self, *, strength: float = 0.5) -> None:
+        self._strength = strength
+
+    def step(self, denoiser, x_t, t, s, noise):
+        return euler(denoiser, x_t, t, s)
+
+
+class Flat(Weighting):
+    """Fails as what is asked with a shape that it does not take."""
+
+    def weight(self, log_snr):
+        return log_snr.reshape(7, 11)
+
+
 class OfFlows(StepSampler):
     """Along the straight lines of a rectified flow, and of nothing else."""
 
@@ -104,7 +125,23 @@ class NeedingLoss(FlowMatching):
         return LossRecord(drawn.weight.to(error) * error, drawn.t)
 
 
-ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss)
+class TwoTimes(Loss):
+    """Asks for its times twice, and the network at two of each sample in one question."""
+
+    process_class: ClassVar = GaussianProcess
+
+    def __call__(self, batch, context):
+        count, ones = len(batch), [1] * (batch.x_0.ndim - 1)
+        t, weight = context.draw_times(count)
+        second = torch.maximum(context.draw_uniform(count) * context.draw_times(count).t, t / 2)
+        times = torch.cat([t, context.process.schedule.snap(second)])
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given).repeat(2, *ones)
+        x_t = context.process.diffuse(batch.x_0.repeat(2, *ones), times, epsilon)
+        error = (context.denoiser(x_t, times).epsilon - epsilon).square().flatten(1).mean(1)
+        return LossRecord(weight.to(error) * (error[:count] + error[count:]), t)
+
+
+ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss, TwoTimes)
 RUN = "visits_its_times", "follows_the_flow", "values_are_of_their_own_sample"
 """Laws that need an exact answer, of samplers and of losses: one that was skipped says nothing."""
 

@@ -44,7 +44,7 @@ def trial_of(
     shape, offered = (count, *subject.fixtures.shape), subject.fixtures.condition(count)
     if missing := [name for name in process.takes if name not in offered]:
         raise NotChecked(
-            f"the process takes {', '.join(missing)}; give `Fixtures(conditions={{...}})`"
+            f"the process takes {', '.join(missing)}; give `Example(conditions={{...}})`"
         )
     condition = {
         name: offered[name].to(dtype) if offered[name].is_floating_point() else offered[name]

@@ -20,7 +20,7 @@ from diffkit.errors import ComponentError, DataError
 from diffkit.testing.check import NEVER_EXEMPT, Check, check
 from diffkit.testing.checks import checks_of
 from diffkit.testing.component_under_test import CannotBeMade, ComponentUnderTest
-from diffkit.testing.laws import LawBroken, NotApplicable, require, within
+from diffkit.testing.laws import NOT_CHECKED, LawBroken, NotApplicable, NotChecked, require, within
 from diffkit.testing.runs import in_memory
 from diffkit.testing.usages import use
 from diffkit.testing.variations import variations
@@ -188,6 +188,9 @@ def the_dtype_is_kept(subject: ComponentUnderTest) -> None:
 def every_option_does_something(subject: ComponentUnderTest) -> None:
     """Every argument of `__init__`, changed alone, changes what the component does."""
     found = [(name, list(configs)) for name, configs in variations(subject)]
+    if not found:
+        raise NotApplicable("it has no argument with other values to choose from")
+    _require_use(subject)
     # Some options matter only beside others: those are tried from the other configurations.
     contexts = [subject.config, *(configs[0] for _, configs in found)]
     idle = [name for name, configs in found if not _has_effect(subject, name, configs, contexts)]
@@ -198,6 +201,15 @@ def every_option_does_something(subject: ComponentUnderTest) -> None:
         expected="none",
         why="an option must never be ignored silently",
     )
+
+
+def _require_use(subject: ComponentUnderTest) -> None:
+    """Raise NotChecked where nothing can be observed of it, so that no option could show."""
+    try:
+        use(subject, subject.make())
+    except NotApplicable as reason:
+        lacking = str(reason).removeprefix(NOT_CHECKED)
+        raise NotChecked(f"nothing of it could be observed: {lacking}") from reason
 
 
 def _has_effect(

@@ -34,7 +34,7 @@ def there_is_one_value_per_sample(subject: ComponentUnderTest) -> None:
     """The record holds one value a sample, and the times drawn, in float64 on the host."""
     for trial in trials(subject):
         record = trial.loss_of(made(subject))
-        shapes = {"values": record.values.shape, "t": record.t.shape}
+        shapes = {"t": record.t.shape}
         shapes |= {f"terms[{name!r}]": term.shape for name, term in record.terms.items()}
         for name, shape in shapes.items():
             require(

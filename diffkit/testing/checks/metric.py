@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Real
 
 import torch
@@ -14,11 +15,12 @@ from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.bundled.schedules.linear import Linear
 from diffkit.core.dataset import Dataset
 from diffkit.core.gaussian_denoiser import GaussianDenoiser
+from diffkit.core.loss import Batch
 from diffkit.core.metric import Denoising, Metric, ModelMetric, SampleMetric
 from diffkit.core.process import GaussianProcess
 from diffkit.errors import DiffkitError
 from diffkit.testing.check import Check, check
-from diffkit.testing.component_under_test import ComponentUnderTest
+from diffkit.testing.component_under_test import ComponentUnderTest, data_for, pairs_of
 from diffkit.testing.laws import NotApplicable, NotChecked, require
 from diffkit.testing.oracles import ExactGaussian, OracleModel
 from diffkit.testing.reference import Points
@@ -29,9 +31,10 @@ _SEED = 5
 @check
 def values_are_finite_numbers(subject: ComponentUnderTest) -> None:
     """It gives finite numbers by name, for samples as good as data and for collapsed ones."""
-    metric, dataset, samples = _setting(subject)
+    setting = _setting(subject)
+    samples = setting.samples
     for what, given in (("data", samples), ("equal samples", samples[:1].expand_as(samples))):
-        values = metric.measure(given.clone(), dataset, _SEED, None)
+        values = setting.measure(given.clone())
         right = all(isinstance(v, Real) and math.isfinite(v) for v in values.values())
         named = all(isinstance(name, str) for name in values)
         require(
@@ -45,11 +48,11 @@ def values_are_finite_numbers(subject: ComponentUnderTest) -> None:
 @check
 def samples_needed_is_positive(subject: ComponentUnderTest) -> None:
     """It needs a whole number of samples, at least 1."""
-    metric, dataset, _ = _setting(subject)
-    needed = metric.samples_needed(dataset)
+    setting = _setting(subject)
+    needed = setting.metric.samples_needed(setting.dataset)
     require(
         isinstance(needed, int) and needed >= 1,
-        f"samples_needed for {len(dataset)} data",
+        f"samples_needed for {len(setting.dataset)} data",
         measured=repr(needed),
         expected="a whole number, at least 1",
     )
@@ -58,33 +61,39 @@ def samples_needed_is_positive(subject: ComponentUnderTest) -> None:
 @check
 def values_depend_on_the_seed_alone(subject: ComponentUnderTest) -> None:
     """Measured twice with one seed, the values are the same."""
-    metric, dataset, samples = _setting(subject)
-    first = metric.measure(samples, dataset, _SEED, None)
-    _alike("measured again", metric.measure(samples, dataset, _SEED, None), first)
-    again = _setting(subject)[0].measure(samples, dataset, _SEED, None)
+    setting = _setting(subject)
+    first = setting.measure(setting.samples)
+    _alike("measured again", setting.measure(setting.samples), first)
+    again = _setting(subject).measure(setting.samples)
     _alike("measured by another instance", again, first)
 
 
 @check
 def order_of_samples_does_not_matter(subject: ComponentUnderTest) -> None:
     """The values are those of the samples as a set."""
-    metric, dataset, samples = _setting(subject)
-    order = torch.randperm(len(samples), generator=subject.generator("order"))
-    first = metric.measure(samples, dataset, _SEED, None)
-    _alike("in another order", metric.measure(samples[order], dataset, _SEED, None), first)
+    setting = _setting(subject)
+    order = torch.randperm(len(setting.samples), generator=subject.generator("order"))
+    first = setting.measure(setting.samples)
+    _alike("in another order", setting.measure(setting.samples[order], order), first)
 
 
 @check
 def bad_samples_score_otherwise(subject: ComponentUnderTest) -> None:
     """Noisy samples and collapsed ones score otherwise than data do."""
-    metric, dataset, samples = _setting(subject)
-    good = metric.measure(samples, dataset, _SEED, None)
-    noise = torch.randn(samples.shape, generator=subject.generator("noise"))
+    setting = _setting(subject)
+    samples, generator = setting.samples, subject.generator("noise")
+    good = setting.measure(samples)
+    if samples.is_floating_point():
+        noise = torch.randn(samples.shape, generator=generator)
+        noisy = ("data with noise of standard deviation 1", samples + noise)
+    else:
+        tokens = torch.randint(setting.dataset.vocabulary or 1, samples.shape, generator=generator)
+        noisy = ("random tokens", tokens)
     for what, bad in (
-        ("data with noise of standard deviation 1", samples + noise),
+        noisy,
         ("one sample over and over", samples[:1].expand_as(samples).clone()),
     ):
-        values = metric.measure(bad, dataset, _SEED, None)
+        values = setting.measure(bad)
         changes = [_change(values[name], good[name]) for name in good]
         require(
             max(changes) > 0.1,
@@ -98,18 +107,21 @@ def bad_samples_score_otherwise(subject: ComponentUnderTest) -> None:
 @check
 def wrong_samples_are_refused(subject: ComponentUnderTest) -> None:
     """Samples of another shape raise a DiffkitError; such that are not finite do not pass."""
-    metric, dataset, samples = _setting(subject)
+    setting = _setting(subject)
+    samples = setting.samples
     wider = torch.cat([samples, samples[..., :1]], dim=-1)
     require(
-        _refused(metric, wider, dataset),
+        _refused(setting, wider),
         f"samples of the shape {tuple(wider.shape[1:])} for data of {tuple(samples.shape[1:])}",
         measured="values",
         expected="a DiffkitError that says which shape is expected",
     )
+    if not samples.is_floating_point():
+        return
     broken = samples.clone()
     broken[0] = torch.nan
     require(
-        _refused(metric, broken, dataset),
+        _refused(setting, broken),
         "samples one of which is not finite",
         measured="finite values",
         expected="a DiffkitError, or a value that is not finite",
@@ -171,15 +183,34 @@ def _model(dataset: Dataset, knowing: float) -> Denoising:
     return lambda _: denoiser
 
 
-def _setting(subject: ComponentUnderTest) -> tuple[SampleMetric, Dataset, Tensor]:
-    """The metric, data, and as many samples as it needs, which are data themselves."""
+@dataclass(frozen=True)
+class _Setting:
+    """A metric, data, and as many samples as it needs, which are data themselves."""
+
+    metric: SampleMetric
+    dataset: Dataset
+    samples: Tensor
+    of: Batch | None
+    """What they were made of, where the example has conditions."""
+
+    def measure(self, samples: Tensor, rows: Tensor | None = None) -> Mapping[str, float]:
+        """What is measured of samples that were made of these rows."""
+        of = self.of
+        if of is not None and rows is not None:
+            told = {name: value[rows] for name, value in of.condition.items()}
+            of = Batch(of.x_0[rows], told)
+        return self.metric.measure(samples, self.dataset, _SEED, of)
+
+
+def _setting(subject: ComponentUnderTest) -> _Setting:
     metric: Metric = subject.make()
     if not isinstance(metric, SampleMetric):
         raise NotApplicable("it measures models, not samples")
-    dataset = Points(shape=subject.fixtures.shape)
+    dataset = data_for(subject)
     needed = metric.samples_needed(dataset)
     rows = [row % len(dataset) for row in range(needed)]
-    return metric, dataset, dataset.batch(rows).x_0
+    samples = dataset.batch(rows).x_0
+    return _Setting(metric, dataset, samples, pairs_of(subject, samples))
 
 
 def _change(value: float, reference: float) -> float:
@@ -197,9 +228,9 @@ def _alike(what: str, found: Mapping[str, float], expected: Mapping[str, float])
     )
 
 
-def _refused(metric: SampleMetric, samples: Tensor, dataset: Dataset) -> bool:
+def _refused(setting: _Setting, samples: Tensor) -> bool:
     try:
-        values = metric.measure(samples, dataset, _SEED, None)
+        values = setting.measure(samples)
     except DiffkitError:
         return True
     return not all(math.isfinite(value) for value in values.values())

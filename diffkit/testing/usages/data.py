@@ -14,7 +14,7 @@ from diffkit.core.gaussian_denoiser import GaussianDenoiser
 from diffkit.core.metric import FeatureExtractor, Metric, ModelMetric, SampleMetric
 from diffkit.core.process import GaussianProcess
 from diffkit.core.stream import Stream
-from diffkit.testing.component_under_test import ComponentUnderTest
+from diffkit.testing.component_under_test import ComponentUnderTest, data_for, pairs_of
 from diffkit.testing.reference import Points
 from diffkit.testing.usages.networks import FixedWithVariance
 from diffkit.testing.usages.not_gaussian import use_metric_of
@@ -39,7 +39,7 @@ def use_features(
     subject: ComponentUnderTest, features: FeatureExtractor, done: Usage, _: torch.dtype
 ) -> None:
     """Fit to points, and embed samples."""
-    data = Points(shape=subject.fixtures.shape, count=64)
+    data = data_for(subject, 64)
     samples = done.give("samples", samples_for(subject, torch.float32))
     done.outputs["features"] = features.fit(data, subject.seed)(samples)
 
@@ -50,10 +50,11 @@ def use_metric(subject: ComponentUnderTest, metric: Metric, done: Usage, _: torc
         _model_metric(subject, metric, done)
         return
     assert isinstance(metric, SampleMetric)
-    data = Points(shape=subject.fixtures.shape, count=64)
+    data = data_for(subject, 64)
     count = min(metric.samples_needed(data), 256)
     samples = done.give("samples", samples_for(subject, torch.float32, count))
-    measured = metric.measure(samples, data, subject.seed, None)
+    of = pairs_of(subject, data.batch([row % len(data) for row in range(count)]).x_0)
+    measured = metric.measure(samples, data, subject.seed, of)
     done.outputs.update({name: torch.as_tensor(value) for name, value in measured.items()})
     done.outputs["samples needed"] = torch.tensor(metric.samples_needed(data))
 

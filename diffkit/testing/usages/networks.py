@@ -26,7 +26,7 @@ from diffkit.testing.laws import NotChecked
 from diffkit.testing.networks import facts_of, output_of
 from diffkit.testing.processes import gaussian_for, without_signal
 from diffkit.testing.usages.not_gaussian import use_loss_of
-from diffkit.testing.usages.record import COUNT, Usage, samples_for
+from diffkit.testing.usages.record import COUNT, Usage, rows_of, samples_for, uniform_numbers
 
 
 def use_model(
@@ -153,7 +153,8 @@ def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.
     drawn = Uniform().draw(uniform, process.schedule)
 
     def draw_times(count: int) -> DrawnTimes:
-        return DrawnTimes(done.give("t", drawn.t), done.give("weight", drawn.weight))
+        t, weight = (rows_of(whole, count) for whole in (drawn.t, drawn.weight))
+        return DrawnTimes(done.give("t", t), done.give("weight", weight))
 
     rows = range(COUNT)
     noise = BatchNoise(
@@ -172,7 +173,7 @@ def use_loss(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: torch.
         noise=noise,
         draw_times=draw_times,
         step=10,
-        draw_uniform=lambda count: uniform.flip(0)[:count],
+        draw_uniform=uniform_numbers(uniform.flip(0)),
     )
     record = loss(Batch(done.give("x_0", samples_for(subject, dtype))), context)
     done.outputs["values"] = record.values

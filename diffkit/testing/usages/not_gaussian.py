@@ -25,7 +25,7 @@ from diffkit.testing.checks.any_process import Trial, trial_of
 from diffkit.testing.component_under_test import ComponentUnderTest
 from diffkit.testing.laws import NotChecked, require
 from diffkit.testing.processes import classes_of
-from diffkit.testing.usages.record import COUNT, Usage, noise_for
+from diffkit.testing.usages.record import COUNT, Usage, noise_for, rows_of, uniform_numbers
 
 _STEPS = 4
 
@@ -89,9 +89,9 @@ def use_loss_of(subject: ComponentUnderTest, loss: Loss, done: Usage, dtype: tor
         denoiser=_denoiser(trial, loss.gives),
         process=trial.process,
         noise=noise,
-        draw_times=lambda count: Uniform().draw(uniform[:count], trial.process.schedule),
+        draw_times=lambda count: Uniform().draw(rows_of(uniform, count), trial.process.schedule),
         step=10,
-        draw_uniform=lambda count: uniform.flip(0)[:count],
+        draw_uniform=uniform_numbers(uniform.flip(0)),
     )
     done.give("x_0", trial.x_0)
     record = loss(Batch(trial.x_0, trial.condition, trial.condition), context)

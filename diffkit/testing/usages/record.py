@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from diffkit.core.noise import SampleNoise
+from diffkit.errors import ComponentError
 from diffkit.testing.component_under_test import ComponentUnderTest
 
 COUNT = 4
@@ -42,3 +45,19 @@ def samples_for(subject: ComponentUnderTest, dtype: torch.dtype, count: int = CO
     if (vocabulary := subject.vocabulary_of(subject.cls)) is not None:
         return torch.randint(vocabulary, shape, generator=subject.generator("samples"))
     return 0.8 * torch.randn(shape, generator=subject.generator("samples")).to(dtype)
+
+
+def rows_of(whole: Tensor, count: int) -> Tensor:
+    """What is drawn for so many samples. Raises ComponentError as a training does for too many."""
+    if count > len(whole):
+        raise ComponentError(
+            f"loss: it draws for {count} samples, and its batch has {len(whole)}; draw for "
+            "len(batch), and more than once for more numbers a sample (draw_uniform)"
+        )
+    return whole[:count]
+
+
+def uniform_numbers(whole: Tensor) -> Callable[[int], Tensor]:
+    """Numbers in [0, 1), other ones at each call; the first are those that are given."""
+    calls = itertools.count()
+    return lambda count: rows_of((whole + 0.37 * next(calls)) % 1.0, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,11 +83,13 @@ def use_average(subject: ComponentUnderTest, average: Average, done: Usage, _: t
     generator = subject.generator("weights of an average")
     tracks = average.tracks()
     held = {track: [torch.zeros(3), torch.zeros(2, 2)] for track in tracks}
-    for step in (0, 1, 2, 40, 1000, 1001, 1100, 1200, 2500, 100_000, 1_000_000):
+    for step in (0, 1, 2, 7, 10, 16, 40, 64, 100, 1000, 1001, 1100, 1200, 2500, 100_000, 1_000_000):
         weights = [torch.randn(3, generator=generator), torch.randn(2, 2, generator=generator)]
         average.update(held, weights, step)
         for track, tensors in held.items():
             done.outputs[f"{track} after {step}"] = torch.cat([t.flatten() for t in tensors])
+        # Of one that writes weights, these show what some of its options do.
+        done.outputs[f"weights after {step}"] = torch.cat([w.flatten() for w in weights])
 
 
 def picture_batch(subject: ComponentUnderTest, rows: int = ROWS) -> Batch:
@@ -144,19 +147,24 @@ class _AnyValue(dict[str, float]):
         return self["value"]
 
 
+_EVENTS, _FALLS = 120, 40
+"""Of a training that is watched; the loss falls over the first, and then stays: long enough for an
+observer that looks now and then to lose its patience."""
+
+
 def _falling(number: int) -> float:
-    return max(1.0 / max(number, 1), 0.25)
+    return 1.0 / min(max(number, 1), _FALLS)
 
 
 class NotedRun:
     """A run without a directory, or with one, that notes what an observer asks of it."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.directory, self.spec = directory, {"training": {"steps": 40_000}}
+        self.directory, self.spec = directory, {"training": {"steps": 1000 * _EVENTS}}
         self.system: nn.Module = nn.LayerNorm(2)
         self.average: nn.Module | None = None
         self.asked: list[tuple[str, float]] = []
-        self.step = 0
+        self.step, self.stopped = 0, False
 
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         """Grey pictures."""
@@ -173,22 +181,26 @@ class NotedRun:
         self.asked.append((f"log {name}", float(torch.as_tensor(value).double().mean())))
 
     def stop(self, reason: str) -> None:
-        """Noted, with the step."""
+        """Noted, with the step; it is the last."""
         self.asked.append(("stop", float(self.step)))
+        self.stopped = True
 
 
 def watched(observer: Observer, run: NotedRun) -> Events:
-    """A training of which an observer is told, with a loss that falls and then stays."""
+    """A training of which an observer is told, until it stops it; the loss falls and then stays."""
     events = Events([("observer", observer)])
     events.run_start(run)
-    for number in range(1, 41):
-        run.step = 1000 * number
-        found = {"step": run.step, "loss": _falling(number), "grad_norm": 1.0}
+    for number in range(1, _EVENTS + 1):
+        run.step, value = 1000 * number, _falling(number)
+        found = {"step": run.step, "loss": value, "grad_norm": 1.0}
         metrics = {**found, "learning_rate": 1e-3}
         events.step(run, run.step, {**metrics, "seconds": float(number)})
-    events.log(run, run.step, "number", 0.5)
+        events.log(run, run.step, "number", value)
+        if number % 4 == 0:
+            events.checkpoint(run, run.step, Path("checkpoints") / f"step-{run.step:08d}")
+        if run.stopped:
+            break
     events.log(run, run.step, "picture", torch.zeros(1, 8, 8))
-    events.checkpoint(run, run.step, Path("checkpoints") / f"step-{run.step:08d}")
     events.run_end(run, run.step)
     return events
 
@@ -196,8 +208,22 @@ def watched(observer: Observer, run: NotedRun) -> Events:
 def use_observer(
     subject: ComponentUnderTest, observer: Observer, done: Usage, _: torch.dtype
 ) -> None:
-    """A whole training without a directory; what it asked for."""
-    run = NotedRun()
-    watched(observer, run)
-    for place, (what, value) in enumerate(run.asked):
-        done.outputs[f"{place} {what}"] = torch.tensor(value, dtype=torch.float64)
+    """A whole training without a directory, and one with; what it asked for, and wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        for where in (None, Path(folder)):
+            run = NotedRun(where)
+            watched(observer, run)
+            for place, (what, value) in enumerate(run.asked):
+                asked = f"{place} {what}, {'with' if where else 'without'} a directory"
+                done.outputs[asked] = torch.tensor(value, dtype=torch.float64)
+        # Not what is in them: many note the time of day.
+        written = [path for path in Path(folder).rglob("*") if path.is_file()]
+        done.outputs["files"] = torch.tensor(len(written))
+        done.outputs["lines"] = torch.tensor(sum(map(_lines, written)))
+
+
+def _lines(file: Path) -> int:
+    try:
+        return len(file.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError:
+        return 0

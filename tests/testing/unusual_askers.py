@@ -48,6 +48,22 @@ class Needing(StepSampler):
         return State(sure * stepped.x, s, stepped.prediction)
 
 
+class InFours(GaussianStepSampler):
+    """DDIM of particles that change places in groups of four."""
+
+    @property
+    def order(self):
+        return 1
+
+    @property
+    def group(self):
+        return 4
+
+    def step(self, prediction, t, s, noise):
+        x_s = s.alpha * prediction.x_0 + s.sigma * prediction.epsilon
+        return x_s.reshape(-1, 4, *x_s.shape[1:]).roll(1, dims=1).reshape(x_s.shape)
+
+
 class OfPictures(GaussianStepSampler):
     """Takes pictures alone: its steps are computed by channel, in rows and columns."""
 
@@ -141,7 +157,7 @@ class TwoTimes(Loss):
         return LossRecord(weight.to(error) * (error[:count] + error[count:]), t)
 
 
-ASKERS = (Telling, Needing, OfPictures, OfFlows, FlowMatching, NeedingLoss, TwoTimes)
+ASKERS = (Telling, Needing, InFours, OfPictures, OfFlows, FlowMatching, NeedingLoss, TwoTimes)
 RUN = "visits_its_times", "follows_the_flow", "values_are_of_their_own_sample"
 """Laws that need an exact answer, of samplers and of losses: one that was skipped says nothing."""
 

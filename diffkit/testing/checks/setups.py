@@ -14,6 +14,7 @@ from diffkit.core.process import GaussianProcess
 from diffkit.core.sampler import Sampler
 from diffkit.testing.beside import MEAN, VARIANCE, WithExtras, placed
 from diffkit.testing.component_under_test import ComponentUnderTest
+from diffkit.testing.groups import InGroups
 from diffkit.testing.laws import NotApplicable, NotChecked
 from diffkit.testing.oracles import ExactGaussian
 from diffkit.testing.processes import Curve, curves_for, own_process
@@ -86,7 +87,7 @@ def sampler_of(subject: ComponentUnderTest) -> Sampler:
         # Conditions that inputs pose have answers of their own, which the kit does not know.
         raise NotChecked(f"it needs inputs, of which no exact answer is known: {inputs}")
     subject.require_extras(sampler.extras)
-    return sampler
+    return with_inputs(subject, sampler)
 
 
 def runnable_sampler_of(subject: ComponentUnderTest) -> Sampler:
@@ -98,13 +99,17 @@ def runnable_sampler_of(subject: ComponentUnderTest) -> Sampler:
 
 
 def with_inputs(subject: ComponentUnderTest, sampler: Sampler) -> Sampler:
-    """The sampler, as one that has its inputs. Raises NotChecked where the fixtures lack one."""
-    if not sampler.inputs:
-        return sampler
-    if not set(sampler.inputs) <= subject.fixtures.inputs.keys():
-        raise _needs_inputs(sampler)
-    given = {name: subject.fixtures.inputs[name] for name in sampler.inputs}
-    return Supplied(sampler=sampler, given=given)
+    """The sampler, as one of single samples that has its inputs.
+
+    Raises NotChecked where the fixtures lack one.
+    """
+    found = sampler
+    if sampler.inputs:
+        if not set(sampler.inputs) <= subject.fixtures.inputs.keys():
+            raise _needs_inputs(sampler)
+        given = {name: subject.fixtures.inputs[name] for name in sampler.inputs}
+        found = Supplied(sampler=sampler, given=given)
+    return found if sampler.group == 1 else InGroups(sampler=found, group=sampler.group)
 
 
 def _needs_inputs(sampler: Sampler) -> NotChecked:

@@ -31,7 +31,7 @@ from diffkit.core.metric import Measured, ModelMetric, SampleMetric
 from diffkit.core.sampler import State
 from diffkit.core.weights import Nonfinite
 from diffkit.errors import SpecError
-from diffkit.evaluation.model import measured_by_model
+from diffkit.evaluation.model import asked_while, measured_by_model
 from diffkit.evaluation.samples import MeasuringOptions, measured_by_samples
 from diffkit.pipeline_arguments import (
     check_memory,
@@ -47,6 +47,7 @@ from diffkit.pipeline_arguments import (
     checked_show,
     checked_training_options,
     memory_explained,
+    named_observers,
 )
 from diffkit.plugins.events import Events
 from diffkit.plugins.host import Host
@@ -139,7 +140,8 @@ class Pipeline:
                 where training there ended before the first.
             checkpoint: which one: the last, the best, or that after so many updates. Later ones are
                 then moved to `out/superseded`.
-            observers: objects with `@diffkit.hookimpl` methods.
+            observers: objects with `@diffkit.hookimpl` methods; and by name, or as `{id, config}`,
+                those that `training.observers` is to hold in this training.
             progress: show a bar; None shows it on a terminal only.
             training: fields of the spec's `training` to change: `steps=2000`, `batch_size=64`.
 
@@ -152,7 +154,10 @@ class Pipeline:
             CheckpointError: `out` holds another run, is being trained, or cannot be written; or it
                 cannot be resumed with this spec.
         """
-        options = checked_training_options(dataset, out, resume, checkpoint, observers, progress)
+        named, watching = named_observers(observers)
+        if named:
+            training = {**training, "observers": named}
+        options = checked_training_options(dataset, out, resume, checkpoint, watching, progress)
         self._about_to_change("train")
         self._own_loop = None
         assembly = with_training_changed(self._assembly, training, self._host)
@@ -513,7 +518,12 @@ class Pipeline:
         check_memory("num", run.num, run.sample_shape, "take fewer")
         return drawn_alone(run, checked_seed(seed), size, go_on)
 
-    def _measured(self, asked: MeasuringOptions, draw: Callable[..., Tensor]) -> Measured:
+    def _measured(
+        self,
+        asked: MeasuringOptions,
+        draw: Callable[..., Tensor],
+        go_on: Callable[[], None] | None = None,
+    ) -> Measured:
         metric, data = self._on_demand.to_measure(self._assembly, asked.others, self._host)
         check_data(data, self.parts)
         if isinstance(metric, SampleMetric):
@@ -522,6 +532,7 @@ class Pipeline:
         asked.check_without_samples(metric)
         system, network = self._source.network({})
         clipping = self._source.clipping(system)
+        network = network if go_on is None else asked_while(go_on, network)
         return measured_by_model(metric, self.encoded(data), system, network, clipping, asked.seed)
 
     def _measured_alone(
@@ -538,7 +549,7 @@ class Pipeline:
         """The values of a metric, measured by this process, which stops likewise."""
         others = {"metric": metric, "features": features, "dataset": dataset}
         asked = checked_measuring_options(None, None, num, others, seed, choices)
-        return dict(self._measured(asked, partial(self._drawn_alone, go_on)).values)
+        return dict(self._measured(asked, partial(self._drawn_alone, go_on), go_on).values)
 
     def _own(self) -> OwnLoop:
         if self._own_loop is None:

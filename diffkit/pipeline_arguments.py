@@ -62,7 +62,18 @@ def checked_show(value: Any) -> bool | None:
 
 def checked_observers(value: Any) -> tuple[object, ...]:
     """Who is told of a run. Raises SpecError."""
-    return several(value, "observers", "objects with @diffkit.hookimpl methods,")
+    found = several(value, "observers", "objects with @diffkit.hookimpl methods,")
+    for observer in found:
+        if not any(name.startswith("diffkit_") for name in dir(observer)):
+            raise refused("observers", observer, "objects with methods that are hooks, diffkit_...")
+    return found
+
+
+def named_observers(value: Any) -> tuple[list[Any], tuple[object, ...]]:
+    """Those that are named as in a spec, and those that are objects. Raises SpecError."""
+    given = several(value, "observers", "names of observers, or objects with hooks,")
+    named = [one for one in given if isinstance(one, str | Mapping)]
+    return named, tuple(one for one in given if not isinstance(one, str | Mapping))
 
 
 def checked_training_options(

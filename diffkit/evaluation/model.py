@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from diffkit.assembly.prepared_data import prepared
 from diffkit.assembly.range_check import RangeChecked
 from diffkit.assembly.system import System
@@ -9,8 +13,18 @@ from diffkit.core.clipping import Clipping
 from diffkit.core.dataset import Dataset
 from diffkit.core.denoiser import Denoiser
 from diffkit.core.metric import Measured, ModelMetric
-from diffkit.core.model import Condition, Network
+from diffkit.core.model import Condition, Network, Output
 from diffkit.core.process import GaussianProcess
+
+
+def asked_while(go_on: Callable[[], None], network: Network) -> Network:
+    """The network, with a function that is called before each question and may raise."""
+
+    def asked(x: Tensor, c_noise: Tensor, condition: Condition, /) -> Tensor | Output:
+        go_on()
+        return network(x, c_noise, condition)
+
+    return asked
 
 
 def measured_by_model(

@@ -68,11 +68,13 @@ class ObservedRun:
     def sample(self, num: int, *, seed: int = 0, **options: Any) -> Tensor:
         """Samples of the weights of now."""
         able = self._abilities("sample")
+        able.go_on()
         return able.looking.sample(able.go_on, num, seed=seed, **options)
 
     def evaluate(self, metric: Any = None, *, seed: int = 0, **options: Any) -> dict[str, float]:
         """The values of a metric."""
         able = self._abilities("evaluate")
+        able.go_on()
         return able.looking.evaluate(able.go_on, metric, seed=seed, **options)
 
     def log(self, name: str, value: float | Tensor) -> None:

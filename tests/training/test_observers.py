@@ -187,6 +187,52 @@ def test_one_that_samples_for_ever_is_ended_by_the_time_of_training(tmp_path) ->
     assert run_directory.step_of(run_directory.latest_checkpoint(tmp_path / "run")) >= 2
 
 
+BITS = {"id": "bits-per-dim", "config": {"max_samples": 4}}
+
+
+@pytest.mark.parametrize("ends", ["a signal", "the time"])
+def test_one_that_measures_for_ever_is_ended_too(ends, tmp_path) -> None:
+    class Measures(Observer):
+        def diffkit_step(self, run) -> None:
+            if ends == "a signal":
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            while True:
+                run.evaluate(BITS)
+
+    pipeline, settings = built(), {"out": tmp_path / "run", "progress": False}
+    if ends == "a signal":
+        with pytest.raises(diffkit.TrainingInterrupted):
+            pipeline.train(observers=[Measures()], **settings)
+    else:
+        pipeline.train(observers=[Measures()], max_seconds=0.5, **settings)
+    assert run_directory.step_of(run_directory.latest_checkpoint(tmp_path / "run")) >= 2
+
+
+def test_those_that_are_named_in_train_are_those_of_the_spec(tmp_path) -> None:
+    named = ["jsonl", {"id": "jsonl", "config": {"file": "more.jsonl"}}]
+    seen = []
+
+    class Watches:
+        @diffkit.hookimpl
+        def diffkit_step(self, step) -> None:
+            seen.append(step)
+
+    pipeline = built().train(out=tmp_path / "run", observers=[*named, Watches()], progress=False)
+    assert seen == [2, 4, 6, 8]
+    assert (tmp_path / "run" / "log.jsonl").exists()
+    assert (tmp_path / "run" / "more.jsonl").exists()
+    assert [o.id for o in pipeline.spec.training.observers] == ["diffkit.jsonl"] * 2
+
+
+@pytest.mark.parametrize("wrong", [42, object(), torch.zeros(2)])
+def test_what_has_no_hook_is_no_observer(wrong) -> None:
+    words = r"observers is objects with methods that are hooks"
+    with pytest.raises(diffkit.SpecError, match=words):
+        built().train(observers=[wrong], progress=False)
+    with pytest.raises(diffkit.SpecError, match=words):
+        built().sample(2, observers=[wrong])
+
+
 def test_a_missing_one_is_named_and_the_rest_works(tmp_path) -> None:
     host = diffkit.Host(plugin_files=[WATCHER])
     pipeline = built({"id": "local.grid", "config": {"every": 2}}, host=host)

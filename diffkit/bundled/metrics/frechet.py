@@ -85,14 +85,16 @@ class Frechet(SampleMetric):
     ) -> Mapping[str, float]:
         """`frechet`, `frechet_real` and `frechet_ratio`; the splits depend on `seed` alone.
 
-        `of` is not looked at: samples are compared with all data, whatever they were made of.
+        `of` is not looked at: samples are compared with all data, whatever they were made of. Of
+        fewer samples than half the data, the halves are as small.
 
         Raises:
-            DataError: the samples are not `samples_needed` many, of the shape of the data and
-                finite; or the two halves of the data are alike to the features, at distance 0.
+            DataError: the samples are fewer than two or more than `samples_needed`, not of the
+                shape of the data, or not finite; or the two halves of the data are alike to the
+                features, at distance 0.
         """
-        half = self.samples_needed(dataset)
-        _check_samples(samples, (half, *dataset.shape))
+        _check_samples(samples, self.samples_needed(dataset), tuple(dataset.shape))
+        half = len(samples)
         generator = torch.Generator().manual_seed(mix(seed, "frechet"))
         drawn: list[int] = torch.randperm(len(dataset), generator=generator)[: 2 * half].tolist()
         embedding = self._features.fit(dataset, seed)
@@ -118,11 +120,12 @@ def _embed_data(embedding: Embedding, dataset: Dataset, indices: Sequence[int]) 
     return torch.cat([embedding(dataset.batch(indices[s : s + _CHUNK]).x_0) for s in starts])
 
 
-def _check_samples(samples: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(samples.shape) != expected:
+def _check_samples(samples: Tensor, most: int, shape: tuple[int, ...]) -> None:
+    if tuple(samples.shape[1:]) != shape or not 2 <= len(samples) <= most:
         raise DataError(
-            f"frechet: the samples have the shape {tuple(samples.shape)}; expected {expected}, "
-            "as many as `samples_needed` says and shaped like the data"
+            f"frechet: the samples have the shape {list(samples.shape)}, and should have "
+            f"{['n', *shape]} with n from 2 to {most}, half the data or max_samples: leave num out "
+            "for as many".replace("'", "")
         )
     broken = ~samples.flatten(1).isfinite().all(1)
     if bool(broken.any()):

@@ -57,9 +57,10 @@ class SampleMetric(Metric):
         """Named values; lower or higher is better as the docstring says.
 
         `of` has the data whose conditions the samples were made of, row by row, with those
-        conditions as the dataset gives them: what a paired metric compares with. None where they
-        were made of none, or of nobody knows which: a metric of pairs then raises DataError, and
-        its `examples` have conditions.
+        conditions as the dataset gives them: what a paired metric compares with; in `given` are
+        the inputs of the sampler, such as a mask. None where they were made of neither, or of
+        nobody knows which: a metric of pairs then raises DataError, and its `examples` have
+        conditions.
         """
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffkit.assembly.components import Components
@@ -83,7 +84,17 @@ def measured_by_samples(
         of = drawn_rows(data, parts, count, asked.seed, asked.choices)
         given = asked.choices if of is None else {**asked.choices, "condition": of.condition}
         samples = draw(count, seed=asked.seed, batch_size=_DRAWN_AT_ONCE, **given)
+        of = _with_inputs(of, asked.choices.get("inputs") or {}, count)
     return Measured(_values(metric, samples, data, asked.seed, of))
+
+
+def _with_inputs(of: Batch | None, inputs: Mapping[str, Tensor], count: int) -> Batch | None:
+    """What samples were made of, with the sampler's inputs among what was given, a row a sample."""
+    if not inputs:
+        return of
+    rows = {name: value.expand(count, *value.shape[1:]) for name, value in inputs.items()}
+    known = Batch(torch.empty(count, 0)) if of is None else of
+    return replace(known, given={**known.given, **rows})
 
 
 def _values(

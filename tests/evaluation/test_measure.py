@@ -13,6 +13,7 @@ from diffkit.cli.main import cli
 from diffkit.core.dataset import Dataset
 from diffkit.core.loss import Batch
 from diffkit.core.metric import SampleMetric
+from diffkit.core.sampler import State, StepSampler
 
 BITS = {"id": "bits-per-dim", "config": {"max_samples": 8}}
 SPEC = {
@@ -86,3 +87,34 @@ def test_a_metric_of_pairs_says_what_it_lacks(of, told) -> None:
     samples = torch.zeros(2, 1, 8, 8)
     with pytest.raises(diffkit.ComponentError, match=rf"metric Paired .* made of {told} \(`of`\)"):
         pipeline.evaluate(samples=samples, of=of)
+
+
+class Pastes(StepSampler):
+    """Every sample is the picture that it is given."""
+
+    inputs = ("image",)
+
+    def trajectory(self, denoiser, x, times, noise, inputs):
+        for t in times[1:]:
+            yield State(inputs["image"].expand_as(x), t)
+
+    def step(self, denoiser, x_t, t, s, noise):
+        raise NotImplementedError
+
+
+class Kept(SampleMetric):
+    """How far samples are from the picture that they were made of."""
+
+    def samples_needed(self, dataset):
+        return 3
+
+    def measure(self, samples, dataset, seed, of):
+        assert len(of.given["image"]) == len(samples)
+        return {"error": float((samples - of.given["image"]).abs().max())}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_metric_is_given_the_inputs_of_the_sampler(rows) -> None:
+    pipeline = diffkit.build({**SPEC, "metric": Kept(), "sampler": Pastes()})
+    image = torch.rand(rows, 1, 8, 8)
+    assert pipeline.evaluate(inputs={"image": image}, steps=2) == {"error": 0.0}

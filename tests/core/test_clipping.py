@@ -282,7 +282,7 @@ class Double(Guidance):
 
 def test_clipping_comes_after_guidance_or_before():
     pipeline = wild(clip=True)
-    x = torch.full((2, 1), 9.0)
+    x = torch.full((2, 2), 9.0)
     free = pipeline.denoiser(guidance=Double())(x, 0.5).x_0 / 2
     after = pipeline.denoiser(guidance=Double(), clip=True)(x, 0.5).x_0
     before = pipeline.denoiser(guidance=Double(), clip={"before_guidance": True})(x, 0.5).x_0

@@ -22,7 +22,7 @@ class TensorBoard(Observer):
 
     def __init__(self, *, folder: str = "tensorboard") -> None:
         self._folder = folder
-        self._writer: Any = None
+        self._open: tuple[Path, Any] | None = None
 
     def diffkit_step(self, run: Any, step: int, metrics: Mapping[str, float]) -> None:
         """Each metric as `train/<name>`."""
@@ -45,16 +45,26 @@ class TensorBoard(Observer):
             writer.add_scalar(name, value, step)
         writer.flush()
 
+    def diffkit_run_end(self) -> None:
+        """Close what is open: another training may be another run's."""
+        self._close()
+
     def _opened(self, directory: Path | None) -> Any:
         """The writer; None where there is nowhere to write, or TensorBoard is not installed."""
         if directory is None:
             return None
         folder = directory / self._folder
-        if self._writer is None:
+        if self._open is None or self._open[0] != folder:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return None
-            self._writer = SummaryWriter(str(folder))
+            self._close()
+            self._open = folder, SummaryWriter(str(folder))
         folder.stat()  # Its thread would die of a folder that somebody deleted.
-        return self._writer
+        return self._open[1]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None

@@ -109,17 +109,13 @@ def _wrong_conditions(
     flow = flow_of(gathered.facts)
     if gathered.schedule is None:
         return ()
-    if not to_train:
-        found = [guidance_problem(flow, small.get("guidance"))]
-        found += _wrong_questions(blueprint, gathered, small)
-        return problems_of(text for text in found if text)
-    found = [*flow_problems(flow, small), *_wrong_questions(blueprint, gathered, small)]
+    guidance = small.get("guidance")
+    found: list[str | None] = [*_wrong_questions(blueprint, gathered, small)]
+    found += flow_problems(flow, small) if to_train else [guidance_problem(flow, guidance)]
     if blueprint.settings is not None:
         dropout = blueprint.settings.training.condition_dropout
-        found += [
-            dropout_problem(dropout, flow),
-            null_problem(dropout, small.get("guidance"), flow),
-        ]
+        found += [dropout_problem(dropout, flow)] if to_train else []
+        found.append(null_problem(dropout, guidance, flow))
     return problems_of(text for text in found if text)
 
 
@@ -159,6 +155,7 @@ def with_training_changed(assembly: Assembly, changes: Mapping[str, Any], host: 
     """The same with other settings of training. Raises SpecError with all that is wrong."""
     blueprint = with_training(assembly.blueprint, changes, host)
     wrong = training_incompatibilities(blueprint, assembly.gathered)
+    wrong += _never_without(blueprint, assembly)
     added, _ = added_conditions(blueprint, assembly.gathered.inner)
     if added != assembly.gathered.facts[ADDED]:
         said = ", ".join(added) or "none"
@@ -170,6 +167,14 @@ def with_training_changed(assembly: Assembly, changes: Mapping[str, Any], host: 
         )
     raise_if((*blueprint.problems, *wrong))
     return replace(assembly, blueprint=blueprint)
+
+
+def _never_without(blueprint: Blueprint, assembly: Assembly) -> tuple[Problem, ...]:
+    """That the pipeline's own guidance asks without a condition what is never trained so."""
+    assert blueprint.settings is not None
+    dropout, flow = blueprint.settings.training.condition_dropout, flow_of(assembly.gathered.facts)
+    problem = null_problem(dropout, assembly.made.get("guidance"), flow)
+    return () if problem is None else problems_of([problem])
 
 
 def training_components(assembly: Assembly) -> TrainingComponents:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffkit.core.model import Condition, Network, Output
 from diffkit.core.parameterization import TIME_SCALE
-from diffkit.core.prediction import NO_EXTRAS, Prediction
+from diffkit.core.prediction import NO_EXTRAS, Extras, Prediction
 from diffkit.core.process import ForwardProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
@@ -133,10 +133,7 @@ class ModelDenoiser(Denoiser):
         if given or times or self._declared.times:
             asked = {name: TIME_SCALE * as_time(r) for name, r in (times or {}).items()}
             condition = {**condition, **self._declared.told(given or {}, asked, c_noise, x_t)}
-        output = self._model(x_t, c_noise, condition)
-        extras: Mapping[str, Tensor] = NO_EXTRAS
-        if isinstance(output, Output):
-            output, extras = output
+        output, extras = answer_of(self._model(x_t, c_noise, condition), x_t)
         if not isinstance(output, Tensor):
             raise ComponentError(f"model: it gives a {type(output).__name__}, and not a tensor")
         prediction = self._process.interpret(output, x_t, t)
@@ -185,6 +182,25 @@ class Declared:
                 )
         levels = {name: per_sample(times[name], x_t) for name in self.times if name in times}
         return {**dict.fromkeys(self.times, c_noise), **levels, **given}
+
+
+def answer_of(answer: Tensor | Output, x_t: Tensor) -> tuple[Tensor, Extras]:
+    """A network's output, and what it gave beside it.
+
+    Raises ComponentError for an extra that is no tensor with a row a sample: guidance and parts of
+    a batch would go on with others' rows.
+    """
+    if not isinstance(answer, Output):
+        return answer, NO_EXTRAS
+    for name, value in answer.extras.items():
+        if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(x_t):
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ComponentError(
+                f"model: its extra {name!r} is {found}, and {len(x_t)} samples were asked about; "
+                "give a tensor with a row a sample (`value.expand(len(x), ...)` where all have the "
+                "same)"
+            )
+    return answer.output, Extras(answer.extras)
 
 
 def per_sample(value: Number, x_t: Shaped[Tensor, "b *data"]) -> Float[Tensor, "b *axes"]:

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from diffkit.core.denoiser import DataRange, Declared, Denoiser, Times, per_sample
-from diffkit.core.model import Condition, Network, Output
+from diffkit.core.denoiser import (
+    DataRange,
+    Declared,
+    Denoiser,
+    Times,
+    answer_of,
+    per_sample,
+)
+from diffkit.core.model import Condition, Network
 from diffkit.core.parameterization import Parameterization
-from diffkit.core.prediction import NO_EXTRAS, Extras, GaussianPrediction, Target
+from diffkit.core.prediction import GaussianPrediction, Target
 from diffkit.core.process import GaussianProcess
 from diffkit.core.schedule import Time, as_time
 from diffkit.errors import ComponentError
@@ -98,25 +105,17 @@ class GaussianDenoiser(Denoiser):
         preconditioning = self._preconditioning(t)
         inside = scaled(preconditioning.c_in, x_t)
         c_noise = per_sample(preconditioning.c_noise, x_t)
-        condition, extras = self._condition, NO_EXTRAS
+        condition = self._condition
         if given or times or self._declared.times:
             condition = {**condition, **self._told(given or {}, times or {}, c_noise, x_t)}
-        output = self._network(inside, c_noise, condition)
-        if isinstance(output, Output):
-            extras = Extras((name, value) for name, value in output.extras.items())
-            output = output.output
+        output, extras = answer_of(self._network(inside, c_noise, condition), x_t)
         self._check(output, x_t)
         output, fraction = output.to(x_t.dtype), None
         if self._learned_variance:
             output, placed = output.chunk(2, dim=1)
             fraction = 0.5 * (placed + 1.0)
         return GaussianPrediction(
-            output,
-            x_t,
-            preconditioning.target,
-            preconditioning.scales,
-            fraction,
-            extras=extras,
+            output, x_t, preconditioning.target, preconditioning.scales, fraction, extras=extras
         )
 
     def _told(

@@ -347,6 +347,23 @@ def test_guidance_has_the_null_of_raw_conditions_and_conditions_of_its_own():
         )
 
 
+def test_guidance_is_refused_after_a_training_that_never_dropped_conditions():
+    never = diffkit.build(spec(training={"batch_size": 8, "condition_dropout": 0.0}))
+    low = torch.zeros(1, *SHAPE)
+    for guidance in (Away(), "classifier-free"):
+        with pytest.raises(diffkit.SpecError, match=r"never trained so where .* is 0; leave that"):
+            never.sample(2, steps=2, condition={"low": low}, guidance=guidance, progress=False)
+        with pytest.raises(diffkit.SpecError, match=r"never trained so where .* is 0"):
+            never.denoiser(condition={"low": low}, guidance=guidance)
+    # Neither guidance nor another sampler is refused because of one that is not there.
+    never.sample(2, steps=2, condition={"low": low}, sampler="ddim", progress=False)
+    guided = diffkit.build(spec(guidance=Away()))
+    for dropout in (0.0, {"low": 0.0}):
+        with pytest.raises(diffkit.SpecError, match="never trained so"):
+            guided.train(steps=1, condition_dropout=dropout, progress=False)
+    guided.train(steps=1, condition_dropout=0.2, progress=False)
+
+
 def test_several_encoders_and_names_of_ones_own():
     two = Several(
         encoders=(

@@ -185,6 +185,28 @@ def test_an_extra_that_is_not_there_says_what_to_do() -> None:
         prediction.extras["h"]
 
 
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [
+        (torch.tensor(3.0), r"\[\]"),
+        (torch.zeros(1, 7), r"\[1, 7\]"),
+        (torch.zeros(4), r"\[4\]"),
+        (3, "int"),
+    ],
+    ids=["of all", "one row", "more rows", "no tensor"],
+)
+def test_an_extra_without_a_row_a_sample_is_refused(extra, found) -> None:
+    """Guidance, and parts of a batch, would go on with the rows of others."""
+    from diffkit.core import ModelDenoiser
+
+    def network(x, c_noise, condition):
+        return Output(x, {"h": extra})
+
+    for asked in (GaussianDenoiser(network, Flow(), FLOW), ModelDenoiser(network, Still())):
+        with pytest.raises(ComponentError, match=f"extra 'h' is {found}, and 2 .* a row a sample"):
+            asked(torch.randn(2, 2), 0.5)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_extras_come_from_the_network_of_a_pipeline(precision) -> None:
     class Featured(EpsilonModel):

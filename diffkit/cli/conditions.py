@@ -40,13 +40,14 @@ def condition_options(command: _Command) -> _Command:
         (
             "--input",
             "NAME=FILE",
-            f"What the sampler asks for beside noise, from {_FILES}; repeatable.",
+            f"What the sampler asks for beside noise, from {_FILES}; repeatable. Rows are taken in "
+            "turn, of one name in the order of the files.",
         ),
         (
             "--condition",
             "NAME=VALUE|@FILE",
             f"A condition: a text, numbers (3 or 1,4,7), or after @ a file: {_FILES}; repeatable. "
-            "Rows are taken in turn.",
+            "Rows are taken in turn, of one name in the order given, after --prompt and --label.",
         ),
     ):
         option = click.option(name, metavar=metavar, multiple=name != "--like", help=text)
@@ -79,15 +80,18 @@ def conditions_from(
     """
     declared = pipeline.parts.flow.declared or {}
     found: dict[str, Any] = {} if like is None else _like(pipeline, like, num, guidance)
-    by_name: dict[str, list[Any]] = {name: list(values) for name, values in plain.items() if values}
+    by_name: dict[str, list[Tensor | list[Any]]] = {
+        name: [list(values)] for name, values in plain.items() if values
+    }
     for name, text in pairs:
         values = _values(name, text, declared.get(name.removeprefix("negative_")))
-        if not isinstance(values, list):
-            found[name] = _in_turn(values, num)
+        by_name.setdefault(name, []).append(values)
+    for name, parts in by_name.items():
+        rows = _joined("--condition", name, parts)
+        if isinstance(rows, list):
+            found[name] = [rows[i % len(rows)] for i in range(num)]
         else:
-            by_name.setdefault(name, []).extend(values)
-    for name, values in by_name.items():
-        found[name] = [values[i % len(values)] for i in range(num)]
+            found[name] = _in_turn(rows, num)
     return found
 
 
@@ -99,8 +103,32 @@ def inputs_from(
 
     shape = pipeline.parts.sample_shape
     picture = ConditionInfo(shape=shape, picture=True) if is_picture(shape) else None
-    found = {name: _in_turn(_file(name, text, picture), num) for name, text in pairs}
+    by_name: dict[str, list[Tensor | list[Any]]] = {}
+    for name, text in pairs:
+        by_name.setdefault(name, []).append(_file(name, text, picture))
+    found = {n: _in_turn(_joined("--input", n, parts), num) for n, parts in by_name.items()}
     return found or None
+
+
+def _joined(option: str, name: str, parts: Sequence[Tensor | list[Any]]) -> Tensor | list[Any]:
+    """The rows of all that was given by one name, in order. Raises UsageError: they do not join."""
+    import torch
+
+    if all(isinstance(part, list) for part in parts):
+        return [value for part in parts for value in part]
+    if any(isinstance(value, str) for part in parts if isinstance(part, list) for value in part):
+        raise click.UsageError(
+            f"{option} {name}: it is given as texts and as the rows of a file of numbers, which do "
+            "not join; give it in one way"
+        )
+    rows = [torch.tensor(part) if isinstance(part, list) else part for part in parts]
+    shapes = dict.fromkeys(str(list(part.shape[1:])) for part in rows)
+    if len(shapes) > 1:
+        raise click.UsageError(
+            f"{option} {name}: it is given several times, with rows of the shapes "
+            f"{', '.join(shapes)}, which do not join; give rows of one shape"
+        )
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def _like(pipeline: Pipeline, like: str, num: int, guidance: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from diffkit.bundled.encoders.several import Several
 from diffkit.bundled.losses.simple import Simple
 from diffkit.bundled.processes.variance_preserving import VariancePreserving
 from diffkit.core import (
+    Augmentation,
     Batch,
     ConditionInfo,
     Dataset,
@@ -123,9 +124,28 @@ def test_what_is_declared_is_in_the_spec():
     assert short.spec.data == data
 
 
+class Marks(Augmentation):
+    """Changes nothing, and says which samples it did not change, by a name that data have too."""
+
+    @classmethod
+    def facts(cls, config):
+        return {"adds": {"low": SHAPE}}
+
+    def __call__(self, batch, generator):
+        return Batch(batch.x_0, {**batch.condition, "low": torch.zeros_like(batch.x_0)})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"encoder": Renamed(encoder=Numbers(), gives={"vector": "low"})},
+            "the model takes low, which both the dataset and the encoder give; rename one",
+        ),
+        (
+            {"training": {"augmentations": [Marks()]}},
+            "low is given by the dataset and by what changes its batches; rename one",
+        ),
         ({"model": Reads(names=("depth",))}, "the model takes depth; the dataset gives low, numb"),
         (
             {
@@ -149,7 +169,16 @@ def test_what_is_declared_is_in_the_spec():
         ),
         ({"training": {"condition_dropout": {"low": 1.5}}}, "condition_dropout"),
     ],
-    ids=["model", "encoder", "unread", "no null", "not taken", "rate"],
+    ids=[
+        "given twice",
+        "added twice",
+        "model",
+        "encoder",
+        "unread",
+        "no null",
+        "not taken",
+        "rate",
+    ],
 )
 def test_what_does_not_match_is_refused_at_build(changes, message):
     with pytest.raises(diffkit.SpecError, match=message):

@@ -30,8 +30,9 @@ HELPERS = {
         "diffkit.core.gaussian_sampler:GaussianStepSampler",
     ),
     "metric": ("diffkit.core.metric:SampleMetric", "diffkit.core.metric:ModelMetric"),
+    "observer": ("diffkit.plugins.hookspecs:RunInfo",),
 }
-"""By kind: base classes that do a part of the work."""
+"""By kind: base classes that do a part of the work; and what an observer's hooks are given."""
 WIDTH = 88
 """Of the help, which click would else fit to the terminal."""
 
@@ -157,7 +158,8 @@ def _written(annotation: str) -> str:
 
 
 def _argument(parameter: inspect.Parameter) -> str:
-    text = f"{parameter.name}: {_written(parameter.annotation)}"
+    stars = "**" if parameter.kind is inspect.Parameter.VAR_KEYWORD else ""
+    text = f"{stars}{parameter.name}: {_written(parameter.annotation)}"
     if parameter.default is inspect.Parameter.empty:
         return text
     return f"{text} = {_value(parameter.default)}"

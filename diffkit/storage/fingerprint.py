@@ -22,18 +22,31 @@ _LOOKED_AT = 16
 
 
 def samples_digest(dataset: Dataset) -> str:
-    """SHA-256 of the length, and of some samples with their conditions."""
-    length = _length(dataset)
+    """SHA-256 of the length, and of some samples with their conditions; of a stream, whose samples
+    may come but once, of what it declares.
+    """
+    if isinstance(dataset, Stream):
+        return hashlib.sha256(repr(_declared(dataset)).encode()).hexdigest()
+    length = len(dataset)
     found = hashlib.sha256(str(length).encode())
-    rows = list(range(_LOOKED_AT))
-    if length is not None:
-        count = min(_LOOKED_AT, length)
-        rows = [i * (length - 1) // max(count - 1, 1) for i in range(count)]
+    count = min(_LOOKED_AT, length)
+    rows = [i * (length - 1) // max(count - 1, 1) for i in range(count)]
     read = RangeChecked(dataset=dataset, data_range=None, numbers=False).batch(rows)
     for name, value in sorted({"": read.x_0, **read.condition}.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(bytes_of(value))
     return found.hexdigest()
+
+
+def _declared(dataset: Dataset) -> tuple[object, ...]:
+    conditions = sorted((dataset.conditions or {}).items())
+    return (
+        tuple(dataset.shape),
+        dataset.range,
+        dataset.dtype,
+        dataset.vocabulary,
+        [(name, str(info)) for name, info in conditions],
+    )
 
 
 def described(latents: LatentSpace | None) -> dict[str, Any]:

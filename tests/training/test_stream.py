@@ -77,7 +77,7 @@ def test_training_goes_on_with_the_next_sample(tmp_path, stop) -> None:
     whole, _ = trained(tmp_path / "whole")
     resumed, stream = trained(tmp_path / "resumed", stop=stop)
     assert same(whole, resumed)
-    # Not one sample is read again but those that tell the data from others.
+    # Not one sample is read again.
     assert (0, 1, 8 * stop) in stream.read
 
 
@@ -122,6 +122,16 @@ def test_its_end_ends_training_and_nothing_is_lost(tmp_path) -> None:
     assert diffkit.storage.run_directory.latest_checkpoint(tmp_path).name == "step-00000005"
     whole, _ = trained(tmp_path / "short", steps=5)
     assert same(again, whole)
+
+
+def test_no_sample_is_read_but_to_be_trained_on(tmp_path) -> None:
+    """A queue gives each but once; and a short one is enough for as many updates as it has."""
+    stream = Numbers(end=16)
+    trained(tmp_path / "run", steps=2, stream=stream)
+    assert [position for _, _, position in stream.read] == [0]
+    stream = Numbers(end=32)
+    trained(tmp_path / "run", steps=4, stream=stream, resume=True)
+    assert [position for _, _, position in stream.read] == [16]
 
 
 def test_what_reads_at_random_is_refused(tmp_path) -> None:

@@ -108,7 +108,11 @@ def _unwritable(data: Any, where: str) -> Iterator[tuple[str, str]]:
         try:
             json.dumps(to_jsonable_python(data))
         except (PydanticSerializationError, TypeError, ValueError):
-            yield where, f"a {type(data).__name__}, which no file can hold"
+            name = type(data).__name__
+            # Torch is not imported for what is no module of its.
+            wrapped = any(base.__module__.startswith("torch.nn") for base in type(data).__mro__)
+            advice = "; a network of your own is diffkit.wrap(network)" if wrapped else ""
+            yield where, f"a {name}, which no file can hold{advice}"
     for key, value in items:
         yield from _unwritable(value, f"{where}.{key}".lstrip("."))
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from diffkit.core.denoiser import Denoiser
+from diffkit.core.encoder import Encoder
 from diffkit.core.model import Condition, EpsilonModel, Output
 from diffkit.core.process import ForwardProcess
+from diffkit.errors import ComponentError
 
 
 class Run:
@@ -120,6 +122,7 @@ class Run:
             ComponentError: a condition that its model takes is not given.
         """
         condition, pipeline = condition or {}, self.pipeline
+        _check_prepared(condition, pipeline.parts.encoder)
         where = next((value.device for value in condition.values()), device)
         if where is not None and torch.device(where) != pipeline.device:
             pipeline.to(where)
@@ -128,6 +131,19 @@ class Run:
             encoded = system.encoded(condition) if pipeline.parts.taken else {}
         found: Denoiser = system.denoiser(process, encoded, network=self.network)
         return found
+
+
+def _check_prepared(condition: Condition, encoder: Encoder | None) -> None:
+    """Raise ComponentError where these are not what an encoder prepared."""
+    raw = [name for name, value in condition.items() if not isinstance(value, Tensor)]
+    groups = () if encoder is None else encoder.groups()
+    missing = [name for group in groups for name in group.prepared if name not in condition]
+    if raw or missing:
+        raise ComponentError(
+            f"run.denoiser: the conditions {', '.join(raw or missing)} are "
+            f"{'no tensors' if raw else 'not given'}; give prepared ones, as a loss finds them in "
+            "batch.condition, or ask run.pipeline.denoiser(condition=...), which prepares raw ones"
+        )
 
 
 def _frozen(pipeline: Any) -> Any:

@@ -199,3 +199,25 @@ def test_where_a_relative_directory_was_looked_for_is_said(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=rf"runs/base: there is no .*, below {tmp_path}"):
         Run("runs/base").network(torch.zeros(1, 2), torch.zeros(1), {})
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [({"label": [1]}, "label are no tensors"), ({}, "label are not given"), (None, "not given")],
+)
+def test_conditions_that_are_not_prepared_are_refused(condition, words, tmp_path):
+    pytest.importorskip("diffkit_guidance")
+    labelled = {
+        **SPEC,
+        "data": {"shape": [1, 8, 8]},
+        "model": {
+            "id": "unet",
+            "config": {"width": 8, "multipliers": [1], "blocks": 1, "groups": 2, "attention": []},
+        },
+        "encoder": {"id": "guidance.label", "config": {"classes": 3, "width": 8}},
+    }
+    run = Run.of(diffkit.build(labelled))
+    with pytest.raises(diffkit.ComponentError, match=words):
+        run.denoiser(condition)
+    told = run.denoiser({"label": torch.tensor([1, 2])})
+    assert told(torch.zeros(2, 1, 8, 8), 0.5).x_0.isfinite().all()

@@ -254,6 +254,11 @@ def test_nothing_is_no_output() -> None:
         diffkit.build({**SPEC, "model": model}).sample(4)
 
 
+def test_a_bare_network_in_a_spec_is_told_of_wrap() -> None:
+    with pytest.raises(SpecError, match=r"model is a Net, .* diffkit.wrap\(network\)"):
+        diffkit.build({**SPEC, "model": Net()})
+
+
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(ComponentError, match="not a function"):
         diffkit.wrap(lambda x, c_noise: x)

@@ -24,6 +24,7 @@ from diffkit.core.schedule import Time
 from diffkit.errors import ComponentError
 from diffkit.functional.coefficients import broadcast_right
 from diffkit.functional.gaussian import Scales
+from diffkit.testing.laws import NotChecked
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -241,6 +242,8 @@ def _eigenbasis(matrix: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def _scales(process: GaussianProcess, t: Time, x_t: Tensor) -> _Known:
     scales = process.scales(process.log_snr(t))
+    if isinstance(t, Tensor) and t.ndim > 1:
+        raise NotChecked("it asks with a time for each token, of which no exact answer is known")
     if scales.alpha.ndim > 1:
         raise ComponentError("exact denoisers need one noise level a sample, not one a coordinate")
     alpha, sigma = (c.to(x_t.device).reshape(-1, 1) for c in scales)

@@ -22,7 +22,7 @@ from diffkit.functional.gaussian import Scales
 from diffkit.testing import Fixtures, components_under_test, run_checks
 from diffkit.testing.reference import UniformLogSNR
 
-from .unusual_askers import ASKERS, Flat, Painting, was_checked
+from .unusual_askers import ASKERS, EachToken, Flat, Painting, was_checked
 from .unusual_metrics import METRICS
 from .unusual_runs import Controlled
 from .unusual_watchers import WATCHERS
@@ -327,3 +327,10 @@ def test_bundled_ones_at_any_seed(name, seed):
 def test_the_default_dtype_is_put_back():
     failures(Linear, 0)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_time_for_each_token_is_run_and_what_is_not_known_of_it_is_said() -> None:
+    outcomes = list(run_checks(components_under_test(EachToken)))
+    assert not [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    assert sum(outcome.status == "passed" for outcome in outcomes) >= 8
+    assert any("a time for each token" in str(outcome.message) for outcome in outcomes)

@@ -167,3 +167,22 @@ def was_checked(outcomes) -> bool:
     passed = {o.check.name for o in outcomes if o.status == "passed"}
     kind = outcomes[0].subject.cls
     return set(RUN[:2] if issubclass(kind, Sampler) else RUN[2:]) <= passed
+
+
+class EachToken(Loss):
+    """A time for each token. Chen et al. (2024), "Diffusion forcing", Algorithm 1."""
+
+    process_class = GaussianProcess
+
+    @classmethod
+    def examples(cls):
+        return [Example({}, shape=(3, 2))]
+
+    def __call__(self, batch, context):
+        drawn = [context.draw_times(len(batch)) for _ in range(batch.x_0.shape[1])]
+        t = torch.stack([one.t for one in drawn], dim=1)
+        weight = torch.stack([one.weight for one in drawn], dim=1)
+        epsilon = context.process.draw(batch.x_0, context.noise, batch.given)
+        said = context.denoiser(context.process.diffuse(batch.x_0, t, epsilon), t)
+        error = (said.epsilon - epsilon).square().mean(2)
+        return LossRecord((weight.to(error) * error).mean(1), t.mean(1))

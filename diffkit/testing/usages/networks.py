@@ -124,7 +124,7 @@ class _Fixed(EpsilonModel):
             # Second times, which are one number a sample, and tensors of whatever shape.
             number = told / 1000 if told.ndim == 1 else told.flatten(1).mean(1)
             level = level + 0.3 * number.to(level.dtype)
-        level = level.to(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
+        level = level.to(x.dtype).reshape(*level.shape, *[1] * (x.ndim - level.ndim))
         return torch.sin(self.scale.to(x.dtype) * x + level)
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor | Output:
